@@ -1,0 +1,63 @@
+"""What the parts of cgan hand to one another.
+
+Letters of shapes: B batch, L words, D text dimensions, E dimensions of the latent shared by pictures and captions,
+C channels, H and W height and width, Z noise dimensions.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class UserError(Exception):
+    """A mistake that the user can mend, told in one line: what, where, what to do. Scripts print it without a traceback."""
+
+
+class Sample(NamedTuple):
+    """One picture of a data set with all of its captions."""
+
+    image: Tensor  # (3, H, W) in [-1, 1]
+    captions: list[str]  # at least one
+    image_id: int  # pairs of the same picture share it
+
+
+class Batch(NamedTuple):
+    """Pictures with one caption each."""
+
+    images: Tensor  # (B, 3, H, W) in [-1, 1]
+    captions: list[str]  # B
+    image_ids: Tensor  # (B,) int64; equal ids are the same picture
+
+
+class TextFeatures(NamedTuple):
+    """Captions as numbers."""
+
+    sentence: Tensor  # (B, D)
+    words: Tensor  # (B, L, D)
+    mask: Tensor  # (B, L) bool, True where there is a word
+
+
+class ImageFeatures(NamedTuple):
+    """Pictures as numbers."""
+
+    embedding: Tensor  # (B, E) in the latent shared with captions
+    maps: list[Tensor]  # each (B, C, H, W), finest first
+
+
+class TextEncoder(nn.Module, ABC):
+    """Captions to TextFeatures; every text encoder of the project keeps this contract."""
+
+    dim: int  # D of the features
+
+    @abstractmethod
+    def forward(self, captions: list[str]) -> TextFeatures:
+        """Encode captions; the features of one do not depend on the others in the list."""
+
+    @abstractmethod
+    def unknown_words(self, captions: list[str]) -> list[str]:
+        """The words of captions that the encoder never saw in training, each once, in order."""
+
+    @abstractmethod
+    def spec(self) -> dict:
+        """All that restore_text_encoder needs to build this encoder again, weights apart; JSON-able."""
