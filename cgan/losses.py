@@ -1,0 +1,100 @@
+"""Losses of both players and of the joint encoder: functions of tensors that return a scalar."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
+
+
+def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
+    """How badly logits of real and fake pictures, each (B,) or (B, heads), are told apart."""
+    match kind:
+        case "hinge":  # Lim and Ye 2017
+            return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+        case "nonsaturating":  # Goodfellow et al. 2014
+            return F.softplus(-real).mean() + F.softplus(fake).mean()
+        case "relativistic":  # R3GAN, equation 3: each real against the fake in its place
+            return F.softplus(fake - real).mean()
+
+
+def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) -> Tensor:
+    """How far logits of fakes, (B,) or (B, heads), are from fooling; the relativistic kind needs logits of reals."""
+    match kind:
+        case "hinge":
+            return -fake.mean()
+        case "nonsaturating":
+            return F.softplus(-fake).mean()
+        case "relativistic":
+            return F.softplus(real - fake).mean()
+
+
+def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
+    """A real picture with a caption of another one counts as fake (Reed et al. 2016); valid (B,) leaves out doubtful pairs."""
+    match kind:
+        case "hinge":
+            loss = F.relu(1 + mismatched)
+        case "nonsaturating":
+            loss = F.softplus(mismatched)
+        case "relativistic":
+            loss = F.softplus(mismatched - matched)
+    keep = valid.to(loss.dtype).view(-1, *[1] * (loss.dim() - 1))
+    return (loss * keep).sum() / keep.expand_as(loss).sum().clamp(min=1)
+
+
+def exact_gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """R1 on reals, R2 on fakes: the squared gradient norm of the logits' sum (Mescheder et al. 2018)."""
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+def finite_gradient_penalty(
+    critic: Callable[[Tensor], Tensor], images: Tensor, step: float = 0.01, generator: torch.Generator | None = None
+) -> Tensor:
+    """The exact penalty by a random difference, of first order only: E[((D(x) - D(x + s e)) / s)^2] = |grad D|^2."""
+    images = images.detach()
+    noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
+    before, after = critic(torch.cat([images, images + step * noise])).chunk(2)
+    difference = (after - before).reshape(len(images), -1).sum(dim=1)  # (B,): heads are summed, as in the exact form
+    return (difference / step).square().mean()
+
+
+def matching_aware_penalty(critic: Callable[[Tensor, Tensor], Tensor], images: Tensor, sentence: Tensor) -> Tensor:
+    """MA-GP of DF-GAN, E[|grad|^6], at matched real pairs; as (sum of squares)^3 it has no NaN at a zero gradient."""
+    images, sentence = images.detach().requires_grad_(), sentence.detach().requires_grad_()
+    gradients = torch.autograd.grad(critic(images, sentence).sum(), (images, sentence), create_graph=True)
+    squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
+    return squares.pow(3).mean()
+
+
+def info_nce(scores: Tensor, image_ids: Tensor) -> Tensor:
+    """Contrastive loss in both directions over scores (B, B); other captions of the same picture are no negatives."""
+    same = image_ids[:, None] == image_ids[None, :]
+    same.fill_diagonal_(False)
+    scores = scores.float().masked_fill(same, float("-inf"))
+    target = torch.arange(len(scores), device=scores.device)
+    return (F.cross_entropy(scores, target) + F.cross_entropy(scores.t(), target)) / 2
+
+
+def pyramid_loss(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
+    """L1 distance of pictures (B, 3, H, W) at several scales, so that place counts before detail does."""
+    loss = (images - target).abs().mean()
+    for _ in range(levels - 1):
+        images, target = F.avg_pool2d(images, 2), F.avg_pool2d(target, 2)
+        loss = loss + (images - target).abs().mean()
+    return loss / levels
+
+
+def feature_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
+    """Mean L1 distance of feature maps, each relative to the size of its target's."""
+    terms = [(a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(maps, target, strict=True)]
+    return torch.stack(terms).mean()
+
+
+def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of N(mean, exp(log_variance)), each (B, Z), from N(0, 1), per picture (Kingma and Welling 2014)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()

@@ -1,0 +1,1 @@
+"""The networks: image encoder, generator, discriminator, posterior, and the blocks they share."""

@@ -1,0 +1,93 @@
+"""Projection discriminators (Miyato and Koyama 2018): on a trunk of their own, or on frozen features (Projected GAN)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from cgan.networks.layers import Downsample, channels_at
+
+
+@dataclass
+class DiscriminatorConfig:
+    form: Literal["trunk", "features"] = "features"
+    features: Literal["joint", "imagenet"] = "joint"  # which frozen network the heads of form "features" stand on
+    width: int = 24  # channels of the pixel trunk at full resolution, doubled with each halving
+    max_channels: int = 192
+    head_dim: int = 64
+    spectral_norm: bool = True
+
+
+class Trunk(nn.Module):
+    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4)."""
+
+    def __init__(self, resolution: int, width: int, max_channels: int) -> None:
+        super().__init__()
+        sizes = [2**i for i in range(resolution.bit_length() - 1, 1, -1)]  # resolution, ..., 8, 4
+        channels = [channels_at(size, resolution, width, max_channels) for size in sizes]
+        self.channels = channels[-1]
+        self.stem = nn.Conv2d(3, channels[1], 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*[Downsample(a, b) for a, b in zip(channels[1:-1], channels[2:], strict=True)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.leaky_relu(self.blocks(self.stem(images)), 0.2)
+
+
+class Head(nn.Module):
+    """Logits (B,) of a feature map: an unconditional term and the projection <h, V sentence>."""
+
+    def __init__(self, channels: int, text_dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, head_dim, 1)
+        self.mix = nn.Conv2d(head_dim, head_dim, 3, padding=1)
+        self.places = nn.Linear(head_dim * 16, head_dim)  # left is not right: the 4 x 4 places stay apart
+        self.unconditional = nn.Linear(head_dim, 1)
+        self.projection = nn.Linear(text_dim, head_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.mix(F.leaky_relu(self.reduce(x), 0.2)), 0.2)
+        x = F.adaptive_avg_pool2d(x, 4).flatten(1)  # (B, 16 head_dim)
+        return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
+
+    def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
+        sentence = F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5
+        matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
+        return (self.unconditional(hidden).squeeze(1) + matching).float()
+
+
+class Discriminator(nn.Module):
+    """discriminator(images, text) -> logits (B, heads); one head on the pixel trunk, one on each frozen feature map.
+
+    Pictures are looked at once (`look`), and then judged with any number of captions (`judge`).
+    """
+
+    def __init__(
+        self, config: DiscriminatorConfig, resolution: int, text_dim: int, map_channels: list[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk(resolution, config.width, config.max_channels)
+        channels = [self.trunk.channels, *(map_channels or [])]
+        self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim) for c in channels)
+        if config.spectral_norm:
+            add_spectral_norm(self)
+
+    def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
+        """What each head sees in pictures (B, 3, H, W) and their frozen feature maps: a list of (B, head_dim)."""
+        return [head(x) for head, x in zip(self.heads, [self.trunk(images), *maps], strict=True)]
+
+    def judge(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
+        """Logits (B, heads) of pictures that were looked at, with captions (B, D)."""
+        return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
+
+    def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:
+        return self.judge(self.look(images, maps), sentence)
+
+
+def add_spectral_norm(network: nn.Module) -> None:
+    """Bound every layer's largest singular value by 1 (Miyato et al. 2018)."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        spectral_norm(layer)

@@ -1,0 +1,64 @@
+"""Blocks that generator and discriminator are made of."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def channels_at(resolution: int, full_resolution: int, width: int, max_channels: int) -> int:
+    """Channels double with each halving of the picture, from width at full resolution, up to a limit."""
+    return min(width * full_resolution // resolution, max_channels)
+
+
+class ModulatedConv(nn.Module):
+    """A 3x3 convolution whose input channels a style scales, demodulated (StyleGAN2, equations 1 and 3)."""
+
+    def __init__(self, in_channels: int, out_channels: int, style_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3) / math.sqrt(9 * in_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.scale = nn.Linear(style_dim, in_channels)
+        nn.init.normal_(self.scale.weight, std=1 / math.sqrt(style_dim))
+        nn.init.ones_(self.scale.bias)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        scale = self.scale(style)  # (B, C)
+        energy = self.weight.float().square().sum(dim=(2, 3))  # (C', C)
+        demodulation = torch.rsqrt(scale.float().square() @ energy.t() + 1e-6)  # (B, C')
+        x = F.conv2d(x * scale[:, :, None, None].to(x.dtype), self.weight, padding=1)  # (B, C', H, W)
+        x = torch.addcmul(self.bias.to(x.dtype)[:, None, None], x, demodulation[:, :, None, None].to(x.dtype))
+        return F.leaky_relu(x, 0.2)
+
+
+class WordAttention(nn.Module):
+    """Each place of a feature map looks at the words of its caption (AttnGAN, equations 8 and 9), as a residual."""
+
+    def __init__(self, channels: int, text_dim: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Linear(text_dim, 2 * channels)
+        self.merge = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.merge.weight)
+
+    def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        query = self.query(x).flatten(2).transpose(1, 2)  # (B, HW, C)
+        key, value = self.key_value(words).chunk(2, dim=-1)  # (B, L, C)
+        seen = F.scaled_dot_product_attention(query, key.to(query.dtype), value.to(query.dtype), mask[:, None, :])
+        return x + self.merge(seen.transpose(1, 2).reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    """A residual block that halves the picture: 3x3 convolutions on one way, pooling on the other."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.shortcut(F.avg_pool2d(x, 2))  # (B, C', H/2, W/2)
+        x = F.avg_pool2d(self.first(F.leaky_relu(x, 0.2)), 2)
+        return (shortcut + self.second(F.leaky_relu(x, 0.2))) * math.sqrt(0.5)
