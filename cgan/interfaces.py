@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, told in one line: what, where, what to do. Scripts print it without a traceback."""
+    """A mistake that the user can mend, in one line: what, where, what to do. Scripts show no traceback."""
 
 
 class Sample(NamedTuple):

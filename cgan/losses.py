@@ -33,7 +33,7 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
 
 
 def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
-    """A real picture with a caption of another one counts as fake (Reed et al. 2016); valid (B,) leaves out doubtful pairs."""
+    """A real picture with a caption of another one counts as fake (Reed et al. 2016); valid (B,) leaves out doubts."""
     match kind:
         case "hinge":
             loss = F.relu(1 + mismatched)

@@ -1,4 +1,4 @@
-"""Projection discriminators (Miyato and Koyama 2018): on a trunk of their own, or on frozen features (Projected GAN)."""
+"""Projection discriminators (Miyato and Koyama 2018), on a trunk of their own or also on frozen features."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The text-conditioned generator: noise and sentence modulate every block (StyleGAN2 blocks, StyleGAN-T conditioning)."""
+"""The text-conditioned generator: noise and sentence modulate every block (StyleGAN2 blocks)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The posterior of a conditional VAE: the noise with which the generator would redraw a real picture (CVAE-GAN, BicycleGAN)."""
+"""The posterior of a conditional VAE: the noise that would redraw a real picture (CVAE-GAN, BicycleGAN)."""
 
 import torch
 from torch import Tensor, nn
