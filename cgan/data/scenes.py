@@ -1,0 +1,436 @@
+"""Captioned scenes drawn by code: one object on one ground, with English captions whose attributes are known."""
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Sequence
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFilter
+from torch.utils.data import Dataset
+
+from cgan.interfaces import Sample, UserError
+
+DRAWING_VERSION = 1  # part of the cache's name: raise it when a picture changes
+OBJECTS = ("dog", "cat", "bird", "fish", "tree", "house", "car", "ball")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
+SIZES = ("small", "big")
+POSITIONS = ("left", "centre", "right")
+GROUNDS = ("grass", "sand", "snow", "water", "night sky", "brick")
+ATTRIBUTES = {"object": OBJECTS, "colour": COLOURS, "size": SIZES, "position": POSITIONS, "ground": GROUNDS}
+CAPTIONS_PER_SCENE = 5
+
+Split = Literal["seen", "heldout"]
+Colour = tuple[int, int, int]
+RGB: dict[str, Colour] = {
+    "red": (214, 40, 40),
+    "orange": (245, 130, 30),
+    "yellow": (250, 212, 50),
+    "green": (30, 130, 55),
+    "blue": (40, 90, 210),
+    "purple": (135, 55, 165),
+    "white": (245, 245, 240),
+    "black": (38, 38, 42),
+}
+
+
+class Scene(NamedTuple):
+    """Indices into ATTRIBUTES; -1 stands for an attribute that a caption does not mention."""
+
+    object: int
+    colour: int
+    size: int
+    position: int
+    ground: int
+
+
+def is_heldout(scene: Scene) -> bool:
+    """Whether this (object, colour, ground) is of the tenth that training never sees."""
+    on_diagonal = (scene.object + scene.colour + scene.ground) % len(OBJECTS) == 0  # 48 of 384: one a row and column
+    return on_diagonal and (scene.object + 2 * scene.ground) % len(GROUNDS) != 0
+
+
+def sample_scene(rng: np.random.Generator, split: Split) -> Scene:
+    """A scene of the split, uniformly."""
+    while True:
+        scene = Scene(*(int(rng.integers(len(values))) for values in ATTRIBUTES.values()))
+        if is_heldout(scene) == (split == "heldout"):
+            return scene
+
+
+# ------------------------------------------------------------------------------------------------ captions
+
+SIZE_WORDS = (("small", "small", "little", "tiny"), ("big", "big", "large"))
+PLACE_WORDS = (
+    ("on the left", "to the left", "on the left side"),
+    ("in the centre", "in the middle", "in the center"),
+    ("on the right", "to the right", "on the right side"),
+)
+GROUND_WORDS = (
+    ("on grass", "on the grass", "on green grass"),
+    ("on sand", "on the sand", "at the beach"),
+    ("on snow", "in the snow", "on the snow"),
+    ("on water", "on the water", "at sea"),
+    ("at night", "under the night sky", "in the night sky"),
+    ("in front of a brick wall", "before a brick wall", "by a brick wall"),
+)
+MENTION_CHANCE = (1.0, 0.8, 0.5, 0.5, 0.8)
+
+
+def describe(scene: Scene, rng: np.random.Generator) -> str:
+    """An English caption of a scene; the object is always named, other attributes now and then."""
+    colour, size, position, ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE[1:])
+    thing = [str(rng.choice(SIZE_WORDS[scene.size]))] if size else []
+    thing += [COLOURS[scene.colour]] if colour else []
+    thing = " ".join([*thing, OBJECTS[scene.object]])
+    thing = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
+    places = [str(rng.choice(PLACE_WORDS[scene.position]))] if position else []
+    places += [str(rng.choice(GROUND_WORDS[scene.ground]))] if ground else []
+    if places and rng.random() < 0.3:
+        rng.shuffle(places)
+        return f"{', '.join(places)}, there is {thing}"
+    return " ".join([thing, *places])
+
+
+def mentioned_in(caption: str) -> Scene:
+    """The attributes that a caption names, -1 where it names none: the inverse of describe."""
+    words = re.sub(r"[^a-z ]", " ", caption.lower())
+    grounds = (("grass",), ("sand", "beach"), ("snow",), ("water", "sea"), ("night",), ("brick",))
+    ground = find(words, grounds)
+    words = words.replace("green grass", "grass")
+    object_, colour = find(words, [(name,) for name in OBJECTS]), find(words, [(name,) for name in COLOURS])
+    position = find(words, (("left",), ("centre", "center", "middle"), ("right",)))
+    return Scene(object_, colour, find(words, SIZE_WORDS), position, ground)
+
+
+def find(words: str, choices: Sequence[Sequence[str]]) -> int:
+    """The first choice of which any phrase stands in words as a whole, or -1."""
+    for index, phrases in enumerate(choices):
+        if any(re.search(rf"\b{phrase}\b", words) for phrase in phrases):
+            return index
+    return -1
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+class Brush:
+    """Shapes in the object's own coordinates, x and y in [-1, 1] with y downwards, turned, mirrored and scaled."""
+
+    def __init__(
+        self, draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, turn: float, mirror: int
+    ) -> None:
+        self.draw, self.centre, self.radius, self.mirror = draw, centre, radius, mirror
+        self.cos, self.sin = math.cos(turn), math.sin(turn)
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        x *= self.mirror
+        dx, dy = x * self.cos - y * self.sin, x * self.sin + y * self.cos
+        return self.centre[0] + dx * self.radius, self.centre[1] + dy * self.radius
+
+    def polygon(self, points, fill: Colour, line: Colour | None = None) -> None:
+        points = [self.at(*point) for point in points]
+        self.draw.polygon(points, fill=fill)
+        if line:
+            width = max(1, round(self.radius * 0.09))
+            self.draw.line([*points, points[0], points[1]], fill=line, width=width, joint="curve")
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, line: Colour | None = None) -> None:
+        angles = np.linspace(0, 2 * math.pi, 28, endpoint=False)
+        self.polygon([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], fill, line)
+
+    def line(self, points, fill: Colour, width: float) -> None:
+        points = [self.at(*point) for point in points]
+        width = max(1, round(width * self.radius))
+        self.draw.line(points, fill=fill, width=width, joint="curve")
+        for x, y in points:
+            self.draw.ellipse([x - width / 2, y - width / 2, x + width / 2, y + width / 2], fill=fill)
+
+
+class Paint(NamedTuple):
+    main: Colour
+    shade: Colour
+    line: Colour
+
+
+def scaled(colour: Colour, factor: float) -> Colour:
+    return tuple(int(min(255, max(0, c * factor))) for c in colour)
+
+
+def paint_of(colour: int, rng: np.random.Generator) -> Paint:
+    """The main tone with some jitter, a darker shade, and an outline that stands out on any ground."""
+    base = np.array(RGB[COLOURS[colour]], float)
+    main = scaled(tuple(base + rng.uniform(-9, 9, 3)), rng.uniform(0.93, 1.05))
+    if COLOURS[colour] == "black":
+        return Paint(main, (70, 70, 76), (128, 128, 136))
+    if COLOURS[colour] == "white":
+        return Paint(main, (206, 210, 216), (84, 88, 100))
+    return Paint(main, scaled(main, 0.76), scaled(main, 0.45))
+
+
+def eye(brush: Brush, x: float, y: float, size: float) -> None:
+    brush.ellipse(x, y, size, size, (255, 255, 255))
+    brush.ellipse(x + size * 0.2, y, size * 0.55, size * 0.55, (15, 15, 20))
+
+
+def draw_dog(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    step, tail = rng.uniform(-0.12, 0.12), rng.uniform(-0.75, -0.35)
+    brush.line([(-0.62, 0.0), (-0.92, tail)], p.line, 0.24)
+    brush.line([(-0.62, 0.0), (-0.92, tail)], p.main, 0.12)
+    for x, dx, tone in ((-0.42, -step, p.shade), (0.38, step, p.shade), (-0.58, step, p.main), (0.22, -step, p.main)):
+        brush.line([(x, 0.3), (x + dx, 0.85)], p.line, 0.3)
+        brush.line([(x, 0.3), (x + dx, 0.85)], tone, 0.18)
+    brush.ellipse(-0.12, 0.16, 0.66, 0.34, p.main, p.line)
+    brush.ellipse(0.5, -0.3, 0.36, 0.34, p.main, p.line)
+    brush.ellipse(0.84, -0.18, 0.25, 0.17, p.main, p.line)
+    brush.ellipse(1.02, -0.24, 0.09, 0.08, (20, 18, 20))
+    brush.ellipse(0.27, -0.2, 0.15, 0.36, p.shade, p.line)  # a hanging ear
+    eye(brush, 0.6, -0.38, 0.11)
+
+
+def draw_cat(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    curl = rng.uniform(-0.15, 0.2)
+    tail = [(-0.4, 0.75), (-0.85, 0.65), (-0.95, 0.15 + curl), (-0.72, -0.15 + curl)]
+    brush.line(tail, p.line, 0.25)
+    brush.line(tail, p.main, 0.13)
+    brush.ellipse(0.0, 0.4, 0.48, 0.54, p.main, p.line)  # a sitting body
+    brush.ellipse(0.05, 0.52, 0.22, 0.32, p.shade)
+    tilt = rng.uniform(-0.06, 0.06)
+    for side in (-1, 1):
+        brush.polygon([(side * 0.5, -0.42 + tilt), (side * 0.46, -1.0), (side * 0.1, -0.7)], p.main, p.line)
+    brush.ellipse(0.0, -0.38, 0.52, 0.42, p.main, p.line)
+    eye(brush, -0.21, -0.43, 0.12)
+    eye(brush, 0.21, -0.43, 0.12)
+    brush.polygon([(-0.07, -0.25), (0.07, -0.25), (0.0, -0.17)], (240, 130, 140))
+    for side in (-1, 1):
+        brush.line([(side * 0.2, -0.2), (side * 0.62, -0.24)], p.line, 0.05)
+
+
+def draw_bird(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    wing = rng.uniform(-0.95, -0.35)
+    brush.line([(-0.05, 0.4), (-0.08, 0.85)], (225, 140, 30), 0.08)
+    brush.line([(0.15, 0.4), (0.16, 0.85)], (225, 140, 30), 0.08)
+    brush.polygon([(-0.4, 0.05), (-1.0, -0.2), (-0.95, 0.25), (-0.4, 0.35)], p.shade, p.line)
+    brush.ellipse(0.0, 0.15, 0.55, 0.38, p.main, p.line)
+    brush.ellipse(0.5, -0.28, 0.29, 0.28, p.main, p.line)
+    brush.polygon([(0.74, -0.38), (1.1, -0.24), (0.74, -0.12)], (250, 170, 30), (150, 90, 10))
+    brush.polygon([(0.2, 0.05), (-0.3, wing), (-0.62, wing + 0.12), (-0.35, 0.22)], p.shade, p.line)
+    eye(brush, 0.54, -0.34, 0.1)
+
+
+def draw_fish(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    swing = rng.uniform(-0.12, 0.12)
+    brush.polygon([(-0.4, 0.0), (-1.0, -0.48 + swing), (-0.82, swing), (-1.0, 0.48 + swing)], p.shade, p.line)
+    brush.polygon([(-0.15, -0.35), (0.2, -0.78), (0.4, -0.3)], p.shade, p.line)
+    brush.polygon([(-0.05, 0.35), (0.1, 0.7), (0.3, 0.3)], p.shade, p.line)
+    brush.ellipse(0.2, 0.0, 0.74, 0.45, p.main, p.line)
+    for x in (-0.2, 0.05):
+        brush.line([(x, -0.25), (x + 0.09, 0.0), (x, 0.25)], p.shade, 0.08)
+    eye(brush, 0.6, -0.12, 0.12)
+
+
+def draw_tree(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    brush.polygon([(-0.14, 0.2), (0.14, 0.2), (0.2, 0.95), (-0.2, 0.95)], (122, 78, 44), (70, 42, 22))
+    spots = [(-0.42, 0.05, 0.38), (0.42, 0.05, 0.38), (-0.28, -0.45, 0.4), (0.3, -0.42, 0.4), (0.0, -0.66, 0.36)]
+    spots = [(x + rng.uniform(-0.06, 0.06), y + rng.uniform(-0.06, 0.06), r) for x, y, r in spots]
+    for x, y, r in spots:
+        brush.ellipse(x, y, r + 0.07, r + 0.07, p.line)
+    for x, y, r in [*spots, (0.0, -0.2, 0.45)]:
+        brush.ellipse(x, y, r, r, p.main)
+    for x, y, r in spots[:4]:
+        brush.ellipse(x + 0.06, y + 0.1, r * 0.4, r * 0.28, p.shade)
+
+
+def draw_house(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    top, wide = rng.uniform(-1.0, -0.8), rng.uniform(0.64, 0.76)
+    brush.polygon([(0.3, -0.9), (0.48, -0.9), (0.48, -0.3), (0.3, -0.3)], p.shade, p.line)
+    brush.polygon([(-wide, -0.15), (wide, -0.15), (wide, 0.85), (-wide, 0.85)], p.main, p.line)
+    brush.polygon([(-wide - 0.2, -0.12), (0.0, top), (wide + 0.2, -0.12)], p.shade, p.line)
+    brush.polygon([(-0.14, 0.3), (0.16, 0.3), (0.16, 0.85), (-0.14, 0.85)], (112, 72, 44), p.line)
+    for x in (-0.44, 0.44):
+        brush.polygon([(x - 0.14, 0.06), (x + 0.14, 0.06), (x + 0.14, 0.36), (x - 0.14, 0.36)], (255, 236, 160), p.line)
+
+
+def draw_car(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    back, front = rng.uniform(-0.62, -0.5), rng.uniform(0.3, 0.45)
+    brush.polygon([(back - 0.12, 0.0), (back + 0.1, -0.48), (front - 0.05, -0.48), (front + 0.22, 0.0)], p.main, p.line)
+    glass = (190, 225, 240)
+    brush.polygon([(back + 0.06, -0.02), (back + 0.19, -0.37), (-0.12, -0.37), (-0.12, -0.02)], glass)
+    brush.polygon([(0.0, -0.02), (0.0, -0.37), (front - 0.1, -0.37), (front + 0.07, -0.02)], glass)
+    body = [(-0.98, 0.06), (-0.9, -0.06), (0.8, -0.04), (1.0, 0.14), (1.0, 0.48), (-0.98, 0.48)]
+    brush.polygon(body, p.main, p.line)
+    brush.line([(-0.85, 0.36), (0.88, 0.36)], p.shade, 0.1)
+    brush.ellipse(0.9, 0.18, 0.09, 0.08, (255, 240, 150))
+    for x in (-0.55, 0.55):
+        brush.ellipse(x, 0.5, 0.27, 0.27, (25, 25, 30), (95, 95, 100))
+        brush.ellipse(x, 0.5, 0.11, 0.11, (185, 185, 190))
+
+
+def draw_ball(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    brush.ellipse(0.0, 0.1, 0.8, 0.8, p.main, p.line)
+    bend = rng.uniform(0.1, 0.34)
+    for side in (-1, 1):
+        arc = [(side * (bend + 0.25 * t * t), 0.1 + 0.6 * t) for t in np.linspace(-0.9, 0.9, 9)]
+        brush.line(arc, p.shade, 0.1)
+    brush.ellipse(-0.3, -0.25, 0.17, 0.13, scaled(p.main, 1.35) if max(p.main) > 60 else (150, 150, 155))
+
+
+DRAWERS = (draw_dog, draw_cat, draw_bird, draw_fish, draw_tree, draw_house, draw_car, draw_ball)
+
+
+def gradient(size: int, top: Colour, bottom: Colour) -> np.ndarray:
+    t = np.linspace(0, 1, size)[:, None, None]
+    return np.broadcast_to(np.array(top) * (1 - t) + np.array(bottom) * t, (size, size, 3)).copy()
+
+
+def draw_ground(ground: int, size: int, rng: np.random.Generator) -> Image.Image:
+    """The ground fills the picture's lower part or all of it; textures are broad, so that they survive shrinking."""
+    name, horizon = GROUNDS[ground], rng.uniform(0.26, 0.38) * size
+    skies = {"grass": ((130, 195, 245), (205, 232, 250)), "sand": ((110, 190, 240), (225, 240, 245))}
+    skies |= {"snow": ((160, 180, 205), (214, 224, 236)), "water": ((250, 205, 160), (252, 232, 205))}
+    skies |= {"night sky": ((10, 12, 44), (48, 46, 110)), "brick": ((172, 84, 62), (150, 70, 52))}
+    picture = Image.fromarray(gradient(size, *skies[name]).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    match name:
+        case "night sky":
+            draw_night(draw, size, rng)
+        case "brick":
+            draw_bricks(draw, size, rng)
+        case _:
+            draw_land(draw, name, size, horizon, rng)
+    light = rng.uniform(0.9, 1.06)
+    return picture.point(lambda value: min(255, int(value * light)))
+
+
+def draw_night(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
+    for x, y, r in zip(rng.random(26), rng.random(26), rng.uniform(0.006, 0.013, 26), strict=True):
+        draw.ellipse([(x - r) * size, (y - r) * size, (x + r) * size, (y + r) * size], fill=(255, 250, 205))
+    x, y, r = rng.choice([0.14, 0.86]) * size, 0.14 * size, 0.085 * size
+    draw.ellipse([x - r, y - r, x + r, y + r], fill=(252, 244, 190))
+
+
+def draw_bricks(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
+    rows, shift, mortar = 7, rng.random(), max(1, round(size * 0.016))
+    for row in range(rows + 1):
+        y = (row - shift) * size / rows
+        for column in range(-1, 5):
+            x = (column + 0.5 * (row % 2) + shift) * size / 4
+            tone = scaled((178, 86, 64), rng.uniform(0.88, 1.1))
+            draw.rectangle([x, y, x + size / 4, y + size / rows], fill=tone, outline=(214, 196, 180), width=mortar)
+
+
+def draw_land(draw: ImageDraw.ImageDraw, name: str, size: int, horizon: float, rng: np.random.Generator) -> None:
+    tones = {"grass": (112, 182, 68), "sand": (232, 204, 140), "snow": (240, 245, 250), "water": (52, 140, 190)}
+    tone, phase = tones[name], rng.uniform(0, 2 * math.pi)
+    swell = 0.0 if name == "water" else rng.uniform(0.015, 0.04) * size
+    xs = np.linspace(0, size, 24)
+    edge = [(x, horizon + swell * math.sin(phase + 5 * x / size)) for x in xs]
+    draw.polygon([*edge, (size, size), (0, size)], fill=tone)
+    for depth in np.linspace(0.12, 0.92, 6):
+        y = horizon + depth * (size - horizon) + rng.uniform(-0.02, 0.02) * size
+        draw_detail(draw, name, tone, y, size, rng)
+
+
+def draw_detail(
+    draw: ImageDraw.ImageDraw, name: str, tone: Colour, y: float, size: int, rng: np.random.Generator
+) -> None:
+    wide, start = 0.02 * size, rng.uniform(0, 0.2) * size
+    for x in np.arange(start, size, 0.22 * size):
+        match name:
+            case "grass":
+                for lean in (-1, 0, 1):
+                    tip = (x + lean * wide, y - 2.2 * wide)
+                    draw.line([(x, y), tip], fill=scaled(tone, 0.72), width=max(1, round(size * 0.014)))
+            case "water":
+                draw.arc([x, y, x + 7 * wide, y + 3 * wide], 200, 340, fill=(170, 220, 240), width=max(1, size // 64))
+            case "sand":
+                draw.ellipse([x, y, x + wide, y + wide * 0.7], fill=scaled(tone, 0.82))
+            case "snow":
+                draw.ellipse([x, y, x + 5 * wide, y + wide], fill=(216, 226, 240))
+
+
+def draw_scene(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture of a scene, uint8 (resolution, resolution, 3); pose, tone, light and place vary with rng."""
+    size = resolution * 3 if resolution <= 128 else resolution * 2
+    picture = draw_ground(scene.ground, size, rng)
+    radius = size * (0.175, 0.29)[scene.size] * rng.uniform(0.94, 1.06)
+    x = (0.27, 0.5, 0.73)[scene.position] + rng.uniform(-0.03, 0.03)
+    centre = (x * size, (0.6 + rng.uniform(-0.03, 0.03)) * size)
+    if GROUNDS[scene.ground] not in ("night sky", "brick"):
+        shadow(picture, centre, radius)
+    brush = Brush(ImageDraw.Draw(picture), centre, radius, rng.uniform(-0.1, 0.1), int(rng.choice([-1, 1])))
+    DRAWERS[scene.object](brush, paint_of(scene.colour, rng), rng)
+    return np.asarray(picture.resize((resolution, resolution), Image.Resampling.BOX))
+
+
+def shadow(picture: Image.Image, centre: tuple[float, float], radius: float) -> None:
+    x, y = centre[0], centre[1] + 0.88 * radius
+    mask = Image.new("L", picture.size)
+    ImageDraw.Draw(mask).ellipse([x - radius, y - 0.14 * radius, x + radius, y + 0.16 * radius], fill=80)
+    picture.paste((25, 30, 45), mask=mask.filter(ImageFilter.BoxBlur(radius * 0.06)))
+
+
+# ------------------------------------------------------------------------------------------------ data set
+
+
+def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
+    return np.random.default_rng([seed, split == "heldout", index])
+
+
+def draw_indexed(job: tuple[int, Split, int, int]) -> np.ndarray:
+    seed, split, index, resolution = job
+    rng = rng_of(seed, split, index)
+    return draw_scene(sample_scene(rng, split), resolution, rng)
+
+
+class Scenes(Dataset):
+    """Captioned scenes; picture i is a function of (seed, split, i) alone, drawn once into a file of the cache."""
+
+    def __init__(
+        self, num_images: int, resolution: int, seed: int = 0, split: Split = "seen", cache: Path | None = None
+    ) -> None:
+        if resolution not in (32, 64, 128, 256, 512):
+            raise UserError(f"data.resolution={resolution}: not a power of two from 32 to 512; 64 is a good start")
+        self.resolution, self.seed, self.split = resolution, seed, split
+        scenes = [sample_scene(rng_of(seed, split, i), split) for i in range(num_images)]
+        self.attributes = np.array(scenes, dtype=np.int64)  # (N, 5)
+        self.pictures = self.drawn(cache or Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser())
+
+    def drawn(self, cache: Path) -> np.ndarray:
+        """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""
+        key = f"{DRAWING_VERSION}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
+        path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
+        shape = (len(self.attributes), self.resolution, self.resolution, 3)
+        try:
+            pictures = np.load(path, mmap_mode="r")
+            if pictures.shape == shape and pictures.dtype == np.uint8:
+                return pictures
+        except (OSError, ValueError):  # not there, or damaged: draw it anew
+            pass
+        self.draw_into(path, shape)
+        return np.load(path, mmap_mode="r")
+
+    def draw_into(self, path: Path, shape: tuple[int, ...]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+        pictures = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+        jobs = [(self.seed, self.split, i, self.resolution) for i in range(shape[0])]
+        with Pool() as pool:
+            for index, picture in enumerate(pool.imap(draw_indexed, jobs, chunksize=64)):
+                pictures[index] = picture
+        pictures.flush()
+        os.replace(unfinished, path)
+
+    def __len__(self) -> int:
+        return len(self.attributes)
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
+        captions = [describe(Scene(*self.attributes[index].tolist()), rng) for _ in range(CAPTIONS_PER_SCENE)]
+        image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1).float() / 127.5 - 1
+        return Sample(image, captions, index)
