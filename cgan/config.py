@@ -1,0 +1,75 @@
+"""RunConfig: the settings of a run, from dataclass defaults, then a YAML file, then key=value."""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cgan.gan import GANConfig
+from cgan.interfaces import UserError
+from cgan.joint import JointConfig
+
+
+@dataclass
+class DataConfig:
+    num_images: int = 20_000  # scenes to draw
+    resolution: int = 64
+    seed: int = 0
+
+
+@dataclass
+class TrainerConfig:
+    joint_images: int = 100_000  # images that the joint encoder sees
+    images: int = 100_000  # images that the GAN sees
+    joint_batch_size: int = 128
+    batch_size: int = 64
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    sample_every: int = 10_000  # images between grids of samples
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
+
+
+@dataclass
+class RunConfig:
+    name: str = "scenes"
+    seed: int = 0
+    run_dir: str | None = None  # runs/<name>-<time> when absent
+    data: DataConfig = field(default_factory=DataConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
+    gan: GANConfig = field(default_factory=GANConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def load_config(arguments: list[str]) -> RunConfig:
+    """Settings from YAML files and key=value arguments, in their order; a mistake is a UserError of one line."""
+    config, at_fault = OmegaConf.structured(RunConfig), "config"
+    try:
+        for at_fault in arguments:
+            config = OmegaConf.merge(config, layer(at_fault))
+        return OmegaConf.to_object(config)
+    except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
+        raise UserError(explain(at_fault, error, config)) from None
+
+
+def layer(argument: str) -> DictConfig:
+    if argument.endswith((".yaml", ".yml")) and "=" not in argument:
+        if not Path(argument).is_file():
+            raise UserError(f"{argument}: no such file; configs/gan/scenes.yaml is one to start from")
+        return OmegaConf.load(argument)
+    if "=" not in argument:
+        raise UserError(f"{argument}: expected a .yaml file or key=value")
+    return OmegaConf.from_dotlist([argument])
+
+
+def explain(argument: str, error: Exception, config: DictConfig) -> str:
+    """One line: which argument, which key, what is wrong, and the nearest key that exists."""
+    key, message = getattr(error, "full_key", None), str(error).splitlines()[0]
+    if key and "not in" in message and "Did you mean" not in message:
+        section, _, name = key.rpartition(".")
+        known = list(OmegaConf.select(config, section) if section else config)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+        message += f" Did you mean: '{near[0]}'?" if near else f" Known here: {', '.join(known)}"
+    return f"{argument}: {key + ': ' if key else ''}{message}"

@@ -1,0 +1,225 @@
+"""TextToImageGAN: the adversarial training step, with a reconstruction path that teaches shape by pixels (CVAE-GAN)."""
+
+import copy
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cgan import losses
+from cgan.interfaces import Batch, TextEncoder, TextFeatures
+from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
+from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.image_encoder import ImageEncoder
+from cgan.networks.posterior import Posterior
+
+
+@dataclass
+class GANConfig:
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    adversarial: losses.Adversarial = "hinge"
+    adversarial_weight: float = 0.2
+    mismatched_weight: float = 0.5
+    matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
+    reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
+    feature_weight: float = 1.0  # reconstruction on the joint encoder's feature maps
+    kl_weight: float = 0.005
+    penalty_weight: float = 0.0  # gamma / 2 of R1 and R2, in their finite-difference form
+    learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 1e-3
+    ema_half_life: float = 10_000  # in images
+    ema_ramp_up: float = 0.05  # the half-life is at most this share of the images seen
+
+
+class Fakes(NamedTuple):
+    """Pictures of the generator; the first of them redraw the real ones when there is a posterior."""
+
+    images: Tensor  # (B, 3, H, W)
+    num_redrawn: int
+    divergence: Tensor  # KL of the posterior from the prior
+
+
+def mismatched_captions(batch: Batch) -> tuple[Tensor, Tensor]:
+    """For each picture another one's caption: its index (B,), and whether it truly differs (B,), bool.
+
+    Neither a caption of the same picture nor the same words count as mismatched.
+    """
+    numbers = {caption: i for i, caption in enumerate(dict.fromkeys(batch.captions))}
+    words = torch.tensor([numbers[caption] for caption in batch.captions], device=batch.image_ids.device)
+    same = (batch.image_ids[:, None] == batch.image_ids) | (words[:, None] == words)
+    lottery = torch.rand(same.shape, device=same.device).masked_fill(same, -1)
+    best, index = lottery.max(dim=1)
+    return index, best >= 0
+
+
+class TextToImageGAN(pl.LightningModule):
+    """Alternating steps of a discriminator and a generator; the fakes of a batch are drawn once and serve both."""
+
+    def __init__(
+        self, config: GANConfig, text_encoder: TextEncoder, image_encoder: ImageEncoder | None, resolution: int
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.config, self.resolution = config, resolution
+        self.text_encoder = text_encoder.eval().requires_grad_(False)
+        self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
+        generator = config.generator
+        self.generator = Generator(generator, resolution, text_encoder.dim)
+        self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        channels = image_encoder.map_channels if image_encoder and config.discriminator.form == "features" else None
+        self.discriminator = Discriminator(config.discriminator, resolution, text_encoder.dim, channels)
+        self.posterior = None
+        if config.reconstruction_weight > 0:
+            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, generator.width, 128)
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+
+    def train(self, mode: bool = True) -> "TextToImageGAN":
+        """Frozen networks and the average stay in evaluation mode."""
+        super().train(mode)
+        for network in (self.text_encoder, self.image_encoder, self.generator_ema):
+            if network is not None:
+                network.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        generator_optimizer, discriminator_optimizer = self.optimizers()
+        self.leave_uncounted(discriminator_optimizer)
+        with torch.no_grad():
+            text = self.text_encoder(batch.captions)
+            real_maps = self.maps(batch.images)
+        fakes = self.imagine(batch, text)
+        fake_maps, embedding = self.maps(fakes.images), self.embedding
+        with self.toggled_optimizer(discriminator_optimizer):
+            loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
+            self.update(discriminator_optimizer, loss)
+        with self.toggled_optimizer(generator_optimizer):
+            self.update(generator_optimizer, self.generator_loss(batch, text, real_maps, fakes, fake_maps, embedding))
+        self.images_seen += len(batch.images) * self.trainer.world_size
+        self.average_generator(len(batch.images) * self.trainer.world_size)
+
+    def imagine(self, batch: Batch, text: TextFeatures) -> Fakes:
+        """A picture for each caption, half of them with the noise that the posterior finds in the real picture."""
+        noise = torch.randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
+        num_redrawn, divergence = 0, torch.zeros((), device=self.device)
+        if self.posterior is not None:
+            num_redrawn = (len(batch.images) + 1) // 2
+            mean, log_variance = self.posterior(batch.images[:num_redrawn], text.sentence[:num_redrawn])
+            divergence = losses.kl_to_normal(mean, log_variance)
+            redrawn = mean + noise[:num_redrawn] * (log_variance / 2).exp()
+            noise = torch.cat([redrawn, noise[num_redrawn:]])
+        return Fakes(self.generator(noise, text), num_redrawn, divergence)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Frozen feature maps of pictures; their embedding is kept beside them."""
+        if self.image_encoder is None:
+            self.embedding = None
+            return []
+        features = self.image_encoder(images)
+        self.embedding = features.embedding
+        return features.maps
+
+    def discriminator_loss(
+        self, batch: Batch, text: TextFeatures, real_maps: list[Tensor], fakes: Fakes, fake_maps: list[Tensor]
+    ) -> Tensor:
+        kind, judge = self.config.adversarial, self.discriminator.judge
+        hidden = self.look(batch.images, real_maps)
+        real = judge(hidden, text.sentence)
+        fake = judge(self.look(fakes.images.detach(), fake_maps), text.sentence)
+        index, valid = mismatched_captions(batch)
+        mismatch = losses.mismatch_loss(kind, real, judge(hidden, text.sentence[index]), valid)
+        loss = losses.discriminator_loss(kind, real, fake)
+        self.log("loss/discriminator", loss, prog_bar=True)
+        self.log("loss/mismatched", mismatch)
+        return loss + self.config.mismatched_weight * mismatch + self.gradient_penalty(batch, text, fakes)
+
+    def gradient_penalty(self, batch: Batch, text: TextFeatures, fakes: Fakes) -> Tensor | float:
+        """R1 and R2 on the pictures, through the frozen features as well."""
+        if self.config.penalty_weight == 0:
+            return 0.0
+
+        def critic(images: Tensor) -> Tensor:
+            sentence = text.sentence.repeat(len(images) // len(text.sentence), 1)
+            return self.discriminator.judge(self.look(images, self.maps(images)), sentence)
+
+        penalty = sum(losses.finite_gradient_penalty(critic, x) for x in (batch.images, fakes.images))
+        self.log("loss/penalty", penalty)
+        return self.config.penalty_weight * penalty
+
+    def generator_loss(
+        self,
+        batch: Batch,
+        text: TextFeatures,
+        real_maps: list[Tensor],
+        fakes: Fakes,
+        fake_maps: list[Tensor],
+        embedding: Tensor | None,
+    ) -> Tensor:
+        config, n = self.config, fakes.num_redrawn
+        fake = self.discriminator.judge(self.look(fakes.images, fake_maps), text.sentence)
+        real = None
+        if config.adversarial == "relativistic":
+            with torch.no_grad():
+                real = self.discriminator.judge(self.look(batch.images, real_maps), text.sentence)
+        adversarial = losses.generator_loss(config.adversarial, fake, real)
+        self.log("loss/generator", adversarial, prog_bar=True)
+        loss = config.adversarial_weight * adversarial
+        if embedding is not None and config.matching_weight > 0:
+            matching = self.matching_loss(batch, text, embedding)
+            self.log("loss/matching", matching)
+            loss = loss + config.matching_weight * matching
+        if n > 0:
+            redrawing = losses.pyramid_loss(fakes.images[:n], batch.images[:n])
+            self.log("loss/reconstruction", redrawing, prog_bar=True)
+            loss = loss + config.reconstruction_weight * redrawing + config.kl_weight * fakes.divergence
+        if n > 0 and fake_maps:
+            loss = loss + config.feature_weight * losses.feature_loss(
+                [m[:n] for m in fake_maps], [m[:n] for m in real_maps]
+            )
+        return loss
+
+    def matching_loss(self, batch: Batch, text: TextFeatures, embedding: Tensor) -> Tensor:
+        """Each fake should find its caption among the batch's, in the joint encoder's latent."""
+        scores = F.normalize(embedding.float(), dim=1) @ F.normalize(text.sentence.float(), dim=1).t()
+        return losses.info_nce(scores / 0.1, batch.image_ids)
+
+    def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
+        return self.discriminator.look(images, maps if len(self.discriminator.heads) > 1 else [])
+
+    def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def leave_uncounted(self, optimizer: LightningOptimizer) -> None:
+        """Let Lightning's global_step count the other optimizer's steps only (its hooks are reset with each batch)."""
+        optimizer._on_before_step = lambda: self.trainer.profiler.start("optimizer_step")
+        optimizer._on_after_step = lambda: self.trainer.profiler.stop("optimizer_step")
+
+    @torch.no_grad()
+    def average_generator(self, num_images: int) -> None:
+        """Move the average towards the generator; its half-life counts images (Karras et al. 2020)."""
+        half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(int(self.images_seen), 1))
+        share = 1 - 0.5 ** (num_images / half_life)
+        torch._foreach_lerp_(list(self.generator_ema.parameters()), list(self.generator.parameters()), share)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        drawing: list[nn.Parameter] = [*self.generator.parameters()]
+        drawing += self.posterior.parameters() if self.posterior is not None else []
+        config, judging = self.config, self.discriminator.parameters()
+        return [
+            torch.optim.Adam(drawing, config.learning_rate, betas=(0.0, 0.99)),
+            torch.optim.Adam(judging, config.discriminator_learning_rate, betas=(0.0, 0.99)),
+        ]
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """All that sampling needs beside the weights."""
+        checkpoint["sampler"] = {
+            "generator": asdict(self.config.generator),
+            "text": self.text_encoder.spec(),
+            "resolution": self.resolution,
+        }

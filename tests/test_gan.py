@@ -1,0 +1,102 @@
+import copy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from cgan.gan import GANConfig, TextToImageGAN, mismatched_captions
+from cgan.interfaces import Batch
+from cgan.networks.discriminator import DiscriminatorConfig
+from cgan.networks.generator import GeneratorConfig
+from cgan.networks.image_encoder import ImageEncoder, ImageEncoderConfig
+from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+
+CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
+
+
+def some_batch() -> Batch:
+    return Batch(torch.rand(4, 3, 32, 32) * 2 - 1, CAPTIONS, torch.tensor([0, 1, 2, 1]))
+
+
+def tiny_gan(**changes) -> TextToImageGAN:
+    torch.manual_seed(0)
+    config = GANConfig(
+        generator=GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
+        discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
+        **changes,
+    )
+    text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
+    return TextToImageGAN(config, text, ImageEncoder(ImageEncoderConfig(width=4, embedding_dim=16)), 32)
+
+
+def fit(gan: TextToImageGAN, tmp_path, max_steps: int) -> pl.Trainer:
+    trainer = pl.Trainer(
+        max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
+        enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None))
+    return trainer
+
+
+def moved(before: dict, network: torch.nn.Module) -> bool:
+    return any(not torch.equal(before[name], value) for name, value in network.named_parameters())
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_a_players_step_moves_only_that_player(player, tmp_path):
+    gan = tiny_gan()
+    frozen = "discriminator" if player == "generator" else "generator"
+    rate = {"generator": "learning_rate", "discriminator": "discriminator_learning_rate"}[frozen]
+    setattr(gan.config, rate, 0.0)  # the other player's step is taken, but of no length
+    before = {name: dict(copy.deepcopy(getattr(gan, name)).named_parameters()) for name in (player, frozen)}
+    fit(gan, tmp_path, max_steps=1)
+    assert moved(before[player], getattr(gan, player)) and not moved(before[frozen], getattr(gan, frozen))
+
+
+def test_frozen_encoders_never_move(tmp_path):
+    gan = tiny_gan()
+    before = {name: value.clone() for name, value in gan.state_dict().items() if "_encoder" in name}
+    fit(gan, tmp_path, max_steps=2)
+    assert all(torch.equal(value, gan.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("kind", ["hinge", "nonsaturating", "relativistic"])
+@pytest.mark.parametrize("form", ["trunk", "features"])
+def test_every_loss_and_form_trains_with_finite_weights(kind, form, tmp_path):
+    gan = tiny_gan(adversarial=kind, penalty_weight=0.1)
+    gan.config.discriminator.form = form
+    gan = TextToImageGAN(gan.config, gan.text_encoder, gan.image_encoder, 32)
+    fit(gan, tmp_path, max_steps=2)
+    assert all(torch.isfinite(value).all() for value in gan.parameters())
+
+
+def test_global_step_counts_batches_and_images_are_counted(tmp_path):
+    gan = tiny_gan()
+    trainer = fit(gan, tmp_path, max_steps=3)
+    assert trainer.global_step == 3 and gan.images_seen == 12
+
+
+def test_mismatched_pairs_are_never_matched_ones():
+    batch = some_batch()
+    for _ in range(200):
+        index, valid = mismatched_captions(batch)
+        for i, j in enumerate(index.tolist()):
+            assert valid[i] and batch.image_ids[i] != batch.image_ids[j] and CAPTIONS[i] != CAPTIONS[j]
+
+
+def test_a_batch_of_one_caption_has_no_mismatched_pair():
+    batch = Batch(torch.zeros(3, 3, 32, 32), ["a dog"] * 3, torch.arange(3))
+    assert not mismatched_captions(batch)[1].any()
+
+
+def test_the_average_moves_by_half_in_one_half_life():
+    gan = tiny_gan(ema_half_life=100)
+    gan.images_seen += 1_000_000
+    start = [p.clone() for p in gan.generator_ema.parameters()]
+    for parameter in gan.generator.parameters():
+        parameter.data += 1
+    for _ in range(10):
+        gan.average_generator(10)
+    for old, new in zip(start, gan.generator_ema.parameters(), strict=True):
+        assert torch.allclose(new - old, torch.full_like(old, 0.5), atol=1e-5)
