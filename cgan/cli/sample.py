@@ -1,0 +1,58 @@
+"""python sample.py: captions to PNG files."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from cgan.interfaces import UserError
+
+
+def main(arguments: list[str]) -> None:
+    """Draw each caption and say where; raises UserError for a mistake in the arguments."""
+    options = parser().parse_args(arguments)
+    import numpy as np
+    from PIL import Image
+
+    from cgan.sampling import TextToImage
+
+    pipe = TextToImage.load(checkpoint_of(options.checkpoint))
+    for word in pipe.unknown_words(options.captions):
+        print(f"warning: the model never saw the word '{word}'", file=sys.stderr)
+    for number, caption in enumerate(options.captions):
+        seeds = list(range(options.seed, options.seed + options.num))
+        pictures = pipe([caption] * options.num, seeds, options.truncation)
+        path = path_of(options, caption, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".tmp")
+        Image.fromarray(np.concatenate(list(pictures), axis=1)).save(unfinished, format="PNG")
+        unfinished.replace(path)
+        print(path)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="sample.py", description="Draw pictures from captions.")
+    result.add_argument("captions", nargs="+", help='what to draw, for instance "a dog on grass"')
+    result.add_argument("--seed", type=int, default=0, help="the same seed and caption give the same picture")
+    result.add_argument("--num", type=int, default=1, help="pictures of each caption, side by side")
+    result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
+    result.add_argument("--checkpoint", type=Path, help="a checkpoint or a run directory; default: the newest run")
+    result.add_argument("--out", type=Path, help="a .png file for one caption, or a folder; default: samples/")
+    return result
+
+
+def checkpoint_of(path: Path | None) -> Path:
+    """The checkpoint that is meant by a file, a run directory, or nothing at all."""
+    if path is not None:
+        return path / "last.ckpt" if path.is_dir() else path
+    found = sorted(Path("runs").glob("*/last.ckpt"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
+    return found[-1]
+
+
+def path_of(options: argparse.Namespace, caption: str, number: int) -> Path:
+    if options.out is not None and options.out.suffix == ".png":
+        return options.out if number == 0 else options.out.with_stem(f"{options.out.stem}-{number}")
+    name = re.sub(r"[^\w]+", "-", caption.lower()).strip("-")[:60]
+    return (options.out or Path("samples")) / f"{name}-{options.seed}.png"
