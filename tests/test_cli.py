@@ -1,0 +1,106 @@
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cgan.interfaces import UserError
+from cgan.sampling import TextToImage
+
+ROOT = Path(__file__).parents[1]
+TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
+    trainer.sample_every=800 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
+    joint.image.width=8 trainer.wandb=offline""".split()
+
+
+def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(ROOT / name), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder in which train.py has run to its end, in runs/tiny."""
+    folder = tmp_path_factory.mktemp("workplace")
+    ended = script("train.py", *TINY, "run_dir=runs/tiny", cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert "next: python sample.py" in ended.stdout
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_leaves_grids_metrics_settings_and_wandb_files(workplace):
+    run = workplace / "runs/tiny"
+    assert len(list(run.glob("samples/images_*.png"))) == 3 and (run / "config.yaml").is_file()
+    assert list(run.glob("wandb/offline-run-*"))
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert all(np.isfinite(float(rows[-1][f"loss/{player}"])) for player in ("generator", "discriminator"))
+
+
+@pytest.mark.slow
+def test_sample_draws_the_same_picture_for_the_same_seed_and_warns_of_unknown_words(workplace):
+    for name in ("one.png", "two.png"):
+        ended = script("sample.py", "a zebra on grass", "--seed", "5", "--out", name, cwd=workplace)
+        assert ended.returncode == 0 and ended.stdout.strip() == name and "'zebra'" in ended.stderr
+    assert (workplace / "one.png").read_bytes() == (workplace / "two.png").read_bytes()
+    assert Image.open(workplace / "one.png").size == (32, 32)
+
+
+@pytest.mark.slow
+def test_exported_weights_draw_what_the_checkpoint_draws(workplace, tmp_path):
+    pipe = TextToImage.load(workplace / "runs/tiny/last.ckpt")
+    pipe.save(tmp_path / "weights.safetensors")
+    captions, seeds = ["a dog on grass", "a red car"], [1, 2]
+    assert (TextToImage.load(tmp_path / "weights.safetensors")(captions, seeds) == pipe(captions, seeds)).all()
+    assert (pipe(captions[1:], seeds[1:])[0] == pipe(captions, seeds)[1]).all()
+    assert (pipe(["a dog on grass"], [1]) != pipe(["a dog on grass"], [2])).any()
+
+
+@pytest.mark.slow
+def test_the_sampler_needs_no_lightning_and_no_data_set():
+    code = "import sys, cgan.sampling; print([m for m in ('pytorch_lightning', 'cgan.data') if m in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("train.py", ["gan.learning_rat=1"], "learning_rate"),
+        ("train.py", ["data.resolution=48"], "power of two"),
+        ("train.py", ["nothing.yaml"], "no such file"),
+        ("sample.py", ["a dog"], "python train.py"),
+        ("sample.py", ["a dog", "--checkpoint", "gone.ckpt"], "no such checkpoint"),
+    ],
+)
+@pytest.mark.slow
+def test_a_mistake_is_one_line_without_traceback(name, arguments, said, tmp_path):
+    ended = script(name, *arguments, cwd=tmp_path)
+    lines = [line for line in ended.stderr.splitlines() if "Seed set" not in line]
+    assert ended.returncode == 1 and len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off"])
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_damaged_checkpoint_is_one_line(content, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        TextToImage.load(path)
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "harmed",))
+
+    torch.save({"sampler": Hostile(), "state_dict": {}}, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="damaged"):
+        TextToImage.load(tmp_path / "x.ckpt")
+    assert not (tmp_path / "harmed").exists()
