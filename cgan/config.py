@@ -23,8 +23,8 @@ class DataConfig:
 
 @dataclass
 class TrainerConfig:
-    joint_images: int = 100_000  # images that the joint encoder sees
-    images: int = 100_000  # images that the GAN sees
+    joint_images: int = 40_000  # images that the joint encoder sees
+    images: int = 50_000  # images that the GAN sees
     joint_batch_size: int = 128
     batch_size: int = 64
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
