@@ -1,7 +1,9 @@
 import csv
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +106,20 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(tmp_path):
     with pytest.raises(UserError, match="damaged"):
         TextToImage.load(tmp_path / "x.ckpt")
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_with_a_checkpoint(tmp_path):
+    environment = {**os.environ, "CGAN_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "trainer.images=10000000", "run_dir=run"]
+    reset = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 (a shell may have it ignored)
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=reset
+    ) as p:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("run/samples/*.png")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        p.send_signal(signal.SIGINT)
+        stdout, stderr = p.communicate(timeout=60)
+    assert p.returncode == 130 and "Traceback" not in stderr and "stopped after" in stdout
+    assert TextToImage.load(tmp_path / "run/last.ckpt")(["a dog"], [0]).shape == (1, 32, 32, 3)

@@ -95,14 +95,15 @@ def train_gan(config, gan, scenes, run_dir: Path) -> bool:
         log_every_n_steps=20,
     )
     print("training the GAN; sample grids go to", run_dir / "samples")
+    interrupted = False
     try:
         trainer.fit(gan, endless_loader(scenes, settings.batch_size, config.seed))
-    except (KeyboardInterrupt, SystemExit):
-        trainer.interrupted = True
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        interrupted = True
     unfinished = run_dir / "last.ckpt.tmp"
     trainer.save_checkpoint(unfinished)
     unfinished.replace(run_dir / "last.ckpt")
-    return trainer.interrupted
+    return interrupted
 
 
 def loggers(config, run_dir: Path) -> list:
