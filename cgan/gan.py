@@ -75,7 +75,7 @@ class TextToImageGAN(pl.LightningModule):
         self.discriminator = Discriminator(config.discriminator, resolution, text_encoder.dim, channels)
         self.posterior = None
         if config.reconstruction_weight > 0:
-            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, generator.width, 128)
+            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, 16, 128)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> "TextToImageGAN":

@@ -399,6 +399,7 @@ class Scenes(Dataset):
         self.resolution, self.seed, self.split = resolution, seed, split
         scenes = [sample_scene(rng_of(seed, split, i), split) for i in range(num_images)]
         self.attributes = np.array(scenes, dtype=np.int64)  # (N, 5)
+        self.captions: dict[int, list[str]] = {}  # those described so far
         self.pictures = self.drawn(cache or Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser())
 
     def drawn(self, cache: Path) -> np.ndarray:
@@ -430,7 +431,12 @@ class Scenes(Dataset):
         return len(self.attributes)
 
     def __getitem__(self, index: int) -> Sample:
-        rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
-        captions = [describe(Scene(*self.attributes[index].tolist()), rng) for _ in range(CAPTIONS_PER_SCENE)]
         image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1).float() / 127.5 - 1
-        return Sample(image, captions, index)
+        return Sample(image, self.captions_of(index), index)
+
+    def captions_of(self, index: int) -> list[str]:
+        if index not in self.captions:
+            rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
+            scene = Scene(*self.attributes[index].tolist())
+            self.captions[index] = [describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
+        return self.captions[index]

@@ -15,7 +15,7 @@ from cgan.networks.layers import Downsample, channels_at
 class DiscriminatorConfig:
     form: Literal["trunk", "features"] = "features"
     features: Literal["joint", "imagenet"] = "joint"  # which frozen network the heads of form "features" stand on
-    width: int = 24  # channels of the pixel trunk at full resolution, doubled with each halving
+    width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 192
     head_dim: int = 64
     spectral_norm: bool = True

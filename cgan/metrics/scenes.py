@@ -1,0 +1,119 @@
+"""How well pictures of scenes are drawn: a judge that reads them, and the measures that rest on its readings."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from cgan.interfaces import UserError
+
+WEIGHTS = Path(__file__).parents[2] / "assets" / "judge.safetensors"
+
+
+@dataclass
+class JudgeConfig:
+    num_values: tuple[int, ...] = (8, 8, 2, 3, 6)  # of object, colour, size, position, ground
+    width: int = 20
+    feature_dim: int = 128
+    resolution: int = 64  # other pictures are resized to it
+
+
+class Reading(NamedTuple):
+    """What the judge sees in pictures."""
+
+    values: Tensor  # (B, attributes) int64
+    recognisable: Tensor  # (B,) bool
+    features: Tensor  # (B, feature_dim)
+
+
+class SceneJudge(nn.Module):
+    """judge(images (B, 3, H, W) in [-1, 1]) -> logits of each attribute's values, of being recognisable, and features.
+
+    Plain convolutions with group normalisation, unlike the encoder that generators are trained against.
+    """
+
+    def __init__(self, config: JudgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.width * factor for factor in (1, 2, 3, 4)]
+        layers: list[nn.Module] = []
+        for before, after in zip([3, *widths[:-1]], widths, strict=True):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(4, after), nn.ReLU()]
+            layers += [nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(4, after), nn.ReLU(), nn.MaxPool2d(2)]
+        self.convolutions = nn.Sequential(*layers)  # (B, 4 width, 4, 4)
+        self.features = nn.Linear(widths[-1] * 16, config.feature_dim)
+        self.attributes = nn.Linear(config.feature_dim, sum(config.num_values))
+        self.recognisable = nn.Linear(config.feature_dim, 1)
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        size = self.config.resolution
+        if images.shape[-1] != size:
+            images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+        features = self.features(self.convolutions(images).flatten(1))  # (B, feature_dim)
+        hidden = F.relu(features)
+        logits = self.attributes(hidden).split(self.config.num_values, dim=1)
+        return list(logits), self.recognisable(hidden).squeeze(1), features
+
+    @torch.inference_mode()
+    def read(self, images: Tensor, batch_size: int = 256) -> Reading:
+        """The likeliest value of every attribute, and whether a person would know the object."""
+        parts = []
+        for some in images.float().split(batch_size):
+            logits, recognisable, features = self(some)
+            parts.append(Reading(torch.stack([x.argmax(1) for x in logits], dim=1), recognisable > 0, features))
+        return Reading(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def load_judge(path: Path = WEIGHTS) -> SceneJudge:
+    """The judge that comes with the project."""
+    if not path.is_file():
+        raise UserError(f"{path}: the judge's weights are not there; train them with `python -m cgan judge`")
+    with safe_open(path, "pt") as file:
+        judge = SceneJudge(JudgeConfig(**json.loads(file.metadata()["judge"])))
+        judge.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    return judge.eval().requires_grad_(False)
+
+
+class SceneAccuracy(Metric):
+    """Share of recognisable pictures in which every mentioned attribute is right."""
+
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("right", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, reading: Reading, mentioned: Tensor) -> None:
+        """mentioned (B, attributes): the value that the caption names, -1 where it names none."""
+        self.right += right(reading, mentioned).sum()
+        self.total += len(mentioned)
+
+    def compute(self) -> Tensor:
+        return self.right / self.total
+
+
+def right(reading: Reading, mentioned: Tensor) -> Tensor:
+    """For each picture (B,), bool: recognisable, and every mentioned attribute as the caption says."""
+    return ((reading.values == mentioned) | (mentioned < 0)).all(dim=1) & reading.recognisable
+
+
+def frechet_distance(features: Tensor, target: Tensor) -> float:
+    """Distance of the Gaussians through two sets of features (N, F), equation 6 of FID (Heusel et al. 2017)."""
+    first, second = features.double(), target.double()
+    distance = (first.mean(0) - second.mean(0)).square().sum()
+    a, b = first.t().cov(), second.t().cov()
+    roots = torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum()  # the trace of (a b)^(1/2)
+    return float(distance + a.trace() + b.trace() - 2 * roots)
+
+
+def intra_caption_diversity(features: Tensor) -> float:
+    """Mean distance of two pictures of the same caption, from features (captions, pictures of each, F)."""
+    return float(torch.stack([F.pdist(pictures.float()).mean() for pictures in features]).mean())
