@@ -29,6 +29,7 @@ class GANConfig:
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
     feature_weight: float = 1.0  # reconstruction on the joint encoder's feature maps
     kl_weight: float = 0.005
+    first_beta: float = 0.5  # of Adam
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2, in their finite-difference form
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-3
@@ -75,7 +76,8 @@ class TextToImageGAN(pl.LightningModule):
         self.discriminator = Discriminator(config.discriminator, resolution, text_encoder.dim, channels)
         self.posterior = None
         if config.reconstruction_weight > 0:
-            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, 16, 128)
+            channels = image_encoder.map_channels if image_encoder else None
+            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, channels)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> "TextToImageGAN":
@@ -92,7 +94,7 @@ class TextToImageGAN(pl.LightningModule):
         with torch.no_grad():
             text = self.text_encoder(batch.captions)
             real_maps = self.maps(batch.images)
-        fakes = self.imagine(batch, text)
+        fakes = self.imagine(batch, text, real_maps)
         fake_maps, embedding = self.maps(fakes.images), self.embedding
         with self.toggled_optimizer(discriminator_optimizer):
             loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
@@ -102,13 +104,14 @@ class TextToImageGAN(pl.LightningModule):
         self.images_seen += len(batch.images) * self.trainer.world_size
         self.average_generator(len(batch.images) * self.trainer.world_size)
 
-    def imagine(self, batch: Batch, text: TextFeatures) -> Fakes:
+    def imagine(self, batch: Batch, text: TextFeatures, real_maps: list[Tensor]) -> Fakes:
         """A picture for each caption, half of them with the noise that the posterior finds in the real picture."""
         noise = torch.randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         num_redrawn, divergence = 0, torch.zeros((), device=self.device)
         if self.posterior is not None:
             num_redrawn = (len(batch.images) + 1) // 2
-            mean, log_variance = self.posterior(batch.images[:num_redrawn], text.sentence[:num_redrawn])
+            maps = [x[:num_redrawn] for x in real_maps]
+            mean, log_variance = self.posterior(batch.images[:num_redrawn], maps, text.sentence[:num_redrawn])
             divergence = losses.kl_to_normal(mean, log_variance)
             redrawn = mean + noise[:num_redrawn] * (log_variance / 2).exp()
             noise = torch.cat([redrawn, noise[num_redrawn:]])
@@ -175,6 +178,7 @@ class TextToImageGAN(pl.LightningModule):
         if n > 0:
             redrawing = losses.pyramid_loss(fakes.images[:n], batch.images[:n])
             self.log("loss/reconstruction", redrawing, prog_bar=True)
+            self.log("loss/divergence", fakes.divergence)
             loss = loss + config.reconstruction_weight * redrawing + config.kl_weight * fakes.divergence
         if n > 0 and fake_maps:
             loss = loss + config.feature_weight * losses.feature_loss(
@@ -208,12 +212,13 @@ class TextToImageGAN(pl.LightningModule):
         torch._foreach_lerp_(list(self.generator_ema.parameters()), list(self.generator.parameters()), share)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        config = self.config
         drawing: list[nn.Parameter] = [*self.generator.parameters()]
         drawing += self.posterior.parameters() if self.posterior is not None else []
-        config, judging = self.config, self.discriminator.parameters()
+        judging = self.discriminator.parameters()
         return [
-            torch.optim.Adam(drawing, config.learning_rate, betas=(0.0, 0.99)),
-            torch.optim.Adam(judging, config.discriminator_learning_rate, betas=(0.0, 0.99)),
+            torch.optim.Adam(drawing, config.learning_rate, betas=(config.first_beta, 0.99)),
+            torch.optim.Adam(judging, config.discriminator_learning_rate, betas=(config.first_beta, 0.99)),
         ]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:

@@ -11,7 +11,8 @@ FLOORS = {
     "sampling": 3,
     "evaluation": 4,
     **dict.fromkeys(("callbacks", "config"), 5),
-    **dict.fromkeys(("cli", "__main__"), 6),
+    "cli": 6,
+    "__main__": 7,
 }
 
 

@@ -12,24 +12,19 @@ def channels_at(resolution: int, full_resolution: int, width: int, max_channels:
     return min(width * full_resolution // resolution, max_channels)
 
 
-class ModulatedConv(nn.Module):
-    """A 3x3 convolution whose input channels a style scales, demodulated (StyleGAN2, equations 1 and 3)."""
+class ModulatedNorm(nn.Module):
+    """Group normalisation, scaled and shifted by a style (FiLM, Perez et al. 2018; AdaGN, Dhariwal and Nichol 2021)."""
 
-    def __init__(self, in_channels: int, out_channels: int, style_dim: int) -> None:
+    def __init__(self, channels: int, style_dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3) / math.sqrt(9 * in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        self.scale = nn.Linear(style_dim, in_channels)
-        nn.init.normal_(self.scale.weight, std=1 / math.sqrt(style_dim))
-        nn.init.ones_(self.scale.bias)
+        num_groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
+        self.norm = nn.GroupNorm(num_groups, channels, affine=False)
+        self.modulation = nn.Linear(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        scale = self.scale(style)  # (B, C)
-        energy = self.weight.float().square().sum(dim=(2, 3))  # (C', C)
-        demodulation = torch.rsqrt(scale.float().square() @ energy.t() + 1e-6)  # (B, C')
-        x = F.conv2d(x * scale[:, :, None, None].to(x.dtype), self.weight, padding=1)  # (B, C', H, W)
-        x = torch.addcmul(self.bias.to(x.dtype)[:, None, None], x, demodulation[:, :, None, None].to(x.dtype))
-        return F.leaky_relu(x, 0.2)
+        scale, shift = self.modulation(style)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
+        x = self.norm(x)
+        return torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
 
 
 class WordAttention(nn.Module):

@@ -6,18 +6,31 @@ from torch.nn import functional as F
 
 from cgan.networks.discriminator import Trunk
 
+NUM_PLACES = 8  # feature maps are pooled to at most so many places each way
+
 
 class Posterior(nn.Module):
-    """posterior(images (B, 3, H, W), sentence (B, D)) -> mean and log variance of the noise, each (B, Z)."""
+    """posterior(images (B, 3, H, W), maps, sentence (B, D)) -> mean and log variance of the noise, each (B, Z).
 
-    def __init__(self, resolution: int, text_dim: int, noise_dim: int, width: int, max_channels: int) -> None:
+    It stands on the frozen feature maps of pictures where there are any, otherwise on a pixel trunk of its own.
+    """
+
+    def __init__(self, resolution: int, text_dim: int, noise_dim: int, map_channels: list[int] | None = None) -> None:
         super().__init__()
-        self.trunk = Trunk(resolution, width, max_channels)
-        self.hidden = nn.Linear(self.trunk.channels * 16 + text_dim, 256)
+        self.trunk = None if map_channels else Trunk(resolution, 16, 128)
+        channels = map_channels or [self.trunk.channels]
+        sizes = [resolution // 4 // 2**i for i in range(len(channels))] if map_channels else [4]
+        self.reduce = nn.ModuleList(nn.Conv2d(c, 32, 1) for c in channels)
+        places = sum(min(size, NUM_PLACES) ** 2 for size in sizes)
+        self.hidden = nn.Linear(32 * places + text_dim, 256)
         self.moments = nn.Linear(256, 2 * noise_dim)
 
-    def forward(self, images: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        sentence = F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5
-        x = torch.cat([self.trunk(images).flatten(1), sentence], dim=1)
-        mean, log_variance = self.moments(F.leaky_relu(self.hidden(x), 0.2)).float().chunk(2, dim=1)
+    def forward(self, images: Tensor, maps: list[Tensor], sentence: Tensor) -> tuple[Tensor, Tensor]:
+        if self.trunk is not None:
+            maps = [self.trunk(images)]
+        parts = [F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5]
+        for reduce, x in zip(self.reduce, maps, strict=True):
+            parts.append(F.adaptive_avg_pool2d(reduce(x), min(x.shape[-1], NUM_PLACES)).flatten(1))
+        hidden = F.leaky_relu(self.hidden(torch.cat(parts, dim=1)), 0.2)  # (B, 256)
+        mean, log_variance = self.moments(hidden).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-8, 2)

@@ -1,0 +1,164 @@
+"""python -m cgan judge: train the judge of scenes, and show what it reads and what it rejects."""
+
+import argparse
+import json
+import os
+from collections import defaultdict
+from dataclasses import asdict
+from multiprocessing import Pool
+from pathlib import Path
+
+
+def main(arguments: list[str]) -> None:
+    """Train on scenes against their unrecognisable likes; write weights and the table of its errors."""
+    options = parser().parse_args(arguments)
+    import torch
+
+    torch.manual_seed(options.seed)
+    kinds = ["real"] * options.num_images + spoilt_kinds(options.num_images)
+    images, values, kinds = pictures(kinds, seed=options.seed)
+    images, values, kinds = with_young(images, values, kinds, options)
+    judge = train(images, values, torch.tensor([kind == "real" for kind in kinds]), options)
+    table = examine(judge, options)
+    save(judge, table, options.out)
+    print(json.dumps(table, indent=2))
+    print(options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="cgan judge", description="Train the judge that reads scenes.")
+    result.add_argument("--num-images", type=int, default=30_000, help="real scenes; as many unrecognisable ones")
+    result.add_argument("--images", type=int, default=600_000, help="pictures seen in training")
+    result.add_argument("--young", type=Path, nargs="*", default=[], help="checkpoints whose pictures nobody can read")
+    result.add_argument("--young-images", type=int, default=1500, help="pictures of each young checkpoint")
+    result.add_argument("--seed", type=int, default=0)
+    result.add_argument("--out", type=Path, default=Path("assets/judge.safetensors"))
+    return result
+
+
+def spoilt_kinds(num_images: int) -> list[str]:
+    from cgan.data.unrecognisable import KINDS
+
+    return [KINDS[i % len(KINDS)] for i in range(num_images)]
+
+
+def drawn(job: tuple[str, int, int, str | None]):
+    """One picture of a kind, with its scene; the split is any when None."""
+    import numpy as np
+
+    from cgan.data.scenes import draw_scene, sample_scene
+    from cgan.data.unrecognisable import spoil
+
+    kind, seed, index, split = job
+    rng = np.random.default_rng([seed, 77, index])
+    scene = sample_scene(rng, split or ("heldout" if rng.random() < 0.1 else "seen"))
+    return (draw_scene(scene, 64, rng) if kind == "real" else spoil(kind, scene, 64, rng)), scene
+
+
+def pictures(kinds: list[str], seed: int, split: str | None = None):
+    """Pictures uint8 (N, 3, 64, 64), their scenes (N, 5) and kinds."""
+    import numpy as np
+    import torch
+
+    with Pool() as pool:
+        pairs = pool.map(drawn, [(kind, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
+    images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
+    return images, torch.tensor([scene for _, scene in pairs]), kinds
+
+
+def with_young(images, values, kinds: list[str], options):
+    """The pictures together with those of young generators."""
+    import torch
+
+    for checkpoint in options.young:
+        young = young_pictures(checkpoint, options.young_images, options.seed)
+        images = torch.cat([images, young])
+        values = torch.cat([values, torch.zeros(len(young), values.shape[1], dtype=values.dtype)])
+        kinds = [*kinds, *["young"] * len(young)]
+    return images, values, kinds
+
+
+def young_pictures(checkpoint: Path, count: int, seed: int):
+    """What a checkpoint draws for captions of random scenes, uint8 (count, 3, 64, 64)."""
+    import numpy as np
+    import torch
+
+    from cgan.data.scenes import describe, sample_scene
+    from cgan.sampling import TextToImage
+
+    rng = np.random.default_rng([seed, 78])
+    captions = [describe(sample_scene(rng, "seen"), rng) for _ in range(count)]
+    images = TextToImage.load(checkpoint)(captions, [seed * 1_000_003 + i for i in range(count)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def train(images, values, recognisable, options):
+    """Cross-entropy of each attribute on real scenes, and of being recognisable on all."""
+    import torch
+    from torch.nn import functional as F
+
+    from cgan.data.unrecognisable import slightly_changed
+    from cgan.metrics.scenes import JudgeConfig, SceneJudge
+
+    judge, batch_size = SceneJudge(JudgeConfig()).to(memory_format=torch.channels_last), 128
+    steps, generator = options.images // batch_size, torch.Generator().manual_seed(options.seed)
+    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
+    for step in range(steps):
+        index = torch.randint(len(images), (batch_size,), generator=generator)
+        known = recognisable[index]
+        batch = slightly_changed(images[index].float() / 127.5 - 1, generator)
+        logits, score, _ = judge(batch.contiguous(memory_format=torch.channels_last))
+        loss = F.binary_cross_entropy_with_logits(score, known.float())
+        for head, target in zip(logits, values[index].t(), strict=True):
+            loss = loss + 0.2 * F.cross_entropy(head[known], target[known])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0:
+            print(f"step {step} of {steps}: loss {loss.item():.4f}", flush=True)
+    return judge.eval()
+
+
+def examine(judge, options) -> dict:
+    """On pictures that it never saw: accuracy on real scenes, and the share of each unrecognisable kind rejected."""
+    import torch
+
+    kinds = ["real"] * 4000 + spoilt_kinds(3600)
+    images, values, kinds = pictures(kinds, seed=options.seed + 1)
+    reading = judge.read(images.float() / 127.5 - 1)
+    real = torch.tensor([kind == "real" for kind in kinds])
+    right = (reading.values == values).all(dim=1)
+    table = {
+        "real: all attributes right and recognisable": share((right & reading.recognisable)[real]),
+        "real: all attributes right": share(right[real]),
+        "real: recognisable": share(reading.recognisable[real]),
+    }
+    rejected = defaultdict(list)
+    for kind, recognised in zip(kinds, reading.recognisable.tolist(), strict=True):
+        if kind != "real":
+            rejected[kind].append(not recognised)
+    for kind, answers in rejected.items():
+        table[f"rejected: {kind}"] = share(torch.tensor(answers))
+    for checkpoint in options.young:
+        young = young_pictures(checkpoint, 400, options.seed + 1).float() / 127.5 - 1
+        table[f"rejected: pictures of {checkpoint.stem}"] = share(~judge.read(young).recognisable)
+    return table
+
+
+def share(answers) -> float:
+    return round(float(answers.float().mean()), 4)
+
+
+def save(judge, table: dict, path: Path) -> None:
+    """Weights in half precision, and beside them the table as JSON."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
+    unfinished = path.with_suffix(".tmp")
+    save_file(weights, unfinished, metadata={"judge": json.dumps(asdict(judge.config))})
+    os.replace(unfinished, path)
+    unfinished.write_text(json.dumps(table, indent=2) + "\n")
+    os.replace(unfinished, path.with_suffix(".json"))
