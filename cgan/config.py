@@ -9,16 +9,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cgan.data import DataConfig
 from cgan.gan import GANConfig
 from cgan.interfaces import UserError
 from cgan.joint import JointConfig
-
-
-@dataclass
-class DataConfig:
-    num_images: int = 20_000  # scenes to draw
-    resolution: int = 64
-    seed: int = 0
+from cgan.text import TextConfig
 
 
 @dataclass
@@ -38,6 +33,7 @@ class RunConfig:
     seed: int = 0
     run_dir: str | None = None  # runs/<name>-<time> when absent
     data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     gan: GANConfig = field(default_factory=GANConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cgan.interfaces import TextEncoder, UserError
 from cgan.networks.generator import Generator, GeneratorConfig
-from cgan.text.lstm import LSTMTextEncoder
+from cgan.text import restore_text_encoder
 
 PARTS = ("generator_ema.", "text_encoder.")
 
@@ -23,7 +23,7 @@ class TextToImage:
 
     def __init__(self, spec: dict, weights: dict[str, Tensor]) -> None:
         self.spec = spec
-        self.text_encoder: TextEncoder = LSTMTextEncoder.from_spec(spec["text"]).eval()
+        self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
         config = GeneratorConfig(**spec["generator"])
         self.generator = Generator(config, spec["resolution"], self.text_encoder.dim).eval()
         self.weights = {name: value for name, value in weights.items() if name.startswith(PARTS)}

@@ -14,7 +14,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch.utils.data import Dataset
 
-from cgan.interfaces import Sample, UserError
+from cgan.data import cache_folder
+from cgan.interfaces import Sample
 
 DRAWING_VERSION = 1  # part of the cache's name: raise it when a picture changes
 OBJECTS = ("dog", "cat", "bird", "fish", "tree", "house", "car", "ball")
@@ -394,13 +395,11 @@ class Scenes(Dataset):
     def __init__(
         self, num_images: int, resolution: int, seed: int = 0, split: Split = "seen", cache: Path | None = None
     ) -> None:
-        if resolution not in (32, 64, 128, 256, 512):
-            raise UserError(f"data.resolution={resolution}: not a power of two from 32 to 512; 64 is a good start")
         self.resolution, self.seed, self.split = resolution, seed, split
         scenes = [sample_scene(rng_of(seed, split, i), split) for i in range(num_images)]
         self.attributes = np.array(scenes, dtype=np.int64)  # (N, 5)
         self.captions: dict[int, list[str]] = {}  # those described so far
-        self.pictures = self.drawn(cache or Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser())
+        self.pictures = self.drawn(cache or cache_folder())
 
     def drawn(self, cache: Path) -> np.ndarray:
         """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""

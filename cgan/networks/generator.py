@@ -16,7 +16,7 @@ class GeneratorConfig:
     style_dim: int = 256
     width: int = 24  # channels at full resolution, doubled with each halving
     max_channels: int = 256
-    patch: int = 2  # pixels that a place of the last feature map draws, each way: 2 is far cheaper than 1
+    patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     word_attention: bool = False  # at 16 x 16
 
 

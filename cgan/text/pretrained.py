@@ -1,0 +1,91 @@
+"""Any text encoder of the transformers library, frozen: CLIP, T5, or whatever AutoModel knows, by name or folder."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cgan.interfaces import TextEncoder, TextFeatures, UserError
+
+
+class PretrainedTextEncoder(TextEncoder):
+    """Each caption is encoded once and kept. The weights are not part of the state: name finds them again."""
+
+    def __init__(self, name: str, max_words: int = 77, max_cached: int = 200_000) -> None:
+        super().__init__()
+        self.name, self.max_words, self.max_cached = name, max_words, max_cached
+        tokenizer, model = load(name)
+        self.tokenizer, self.held = tokenizer, [model]  # in a list: not registered, so not saved
+        text_config = getattr(model.config, "text_config", model.config)
+        self.dim = getattr(text_config, "hidden_size", None) or text_config.d_model
+        self.max_words = min(max_words, getattr(text_config, "max_position_embeddings", max_words))
+        self.register_buffer("device_of", torch.zeros(()), persistent=False)
+        self.cache: dict[str, tuple[Tensor, Tensor]] = {}  # caption to sentence (D,) and words (L, D), on the CPU
+
+    def forward(self, captions: list[str]) -> TextFeatures:
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self.cache]
+        if len(self.cache) + len(new) > self.max_cached:
+            self.cache.clear()
+            new = list(dict.fromkeys(captions))
+        for start in range(0, len(new), 64):
+            self.remember(new[start : start + 64])
+        sentences, words = zip(*(self.cache[caption] for caption in captions), strict=True)
+        mask = nn.utils.rnn.pad_sequence([torch.ones(len(w), dtype=torch.bool) for w in words], batch_first=True)
+        padded = nn.utils.rnn.pad_sequence(list(words), batch_first=True)  # (B, L, D)
+        device = self.device_of.device
+        return TextFeatures(torch.stack(sentences).to(device), padded.to(device), mask.to(device))
+
+    @torch.no_grad()
+    def remember(self, captions: list[str]) -> None:
+        """Encode captions without autocast, and keep them."""
+        (model,), device = self.held, self.device_of.device
+        model.to(device)
+        tokens = self.tokenizer(
+            captions, padding=True, truncation=True, max_length=self.max_words, return_tensors="pt"
+        ).to(device)
+        with torch.autocast(device.type, enabled=False):
+            output = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        words, mask = output.last_hidden_state.float().cpu(), tokens.attention_mask.bool().cpu()
+        for i, caption in enumerate(captions):
+            mine = words[i][mask[i]]  # (L, D), padding left out
+            pooled = output.pooler_output[i].float().cpu() if is_clip(model) else mine.mean(dim=0)
+            self.cache[caption] = pooled, mine
+
+    def unknown_words(self, captions: list[str]) -> list[str]:
+        """None: it spells every word in pieces."""
+        return []
+
+    def spec(self) -> dict:
+        return {"encoder": "pretrained", "name": self.name, "max_words": self.max_words}
+
+
+def is_clip(model: nn.Module) -> bool:
+    return model.config.model_type in ("clip", "clip_text_model")
+
+
+def load(name: str) -> tuple:
+    """Tokenizer and frozen text model; raises UserError of one line."""
+    import transformers
+
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise UserError(f"text.name={name}: no such folder; give a model's folder or its name on the hub")
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    path = str(Path(name).expanduser())
+    try:
+        config = transformers.AutoConfig.from_pretrained(path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        match config.model_type:
+            case "clip" | "clip_text_model":
+                kind = transformers.CLIPTextModel
+            case "t5":
+                kind = transformers.T5EncoderModel
+            case _:
+                kind = transformers.AutoModel
+        model = kind.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"text.name={name}: can't be loaded; give a model's folder, or go online ({reason})") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, model.eval().requires_grad_(False)
