@@ -63,6 +63,26 @@ class Throughput(pl.Callback):
         module.log("images_seen", module.images_seen.float())
 
 
+class Checkpoints(pl.Callback):
+    """Keeps last.ckpt, written every so many images and at the end, under a temporary name first."""
+
+    def __init__(self, folder: Path, every_images: int) -> None:
+        self.folder, self.every_images, self.due = folder, every_images, every_images
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        if int(module.images_seen) >= self.due:
+            save_checkpoint(trainer, self.folder / "last.ckpt")
+            self.due += self.every_images
+
+
+def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
+    """Every process calls it; the one before stays whole until the new one is."""
+    unfinished = path.with_suffix(".tmp")
+    trainer.save_checkpoint(unfinished)
+    if trainer.is_global_zero:
+        unfinished.replace(path)
+
+
 def save_png(picture: np.ndarray, path: Path) -> None:
     """Write a picture, uint8 (H, W, 3), under a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)

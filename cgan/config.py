@@ -21,9 +21,10 @@ class TrainerConfig:
     joint_images: int = 40_000  # images that the joint encoder sees
     images: int = 50_000  # images that the GAN sees
     joint_batch_size: int = 128
-    batch_size: int = 64
+    batch_size: int = 32
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     sample_every: int = 10_000  # images between grids of samples
+    checkpoint_every: int = 20_000  # images between checkpoints
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
 
 

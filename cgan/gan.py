@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
 from cgan.interfaces import Batch, TextEncoder, TextFeatures
@@ -23,13 +24,14 @@ class GANConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: losses.Adversarial = "hinge"
-    adversarial_weight: float = 0.2
+    adversarial_weight: float = 0.3
     mismatched_weight: float = 0.5
     matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
     feature_weight: float = 1.0  # reconstruction on the joint encoder's feature maps
-    kl_weight: float = 0.005
+    kl_weight: float = 0.001
     first_beta: float = 0.5  # of Adam
+    decay_from: float = 0.5  # share of the training after which both rates fall linearly, to a twentieth
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2, in their finite-difference form
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-3
@@ -101,6 +103,8 @@ class TextToImageGAN(pl.LightningModule):
             self.update(discriminator_optimizer, loss)
         with self.toggled_optimizer(generator_optimizer):
             self.update(generator_optimizer, self.generator_loss(batch, text, real_maps, fakes, fake_maps, embedding))
+        for schedule in self.lr_schedulers():
+            schedule.step()
         self.images_seen += len(batch.images) * self.trainer.world_size
         self.average_generator(len(batch.images) * self.trainer.world_size)
 
@@ -211,15 +215,20 @@ class TextToImageGAN(pl.LightningModule):
         share = 1 - 0.5 ** (num_images / half_life)
         torch._foreach_lerp_(list(self.generator_ema.parameters()), list(self.generator.parameters()), share)
 
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+    def configure_optimizers(self) -> list[dict]:
         config = self.config
         drawing: list[nn.Parameter] = [*self.generator.parameters()]
         drawing += self.posterior.parameters() if self.posterior is not None else []
-        judging = self.discriminator.parameters()
-        return [
-            torch.optim.Adam(drawing, config.learning_rate, betas=(config.first_beta, 0.99)),
-            torch.optim.Adam(judging, config.discriminator_learning_rate, betas=(config.first_beta, 0.99)),
-        ]
+        players = (drawing, config.learning_rate), (self.discriminator.parameters(), config.discriminator_learning_rate)
+        optimizers = [torch.optim.Adam(weights, rate, betas=(config.first_beta, 0.99)) for weights, rate in players]
+        return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate_at)} for o in optimizers]
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate's factor: 1, then falling linearly to a twentieth at the end of training."""
+        if self.trainer.max_steps <= 0:
+            return 1.0
+        left, decay = 1 - step / self.trainer.max_steps, 1 - self.config.decay_from
+        return max(0.05, min(1.0, left / decay)) if decay > 0 else 1.0
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """All that sampling needs beside the weights."""

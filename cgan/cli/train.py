@@ -29,7 +29,7 @@ def train(config) -> None:
     import pytorch_lightning as pl
     from omegaconf import OmegaConf
 
-    from cgan.data.scenes import Scenes
+    from cgan.data import build_dataset
     from cgan.gan import TextToImageGAN
 
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -38,11 +38,11 @@ def train(config) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
     start = time.monotonic()
-    print(f"drawing {config.data.num_images} scenes at {config.data.resolution} px (once; they are kept)")
-    scenes = Scenes(config.data.num_images, config.data.resolution, config.data.seed)
-    joint = train_joint(config, scenes, run_dir)
+    print("preparing the pictures (once; they are kept)")
+    dataset = build_dataset(config.data)
+    joint = train_joint(config, dataset, run_dir)
     gan = TextToImageGAN(config.gan, joint.text, joint.image, config.data.resolution)
-    interrupted = train_gan(config, gan, scenes, run_dir)
+    interrupted = train_gan(config, gan, dataset, run_dir)
     checkpoint = run_dir / "last.ckpt"
     print(
         f"{'stopped' if interrupted else 'done'} after {time.monotonic() - start:.0f} s, {int(gan.images_seen)} images"
@@ -52,8 +52,8 @@ def train(config) -> None:
         raise SystemExit(130)
 
 
-def train_joint(config, scenes, run_dir: Path):
-    """The joint encoder of pictures and captions, trained on the same scenes."""
+def train_joint(config, dataset, run_dir: Path):
+    """The joint encoder of pictures and captions, trained on the same data."""
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import CSVLogger
 
@@ -62,7 +62,7 @@ def train_joint(config, scenes, run_dir: Path):
     from cgan.text.lstm import Vocabulary
 
     settings = config.trainer
-    captions = (caption for i in range(min(len(scenes), 5000)) for caption in scenes[i].captions)
+    captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     joint = JointEncoder(config.joint, Vocabulary.of(captions))
     trainer = pl.Trainer(
         max_steps=max(1, settings.joint_images // settings.joint_batch_size),
@@ -72,19 +72,23 @@ def train_joint(config, scenes, run_dir: Path):
         enable_model_summary=False,
     )
     print("training the joint encoder")
-    trainer.fit(joint, endless_loader(scenes, settings.joint_batch_size, config.seed))
+    trainer.fit(joint, endless_loader(dataset, settings.joint_batch_size, config.seed))
     return joint
 
 
-def train_gan(config, gan, scenes, run_dir: Path) -> bool:
+def train_gan(config, gan, dataset, run_dir: Path) -> bool:
     """Train the GAN and keep last.ckpt; returns whether Ctrl-C ended it."""
     import pytorch_lightning as pl
 
-    from cgan.callbacks import SampleGrid, Throughput
+    from cgan.callbacks import Checkpoints, SampleGrid, Throughput, save_checkpoint
     from cgan.data.loading import endless_loader
 
     settings = config.trainer
-    callbacks = [SampleGrid(run_dir / "samples", settings.sample_every), Throughput()]
+    callbacks = [
+        SampleGrid(run_dir / "samples", settings.sample_every),
+        Checkpoints(run_dir, settings.checkpoint_every),
+        Throughput(),
+    ]
     trainer = pl.Trainer(
         max_steps=max(1, settings.images // settings.batch_size),
         precision=settings.precision,
@@ -97,12 +101,10 @@ def train_gan(config, gan, scenes, run_dir: Path) -> bool:
     print("training the GAN; sample grids go to", run_dir / "samples")
     interrupted = False
     try:
-        trainer.fit(gan, endless_loader(scenes, settings.batch_size, config.seed))
+        trainer.fit(gan, endless_loader(dataset, settings.batch_size, config.seed))
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
         interrupted = True
-    unfinished = run_dir / "last.ckpt.tmp"
-    trainer.save_checkpoint(unfinished)
-    unfinished.replace(run_dir / "last.ckpt")
+    save_checkpoint(trainer, run_dir / "last.ckpt")
     return interrupted
 
 
