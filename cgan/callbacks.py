@@ -1,4 +1,4 @@
-"""What happens beside training: grids of samples, and images per second."""
+"""What happens beside training: grids of samples, measures, checkpoints, and the line that shows progress."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cgan.evaluation import SceneEvaluator
 
 CAPTIONS = (
     "a small red dog on grass",
@@ -24,8 +28,8 @@ NUM_SEEDS = 8
 class SampleGrid(pl.Callback):
     """A PNG of fixed captions (rows) and seeds (columns), drawn by the averaged generator every so many images."""
 
-    def __init__(self, folder: Path, every_images: int) -> None:
-        self.folder, self.every_images, self.due = folder, every_images, 0
+    def __init__(self, folder: Path, every_images: int, captions: list[str]) -> None:
+        self.folder, self.every_images, self.captions, self.due = folder, every_images, captions, 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         if int(module.images_seen) >= self.due and trainer.is_global_zero:
@@ -41,14 +45,15 @@ class SampleGrid(pl.Callback):
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(NUM_SEEDS, module.config.generator.noise_dim, generator=generator).to(module.device)
         rows = []
-        for caption in CAPTIONS:
+        for caption in self.captions:
             images = module.generator_ema(noise, module.text_encoder([caption] * NUM_SEEDS))
-            rows.append(torch.cat(list(images), dim=2))  # (3, H, 8 W)
-        grid = ((torch.cat(rows, dim=1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+            row = torch.cat(list(images), dim=2).permute(1, 2, 0)  # (H, 8 W, 3)
+            rows.append(titled(((row + 1) * 127.5).round().byte().cpu().numpy(), caption))
+        grid = np.concatenate(rows)
         save_png(grid, self.folder / f"images_{int(module.images_seen):09d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.WandbLogger):
-                logger.log_image("samples", [grid], caption=[" | ".join(CAPTIONS)])
+                logger.log_image("samples", [grid], caption=[" | ".join(self.captions)])
 
 
 class Throughput(pl.Callback):
@@ -59,8 +64,75 @@ class Throughput(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
         rate = len(batch.images) * trainer.world_size / (time.monotonic() - self.start)
-        module.log("images_per_second", rate, prog_bar=True)
+        module.log("images_per_second", rate)
         module.log("images_seen", module.images_seen.float())
+
+
+class ProgressLine(pl.Callback):
+    """Images seen of all, images per second, time left and the losses; a line a minute where there is no terminal."""
+
+    def __init__(self, title: str, batch_size: int) -> None:
+        self.title, self.batch_size, self.console = title, batch_size, Console()
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[news]}")
+        self.line = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
+
+    def on_train_start(self, trainer: pl.Trainer, *_) -> None:
+        self.start = self.told = self.asked = time.monotonic()
+        self.done = trainer.global_step
+        if trainer.is_global_zero and self.console.is_terminal:
+            self.line.start()
+        total = trainer.max_steps * self.batch_size * trainer.world_size
+        self.task = self.line.add_task(self.title, total=total, news="", completed=self.seen(trainer))
+
+    def seen(self, trainer: pl.Trainer) -> int:
+        return trainer.global_step * self.batch_size * trainer.world_size
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
+        now = time.monotonic()
+        if now - self.asked < 0.5 and trainer.global_step < trainer.max_steps:
+            return
+        self.asked, passed = now, now - self.start
+        rate = (trainer.global_step - self.done) * self.batch_size * trainer.world_size / passed
+        news = [f"{rate:.0f} images/s"]
+        news += [f"{name.split('/')[-1]} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()]
+        self.line.update(self.task, completed=self.seen(trainer), news=", ".join(news))
+        if trainer.is_global_zero and not self.console.is_terminal and now - self.told > 60:
+            self.told, total = now, trainer.max_steps * self.batch_size * trainer.world_size
+            left = (total - self.seen(trainer)) / rate
+            print(f"{self.title}: {self.seen(trainer)} of {total}, {', '.join(news)}, {left:.0f} s left", flush=True)
+
+    def on_train_end(self, *_) -> None:
+        self.line.stop()
+
+    def on_exception(self, *_) -> None:
+        self.line.stop()
+
+
+class SceneMetrics(pl.Callback):
+    """Measures the averaged generator every so many images and at the end; best.ckpt follows scene_accuracy."""
+
+    def __init__(self, evaluator: SceneEvaluator, folder: Path, every_images: int) -> None:
+        self.evaluator, self.folder, self.every_images, self.due = evaluator, folder, every_images, every_images
+        self.best, self.latest, self.measured_at = -1.0, {}, -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        if int(module.images_seen) >= self.due:
+            self.measure(trainer, module)
+            self.due += self.every_images
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if self.measured_at < int(module.images_seen):
+            self.measure(trainer, module)
+
+    def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        with torch.autocast(module.device.type, enabled=False):
+            report = self.evaluator(module.generator_ema, module.text_encoder)
+        self.latest, self.measured_at = report.metrics(), int(module.images_seen)
+        for logger in trainer.loggers:
+            logger.log_metrics({**self.latest, "images_seen": float(self.measured_at)}, trainer.global_step)
+        if report.scene_accuracy > self.best:
+            self.best = report.scene_accuracy
+            save_checkpoint(trainer, self.folder / "best.ckpt")
 
 
 class Checkpoints(pl.Callback):
@@ -73,6 +145,13 @@ class Checkpoints(pl.Callback):
         if int(module.images_seen) >= self.due:
             save_checkpoint(trainer, self.folder / "last.ckpt")
             self.due += self.every_images
+
+
+def titled(row: np.ndarray, caption: str) -> np.ndarray:
+    """A row of pictures, uint8 (H, W, 3), under a strip with its caption."""
+    strip = Image.new("RGB", (row.shape[1], 13), "white")
+    ImageDraw.Draw(strip).text((3, 1), caption, fill="black")
+    return np.concatenate([np.asarray(strip), row])
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:

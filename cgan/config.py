@@ -22,8 +22,11 @@ class TrainerConfig:
     images: int = 50_000  # images that the GAN sees
     joint_batch_size: int = 128
     batch_size: int = 32
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: the faster one here
+    devices: str = "auto"  # how many processors of the machine, or all
     sample_every: int = 10_000  # images between grids of samples
+    evaluate_every: int = 50_000  # images between measures of scenes, which take some 20 s on a small CPU
+    evaluation_images: int = 2000  # captions of each split in a measure
     checkpoint_every: int = 20_000  # images between checkpoints
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
 

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -13,9 +13,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
 from cgan.interfaces import Batch, TextEncoder, TextFeatures
+from cgan.networks.augment import Augmentation, augment
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.networks.image_encoder import ImageEncoder
+from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
 
 
@@ -32,7 +34,9 @@ class GANConfig:
     kl_weight: float = 0.001
     first_beta: float = 0.5  # of Adam
     decay_from: float = 0.5  # share of the training after which both rates fall linearly, to a twentieth
-    penalty_weight: float = 0.0  # gamma / 2 of R1 and R2, in their finite-difference form
+    penalty: Literal["finite", "exact", "matching_aware"] = "finite"  # R1 and R2 in either form, or DF-GAN's
+    penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
+    augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images
@@ -61,14 +65,24 @@ def mismatched_captions(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 class TextToImageGAN(pl.LightningModule):
-    """Alternating steps of a discriminator and a generator; the fakes of a batch are drawn once and serve both."""
+    """Alternating steps of a discriminator and a generator; the fakes of a batch are drawn once and serve both.
+
+    image_encoder gives frozen feature maps; with shared_latent its embedding lies in one latent with the sentences of
+    text_encoder, and the matching term uses that.
+    """
 
     def __init__(
-        self, config: GANConfig, text_encoder: TextEncoder, image_encoder: ImageEncoder | None, resolution: int
+        self,
+        config: GANConfig,
+        text_encoder: TextEncoder,
+        image_encoder: ImageEncoder | ImageNetEncoder | None,
+        resolution: int,
+        shared_latent: bool = True,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.config, self.resolution = config, resolution
+        self.matching = config.matching_weight > 0 and image_encoder is not None and shared_latent
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
         generator = config.generator
@@ -145,15 +159,24 @@ class TextToImageGAN(pl.LightningModule):
         return loss + self.config.mismatched_weight * mismatch + self.gradient_penalty(batch, text, fakes)
 
     def gradient_penalty(self, batch: Batch, text: TextFeatures, fakes: Fakes) -> Tensor | float:
-        """R1 and R2 on the pictures, through the frozen features as well."""
+        """On pictures, in float32, through the frozen features as well."""
         if self.config.penalty_weight == 0:
             return 0.0
 
-        def critic(images: Tensor) -> Tensor:
-            sentence = text.sentence.repeat(len(images) // len(text.sentence), 1)
+        def critic(images: Tensor, sentence: Tensor | None = None) -> Tensor:
+            if sentence is None:
+                sentence = text.sentence.float().repeat(len(images) // len(text.sentence), 1)
             return self.discriminator.judge(self.look(images, self.maps(images)), sentence)
 
-        penalty = sum(losses.finite_gradient_penalty(critic, x) for x in (batch.images, fakes.images))
+        with torch.autocast(self.device.type, enabled=False):
+            real, fake = batch.images.float(), fakes.images.detach().float()
+            match self.config.penalty:
+                case "finite":
+                    penalty = sum(losses.finite_gradient_penalty(critic, images) for images in (real, fake))
+                case "exact":
+                    penalty = sum(losses.exact_gradient_penalty(critic, images) for images in (real, fake))
+                case "matching_aware":
+                    penalty = losses.matching_aware_penalty(critic, real, text.sentence.float())
         self.log("loss/penalty", penalty)
         return self.config.penalty_weight * penalty
 
@@ -166,25 +189,35 @@ class TextToImageGAN(pl.LightningModule):
         fake_maps: list[Tensor],
         embedding: Tensor | None,
     ) -> Tensor:
-        config, n = self.config, fakes.num_redrawn
-        fake = self.discriminator.judge(self.look(fakes.images, fake_maps), text.sentence)
-        real = None
-        if config.adversarial == "relativistic":
-            with torch.no_grad():
-                real = self.discriminator.judge(self.look(batch.images, real_maps), text.sentence)
-        adversarial = losses.generator_loss(config.adversarial, fake, real)
-        self.log("loss/generator", adversarial, prog_bar=True)
-        loss = config.adversarial_weight * adversarial
-        if embedding is not None and config.matching_weight > 0:
+        loss = self.config.adversarial_weight * self.adversarial_loss(batch, text, real_maps, fakes, fake_maps)
+        if self.matching:
             matching = self.matching_loss(batch, text, embedding)
             self.log("loss/matching", matching)
-            loss = loss + config.matching_weight * matching
-        if n > 0:
-            redrawing = losses.pyramid_loss(fakes.images[:n], batch.images[:n])
-            self.log("loss/reconstruction", redrawing, prog_bar=True)
-            self.log("loss/divergence", fakes.divergence)
-            loss = loss + config.reconstruction_weight * redrawing + config.kl_weight * fakes.divergence
-        if n > 0 and fake_maps:
+            loss = loss + self.config.matching_weight * matching
+        if fakes.num_redrawn > 0:
+            loss = loss + self.redrawing_loss(batch, real_maps, fakes, fake_maps)
+        return loss
+
+    def adversarial_loss(
+        self, batch: Batch, text: TextFeatures, real_maps: list[Tensor], fakes: Fakes, fake_maps: list[Tensor]
+    ) -> Tensor:
+        fake = self.discriminator.judge(self.look(fakes.images, fake_maps), text.sentence)
+        real = None
+        if self.config.adversarial == "relativistic":
+            with torch.no_grad():
+                real = self.discriminator.judge(self.look(batch.images, real_maps), text.sentence)
+        loss = losses.generator_loss(self.config.adversarial, fake, real)
+        self.log("loss/generator", loss, prog_bar=True)
+        return loss
+
+    def redrawing_loss(self, batch: Batch, real_maps: list[Tensor], fakes: Fakes, fake_maps: list[Tensor]) -> Tensor:
+        """Real pictures drawn again from the posterior's noise: by pixels, by frozen features, and by its KL."""
+        config, n = self.config, fakes.num_redrawn
+        pixels = losses.pyramid_loss(fakes.images[:n], batch.images[:n])
+        self.log("loss/reconstruction", pixels, prog_bar=True)
+        self.log("loss/divergence", fakes.divergence)
+        loss = config.reconstruction_weight * pixels + config.kl_weight * fakes.divergence
+        if fake_maps:
             loss = loss + config.feature_weight * losses.feature_loss(
                 [m[:n] for m in fake_maps], [m[:n] for m in real_maps]
             )
@@ -196,6 +229,10 @@ class TextToImageGAN(pl.LightningModule):
         return losses.info_nce(scores / 0.1, batch.image_ids)
 
     def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
+        """What the discriminator sees in pictures and their frozen maps; with augmentation, in changed pictures."""
+        if self.config.augmentation:
+            images = augment(images, self.config.augmentation)
+            maps = self.maps(images)
         return self.discriminator.look(images, maps if len(self.discriminator.heads) > 1 else [])
 
     def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

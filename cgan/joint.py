@@ -1,14 +1,19 @@
 """The joint image-text encoder: pictures and captions attracted into one latent space (CLIP's symmetric InfoNCE)."""
 
+import json
 import math
-from dataclasses import dataclass, field
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cgan.interfaces import Batch
+from cgan.interfaces import Batch, UserError
 from cgan.losses import info_nce
 from cgan.networks.image_encoder import ImageEncoder, ImageEncoderConfig
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -20,6 +25,7 @@ class JointConfig:
     text: LSTMConfig = field(default_factory=LSTMConfig)
     learning_rate: float = 1e-3
     temperature: float = 0.07  # at the start; learned
+    checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 
 
 class JointEncoder(pl.LightningModule):
@@ -46,3 +52,28 @@ class JointEncoder(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), self.config.learning_rate)
+
+    def save(self, path: Path) -> None:
+        """Weights as safetensors, with settings and vocabulary as JSON in the metadata."""
+        spec = {"joint": asdict(self.config), "words": self.text.vocabulary.words}
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, unfinished, metadata={"spec": json.dumps(spec)})
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "JointEncoder":
+        """A joint encoder that save wrote; raises UserError when it is not one."""
+        if not Path(path).is_file():
+            raise UserError(f"joint.checkpoint={path}: no such file; give the joint.safetensors of a run directory")
+        try:
+            with safe_open(path, "pt") as file:
+                spec = json.loads(file.metadata()["spec"])
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            settings = spec["joint"]
+            settings |= {"image": ImageEncoderConfig(**settings["image"]), "text": LSTMConfig(**settings["text"])}
+            joint = cls(JointConfig(**settings), Vocabulary(spec["words"]))
+            joint.load_state_dict(weights)
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+            raise UserError(f"joint.checkpoint={path}: damaged, or not a joint encoder of cgan") from None
+        return joint

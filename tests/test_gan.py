@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from cgan.gan import GANConfig, TextToImageGAN, mismatched_captions
 from cgan.interfaces import Batch
+from cgan.losses import exact_gradient_penalty
 from cgan.networks.discriminator import DiscriminatorConfig
 from cgan.networks.generator import GeneratorConfig
 from cgan.networks.image_encoder import ImageEncoder, ImageEncoderConfig
@@ -64,11 +65,52 @@ def test_frozen_encoders_never_move(tmp_path):
 @pytest.mark.parametrize("kind", ["hinge", "nonsaturating", "relativistic"])
 @pytest.mark.parametrize("form", ["trunk", "features"])
 def test_every_loss_and_form_trains_with_finite_weights(kind, form, tmp_path):
-    gan = tiny_gan(adversarial=kind, penalty_weight=0.1)
+    gan = tiny_gan(adversarial=kind)
     gan.config.discriminator.form = form
     gan = TextToImageGAN(gan.config, gan.text_encoder, gan.image_encoder, 32)
     fit(gan, tmp_path, max_steps=2)
     assert all(torch.isfinite(value).all() for value in gan.parameters())
+
+
+@pytest.mark.parametrize("penalty", ["finite", "exact", "matching_aware"])
+def test_a_penalty_holds_the_discriminator_back(penalty, tmp_path):
+    free, held = (tiny_gan(penalty=penalty, penalty_weight=weight) for weight in (0.0, 1e4))
+    for gan in (free, held):
+        for parameter in gan.discriminator.parameters():
+            parameter.data *= 3  # steep enough for the penalty to matter
+        gan.config.discriminator_learning_rate = 3e-3
+        fit(gan, tmp_path, max_steps=8)
+    images = some_batch().images
+
+    def steepness(gan: TextToImageGAN) -> torch.Tensor:
+        gan.eval()
+        text = gan.text_encoder(CAPTIONS)
+        return exact_gradient_penalty(lambda x: gan.discriminator(x, text.sentence, gan.maps(x)), images)
+
+    assert steepness(held) < 0.9 * steepness(free)
+
+
+@pytest.mark.parametrize("kinds", [["translation"], ["cutout"], ["colour", "translation", "cutout"]])
+def test_augmentation_changes_what_the_discriminator_sees(kinds):
+    gan, images = tiny_gan(augmentation=kinds), some_batch().images
+    once, twice = (gan.look(images, gan.maps(images))[0] for _ in range(2))
+    assert not torch.allclose(once, twice)
+
+
+def test_it_trains_without_any_image_encoder(tmp_path):
+    gan = tiny_gan()
+    gan.config.discriminator.form = "trunk"
+    gan = TextToImageGAN(gan.config, gan.text_encoder, None, 32)
+    fit(gan, tmp_path, max_steps=2)
+    assert gan.images_seen == 8
+
+
+def test_learning_rates_fall_to_a_twentieth_at_the_end(tmp_path):
+    gan = tiny_gan(decay_from=0.5)
+    trainer = fit(gan, tmp_path, max_steps=8)
+    rates = [gan.rate_at(step) for step in range(9)]
+    assert rates[:5] == [1.0] * 5 and rates[6] == pytest.approx(0.5) and rates[8] == pytest.approx(0.05)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * gan.config.learning_rate)
 
 
 def test_global_step_counts_batches_and_images_are_counted(tmp_path):

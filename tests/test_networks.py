@@ -1,9 +1,14 @@
 import pytest
 import torch
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.transforms import v2
 
-from cgan.interfaces import TextFeatures
+from cgan.interfaces import TextFeatures, UserError
+from cgan.networks.augment import augment, cut_out, translate
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
 
 
@@ -53,6 +58,48 @@ def test_logits_depend_on_the_caption():
     assert not torch.allclose(first, second)
 
 
-def test_posterior_gives_moments_of_the_noise():
-    mean, log_variance = Posterior(32, 16, 8, width=4, max_channels=16)(torch.randn(2, 3, 32, 32), torch.randn(2, 16))
+@pytest.mark.parametrize("map_channels", [None, [6, 12, 24]])
+def test_posterior_gives_moments_of_the_noise(map_channels):
+    posterior = Posterior(32, text_dim=16, noise_dim=8, map_channels=map_channels)
+    maps = [torch.randn(2, c, 8 // 2**i, 8 // 2**i) for i, c in enumerate(map_channels or [])]
+    mean, log_variance = posterior(torch.randn(2, 3, 32, 32), maps, torch.randn(2, 16))
     assert mean.shape == log_variance.shape == (2, 8)
+
+
+def test_imagenet_features_come_from_a_local_file_of_torchvision(tmp_path):
+    network = resnet18().eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    maps = ImageNetEncoder(str(tmp_path / "weights.pth"))(images).maps
+    normalised = v2.functional.normalize(images / 2 + 0.5, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    theirs = create_feature_extractor(network, ["layer1", "layer2", "layer3"])(normalised)
+    assert [m.shape[1:] for m in maps] == [(64, 16, 16), (128, 8, 8), (256, 4, 4)]
+    assert all(torch.allclose(mine, their, atol=1e-5) for mine, their in zip(maps, theirs.values(), strict=True))
+
+
+def test_wrong_imagenet_weights_are_one_line(tmp_path):
+    torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
+    for path in (tmp_path / "other.pth", tmp_path / "nowhere.pth"):
+        with pytest.raises(UserError, match="imagenet_weights"):
+            ImageNetEncoder(str(path))
+
+
+def test_translation_moves_the_picture_as_a_whole():
+    images = torch.zeros(64, 3, 32, 32)
+    images[:, :, 16, 16] = 1
+    places = translate(images).flatten(2).argmax(dim=2)
+    rows, columns = places // 32 - 16, places % 32 - 16
+    assert (translate(images).sum(dim=(1, 2, 3)) == 3).all()
+    assert rows.min() == columns.min() == -4 and rows.max() == columns.max() == 4
+
+
+def test_cutout_greys_a_quarter_of_the_picture_at_most():
+    cut = (cut_out(torch.ones(256, 3, 32, 32)) == 0).float().mean(dim=(1, 2, 3))
+    assert cut.max() <= 0.25 and cut.min() >= 0.04 and cut.std() > 0
+
+
+def test_gradients_pass_through_augmentation():
+    images = torch.rand(4, 3, 32, 32, requires_grad=True)
+    changed = augment(images, ["colour", "translation", "cutout"])
+    changed.square().sum().backward()
+    assert changed.shape == images.shape and images.grad.abs().sum() > 0

@@ -1,4 +1,4 @@
-"""python train.py: scenes, then the joint encoder, then the GAN, all in one run directory."""
+"""python train.py: pictures with captions, then the joint encoder, then the GAN, all in one run directory."""
 
 import time
 import warnings
@@ -12,6 +12,10 @@ metrics.csv into a run directory under runs/.
 
   python train.py
   python train.py configs/gan/scenes.yaml trainer.images=200000 gan.learning_rate=5e-4
+  python train.py configs/gan/folder.yaml data.root=PICTURES
+  python train.py configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
+
+Every key with its default: cgan/config.py and the dataclasses that it names.
 """
 
 
@@ -29,83 +33,200 @@ def train(config) -> None:
     import pytorch_lightning as pl
     from omegaconf import OmegaConf
 
-    from cgan.data import build_dataset
-    from cgan.gan import TextToImageGAN
+    from cgan.data import build_dataset, check_data
 
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    pl.seed_everything(config.seed)
+    silence_lightning()
+    check_data(config.data)
+    check_encoders(config)
+    pl.seed_everything(config.seed, verbose=False)
+    start = time.monotonic()
+    config.trainer.precision = chosen_precision(config.trainer.precision)
+    print("preparing the pictures (once; they are kept)", flush=True)
+    dataset = build_dataset(config.data)
+    report_skipped(dataset)
     run_dir = Path(config.run_dir or f"runs/{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
     run_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
-    start = time.monotonic()
-    print("preparing the pictures (once; they are kept)")
-    dataset = build_dataset(config.data)
-    joint = train_joint(config, dataset, run_dir)
-    gan = TextToImageGAN(config.gan, joint.text, joint.image, config.data.resolution)
-    interrupted = train_gan(config, gan, dataset, run_dir)
-    checkpoint = run_dir / "last.ckpt"
-    print(
-        f"{'stopped' if interrupted else 'done'} after {time.monotonic() - start:.0f} s, {int(gan.images_seen)} images"
-    )
-    print(f'{checkpoint}\nnext: python sample.py "a dog on grass" --checkpoint {checkpoint}')
+    print(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}", flush=True)
+    gan = build_gan(config, dataset, run_dir)
+    interrupted, metrics = train_gan(config, gan, dataset, run_dir)
+    summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted)
     if interrupted:
         raise SystemExit(130)
 
 
-def train_joint(config, dataset, run_dir: Path):
-    """The joint encoder of pictures and captions, trained on the same data."""
+def silence_lightning() -> None:
+    """Its hints about hardware and other loggers say nothing that a run needs."""
+    import logging
+
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def check_encoders(config) -> None:
+    from cgan.interfaces import UserError
+
+    if config.text.encoder == "pretrained" and config.text.name is None:
+        raise UserError("text.encoder=pretrained: text.name is not set; give a model's folder or its name on the hub")
+
+
+def chosen_precision(precision: str) -> str:
+    """What auto means on this machine: bfloat16 where a convolution and its gradient are faster in it."""
+    if precision != "auto":
+        return precision
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return min(("32-true", "bf16-mixed"), key=seconds_of_convolution)
+
+
+def seconds_of_convolution(precision: str) -> float:
+    import torch
+
+    layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(memory_format=torch.channels_last)
+    images = torch.randn(32, 96, 16, 16).to(memory_format=torch.channels_last)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            layer(images).float().square().mean().backward()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def report_skipped(dataset) -> None:
+    from cgan.data.pictures import CaptionedPictures, summary
+
+    if isinstance(dataset, CaptionedPictures) and dataset.skipped:
+        total = len(dataset) + len(dataset.skipped)
+        print(f"skipped {len(dataset.skipped)} of {total} pictures: {summary(dataset.skipped)}")
+
+
+def build_gan(config, dataset, run_dir: Path):
+    """The GAN on the encoders that its configuration asks for; the joint encoder is trained first when needed."""
+    from cgan.gan import TextToImageGAN
+    from cgan.networks.imagenet import ImageNetEncoder
+    from cgan.text.pretrained import PretrainedTextEncoder
+
+    discriminator, resolution = config.gan.discriminator, config.data.resolution
+    pretrained = config.text.encoder == "pretrained"
+    text = PretrainedTextEncoder(config.text.name, config.text.max_words) if pretrained else None
+    if discriminator.features == "imagenet":
+        image = ImageNetEncoder(discriminator.imagenet_weights)
+        text = text or joint_encoder(config, dataset, run_dir).text
+        return TextToImageGAN(config.gan, text, image, resolution, shared_latent=False)
+    joint = joint_encoder(config, dataset, run_dir)
+    return TextToImageGAN(config.gan, text or joint.text, joint.image, resolution, shared_latent=text is None)
+
+
+def joint_encoder(config, dataset, run_dir: Path):
+    """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
     import pytorch_lightning as pl
     from pytorch_lightning.loggers import CSVLogger
 
+    from cgan.callbacks import ProgressLine
     from cgan.data.loading import endless_loader
     from cgan.joint import JointEncoder
     from cgan.text.lstm import Vocabulary
 
+    if config.joint.checkpoint is not None:
+        return JointEncoder.load(config.joint.checkpoint)
     settings = config.trainer
+    batch_size = min(settings.joint_batch_size, len(dataset))
     captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     joint = JointEncoder(config.joint, Vocabulary.of(captions))
     trainer = pl.Trainer(
-        max_steps=max(1, settings.joint_images // settings.joint_batch_size),
+        max_steps=max(1, settings.joint_images // batch_size),
         precision=settings.precision,
+        devices=settings.devices,
         logger=CSVLogger(run_dir, name="joint", version=""),
+        callbacks=[ProgressLine("joint encoder", batch_size)],
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=False,
     )
-    print("training the joint encoder")
-    trainer.fit(joint, endless_loader(dataset, settings.joint_batch_size, config.seed))
+    trainer.fit(joint, endless_loader(dataset, batch_size, config.seed))
+    if trainer.interrupted:
+        raise SystemExit(130)
+    joint.save(run_dir / "joint.safetensors")
     return joint
 
 
-def train_gan(config, gan, dataset, run_dir: Path) -> bool:
-    """Train the GAN and keep last.ckpt; returns whether Ctrl-C ended it."""
+def train_gan(config, gan, dataset, run_dir: Path) -> tuple[bool, dict[str, float]]:
+    """Train the GAN and keep last.ckpt; returns whether Ctrl-C ended it, and the last measures."""
     import pytorch_lightning as pl
 
-    from cgan.callbacks import Checkpoints, SampleGrid, Throughput, save_checkpoint
+    from cgan.callbacks import Checkpoints, ProgressLine, SampleGrid, Throughput, save_checkpoint
     from cgan.data.loading import endless_loader
 
-    settings = config.trainer
-    callbacks = [
-        SampleGrid(run_dir / "samples", settings.sample_every),
-        Checkpoints(run_dir, settings.checkpoint_every),
-        Throughput(),
-    ]
+    settings, measures = config.trainer, scene_metrics(config, run_dir)
+    batch_size = min(settings.batch_size, len(dataset))
     trainer = pl.Trainer(
-        max_steps=max(1, settings.images // settings.batch_size),
+        max_steps=max(1, settings.images // batch_size),
         precision=settings.precision,
+        devices=settings.devices,
         logger=loggers(config, run_dir),
-        callbacks=callbacks,
+        callbacks=[
+            SampleGrid(run_dir / "samples", settings.sample_every, captions_for_grids(config, dataset)),
+            Checkpoints(run_dir, settings.checkpoint_every),
+            ProgressLine("GAN", batch_size),
+            Throughput(),
+            *measures,
+        ],
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=False,
         log_every_n_steps=20,
     )
-    print("training the GAN; sample grids go to", run_dir / "samples")
     interrupted = False
     try:
-        trainer.fit(gan, endless_loader(dataset, settings.batch_size, config.seed))
+        trainer.fit(gan, endless_loader(dataset, batch_size, config.seed))
     except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
         interrupted = True
     save_checkpoint(trainer, run_dir / "last.ckpt")
-    return interrupted
+    return interrupted, measures[0].latest if measures else {}
+
+
+def scene_metrics(config, run_dir: Path) -> list:
+    """The measures that scenes allow; other data has none yet."""
+    from cgan.callbacks import SceneMetrics
+    from cgan.evaluation import SceneEvaluator
+    from cgan.metrics.scenes import load_judge
+
+    settings = config.trainer
+    if config.data.source != "scenes" or settings.evaluate_every <= 0:
+        return []
+    evaluator = SceneEvaluator(load_judge(), config.data.resolution, settings.evaluation_images)
+    return [SceneMetrics(evaluator, run_dir, settings.evaluate_every)]
+
+
+def captions_for_grids(config, dataset) -> list[str]:
+    """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
+    from cgan.callbacks import CAPTIONS
+
+    if config.data.source == "scenes":
+        return list(CAPTIONS)
+    count = min(len(CAPTIONS), len(dataset))
+    return [dataset.captions_of(i * len(dataset) // count)[0] for i in range(count)]
+
+
+def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, interrupted: bool) -> None:
+    """What came of it, as a table, and the next command to type."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "", show_header=False)
+    table.add_row("stopped after" if interrupted else "time", f"{seconds / 60:.1f} min")
+    table.add_row("images seen", f"{int(gan.images_seen):,}")
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.3f}")
+    files = ["last.ckpt", "best.ckpt", "samples/", "metrics.csv", "config.yaml", "joint.safetensors"]
+    table.add_row(f"in {run_dir}", " ".join(name for name in files if (run_dir / name).exists()))
+    Console().print(table)
+    caption = "a dog on grass" if metrics else "YOUR WORDS"
+    print(f'next: python sample.py "{caption}" --checkpoint {run_dir / "last.ckpt"}')
 
 
 def loggers(config, run_dir: Path) -> list:
@@ -122,10 +243,11 @@ def loggers(config, run_dir: Path) -> list:
         online = wandb.login(prompt=False)
         mode = "online" if online else "offline"
     settings = wandb.Settings(init_timeout=60, finish_timeout=60, silent=True)
-    logger = WandbLogger(project="cgan", save_dir=run_dir, offline=mode == "offline", settings=settings)
+    named = {"project": "cgan", "name": run_dir.name, "save_dir": run_dir, "settings": settings}
+    logger = WandbLogger(offline=mode == "offline", **named)
     try:
         logger.experiment.id  # noqa: B018 (it connects)
     except wandb.errors.CommError:
         print("W&B cannot be reached: logging offline")
-        logger = WandbLogger(project="cgan", save_dir=run_dir, offline=True, settings=settings)
+        logger = WandbLogger(offline=True, **named)
     return [*chosen, logger]

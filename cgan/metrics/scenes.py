@@ -19,7 +19,7 @@ WEIGHTS = Path(__file__).parents[2] / "assets" / "judge.safetensors"
 @dataclass
 class JudgeConfig:
     num_values: tuple[int, ...] = (8, 8, 2, 3, 6)  # of object, colour, size, position, ground
-    width: int = 20
+    width: int = 32
     feature_dim: int = 128
     resolution: int = 64  # other pictures are resized to it
 
@@ -41,12 +41,12 @@ class SceneJudge(nn.Module):
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [config.width * factor for factor in (1, 2, 3, 4)]
-        layers: list[nn.Module] = []
-        for before, after in zip([3, *widths[:-1]], widths, strict=True):
+        widths = [config.width * factor for factor in (1, 2, 3)]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=1), nn.ReLU()]
+        for before, after in zip([widths[0], *widths[:-1]], widths, strict=True):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(4, after), nn.ReLU()]
             layers += [nn.Conv2d(after, after, 3, padding=1), nn.GroupNorm(4, after), nn.ReLU(), nn.MaxPool2d(2)]
-        self.convolutions = nn.Sequential(*layers)  # (B, 4 width, 4, 4)
+        self.convolutions = nn.Sequential(*layers)  # (B, 3 width, 4, 4)
         self.features = nn.Linear(widths[-1] * 16, config.feature_dim)
         self.attributes = nn.Linear(config.feature_dim, sum(config.num_values))
         self.recognisable = nn.Linear(config.feature_dim, 1)

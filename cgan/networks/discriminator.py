@@ -15,6 +15,7 @@ from cgan.networks.layers import Downsample, channels_at
 class DiscriminatorConfig:
     form: Literal["trunk", "features"] = "features"
     features: Literal["joint", "imagenet"] = "joint"  # which frozen network the heads of form "features" stand on
+    imagenet_weights: str | None = None  # a file of torchvision's ResNet-18; downloaded when absent
     width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 192
     head_dim: int = 64
