@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cgan.interfaces import UserError
 
+STARTER = Path(__file__).parents[2] / "assets" / "scenes-64.safetensors"  # trained on scenes; see the README
+
 
 def main(arguments: list[str]) -> None:
     """Draw each caption and say where; raises UserError for a mistake in the arguments."""
@@ -36,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0, help="the same seed and caption give the same picture")
     result.add_argument("--num", type=int, default=1, help="pictures of each caption, side by side")
     result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
-    result.add_argument("--checkpoint", type=Path, help="a checkpoint or a run directory; default: the newest run")
+    result.add_argument(
+        "--checkpoint", type=Path, help="file or run directory; default: the newest run, else starter weights"
+    )
     result.add_argument("--out", type=Path, help="a .png file for one caption, or a folder; default: samples/")
     return result
 
@@ -46,9 +50,9 @@ def checkpoint_of(path: Path | None) -> Path:
     if path is not None:
         return path / "last.ckpt" if path.is_dir() else path
     found = sorted(Path("runs").glob("*/last.ckpt"), key=lambda p: p.stat().st_mtime)
-    if not found:
+    if not found and not STARTER.is_file():
         raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
-    return found[-1]
+    return found[-1] if found else STARTER
 
 
 def path_of(options: argparse.Namespace, caption: str, number: int) -> Path:
