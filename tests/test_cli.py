@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -11,13 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
+from cgan.cli.sample import STARTER
 from cgan.interfaces import UserError
+from cgan.joint import JointEncoder
+from cgan.metrics.scenes import load_judge
 from cgan.sampling import TextToImage
 
 ROOT = Path(__file__).parents[1]
 TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
     trainer.sample_every=800 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
-    joint.image.width=8 trainer.wandb=offline""".split()
+    joint.image.width=8 trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64
+    trainer.precision=32-true""".split()
 
 
 def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -42,7 +47,9 @@ def test_a_run_leaves_grids_metrics_settings_and_wandb_files(workplace):
     assert len(list(run.glob("samples/images_*.png"))) == 3 and (run / "config.yaml").is_file()
     assert list(run.glob("wandb/offline-run-*"))
     rows = list(csv.DictReader((run / "metrics.csv").open()))
-    assert all(np.isfinite(float(rows[-1][f"loss/{player}"])) for player in ("generator", "discriminator"))
+    for name in ("loss/generator", "loss/discriminator", "scene_accuracy_heldout", "frechet_distance", "diversity"):
+        assert [np.isfinite(float(row[name])) for row in rows if row[name]].count(True) >= 2, name
+    assert (run / "best.ckpt").is_file() and (run / "joint.safetensors").is_file()
 
 
 @pytest.mark.slow
@@ -65,6 +72,56 @@ def test_exported_weights_draw_what_the_checkpoint_draws(workplace, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_joint_encoder_is_taken_from_its_checkpoint_and_not_trained_again(workplace):
+    joint = workplace / "runs/tiny/joint.safetensors"
+    ended = script("train.py", *TINY, f"joint.checkpoint={joint}", "trainer.images=64", "run_dir=again", cwd=workplace)
+    assert ended.returncode == 0 and not (workplace / "again/joint").exists()
+    words = JointEncoder.load(joint).text.vocabulary.words
+    assert TextToImage.load(workplace / "again/last.ckpt").text_encoder.vocabulary.words == words
+
+
+@pytest.mark.slow
+def test_it_trains_on_a_folder_of_pictures_and_draws_from_it(tmp_path):
+    pictures, rng = tmp_path / "pictures", np.random.default_rng(0)
+    pictures.mkdir()
+    for i, name in enumerate(["red", "green", "blue"] * 8):
+        colour = np.eye(3)["red green blue".split().index(name)] * rng.uniform(150, 255)
+        Image.new("RGB", (48, 40), tuple(int(c) for c in colour)).save(pictures / f"{i}.jpg")
+        (pictures / f"{i}.txt").write_text(f"a {name} card")
+    (pictures / "5.jpg").write_bytes(b"cut off")
+    settings = [setting for setting in TINY if not setting.startswith("data.num_images")]
+    ended = script("train.py", str(ROOT / "configs/gan/folder.yaml"), *settings, "data.root=pictures", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "skipped 1 of 24 pictures: 1 damaged or not a picture (such as 5.jpg)" in ended.stdout
+    ended = script("sample.py", "a red card", "--out", "card.png", cwd=tmp_path)
+    assert ended.returncode == 0 and Image.open(tmp_path / "card.png").size == (32, 32)
+
+
+@pytest.mark.slow
+def test_without_a_run_the_starter_weights_draw(tmp_path):
+    ended = script("sample.py", "a dog on grass", "--num", "2", cwd=tmp_path)
+    assert ended.returncode == 0 and Image.open(tmp_path / ended.stdout.strip()).size == (128, 64)
+
+
+@pytest.mark.slow
+def test_evaluate_prints_the_measures_as_json(workplace):
+    checkpoint = str(workplace / "runs/tiny/last.ckpt")
+    command = [sys.executable, "-m", "cgan", "evaluate", checkpoint, "--num-images", "64"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert 0 <= json.loads(ended.stdout)["scene_accuracy_heldout"] <= 1, ended.stderr
+
+
+@pytest.mark.slow
+def test_the_judge_is_trained_by_a_command(workplace):
+    command = [sys.executable, "-m", "cgan", "judge", "--num-images", "36", "--images", "512", "--test-images", "36"]
+    command += ["--young-images", "8", "--young", str(workplace / "runs/tiny/last.ckpt"), "--out", str(workplace / "judge.safetensors")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert load_judge(workplace / "judge.safetensors").read(torch.zeros(2, 3, 64, 64)).values.shape == (2, 5)
+    assert "rejected: blob" in json.loads((workplace / "judge.json").read_text())
+
+
+@pytest.mark.slow
 def test_the_sampler_needs_no_lightning_and_no_data_set():
     code = "import sys, cgan.sampling; print([m for m in ('pytorch_lightning', 'cgan.data') if m in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -77,12 +134,17 @@ def test_the_sampler_needs_no_lightning_and_no_data_set():
         ("train.py", ["gan.learning_rat=1"], "learning_rate"),
         ("train.py", ["data.resolution=48"], "power of two"),
         ("train.py", ["nothing.yaml"], "no such file"),
-        ("sample.py", ["a dog"], "python train.py"),
+        ("train.py", ["data.source=folder"], "data.root is not set"),
+        ("train.py", ["configs/gan/folder.yaml", "data.root=nowhere"], "no such folder"),
+        ("train.py", ["text.encoder=pretrained"], "text.name is not set"),
+        ("train.py", ["joint.checkpoint=gone.safetensors", "data.num_images=4", "data.resolution=32"], "no such file"),
+        ("sample.py", ["  ", "--checkpoint", str(STARTER)], "caption is empty"),
         ("sample.py", ["a dog", "--checkpoint", "gone.ckpt"], "no such checkpoint"),
     ],
 )
 @pytest.mark.slow
 def test_a_mistake_is_one_line_without_traceback(name, arguments, said, tmp_path):
+    arguments = [str(ROOT / a) if a.startswith("configs/") else a for a in arguments]
     ended = script(name, *arguments, cwd=tmp_path)
     lines = [line for line in ended.stderr.splitlines() if "Seed set" not in line]
     assert ended.returncode == 1 and len(lines) == 1 and lines[0].startswith("error: ") and said in lines[0]

@@ -68,9 +68,7 @@ def test_frechet_distance_is_the_textbook_formula():
     a, b = torch.randn(500, 6, generator=rng), torch.randn(400, 6, generator=rng) @ torch.randn(6, 6, generator=rng) + 1
     first, second = np.cov(a.double().T), np.cov(b.double().T)
     values, vectors = np.linalg.eigh(first)
-    root = (
-        vectors @ np.diag(np.sqrt(values)) @ vectors.T
-    )  # the trace of (a b)^(1/2) is that of (a^(1/2) b a^(1/2))^(1/2)
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
     roots = np.sqrt(np.linalg.eigvalsh(root @ second @ root)).sum()
     means = a.double().mean(0).numpy() - b.double().mean(0).numpy()
     expected = means @ means + np.trace(first + second) - 2 * roots

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--images", type=int, default=600_000, help="pictures seen in training")
     result.add_argument("--young", type=Path, nargs="*", default=[], help="checkpoints whose pictures nobody can read")
     result.add_argument("--young-images", type=int, default=1500, help="pictures of each young checkpoint")
+    result.add_argument("--test-images", type=int, default=3600, help="of each sort, for the table of errors")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, default=Path("assets/judge.safetensors"))
     return result
@@ -125,7 +126,7 @@ def examine(judge, options) -> dict:
     """On pictures that it never saw: accuracy on real scenes, and the share of each unrecognisable kind rejected."""
     import torch
 
-    kinds = ["real"] * 4000 + spoilt_kinds(3600)
+    kinds = ["real"] * options.test_images + spoilt_kinds(options.test_images)
     images, values, kinds = pictures(kinds, seed=options.seed + 1)
     reading = judge.read(images.float() / 127.5 - 1)
     real = torch.tensor([kind == "real" for kind in kinds])
