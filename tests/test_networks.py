@@ -28,6 +28,12 @@ def test_generator_draws_at_every_resolution_within_range(resolution):
     assert images.shape == (2, 3, resolution, resolution) and images.abs().max() <= 1
 
 
+def test_a_new_generator_draws_no_checkerboard():
+    images = tiny_generator()(torch.randn(2, 8), some_text())
+    patches = images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    assert (patches.amax(-1) - patches.amin(-1)).max() < 1e-5
+
+
 def test_caption_and_noise_both_change_the_picture():
     generator, noise, text = tiny_generator(), torch.randn(2, 8), some_text()
     images = generator(noise, text)

@@ -5,7 +5,7 @@ import json
 import os
 from collections import defaultdict
 from dataclasses import asdict
-from multiprocessing import Pool
+from multiprocessing import get_context
 from pathlib import Path
 
 
@@ -17,6 +17,7 @@ def main(arguments: list[str]) -> None:
     torch.manual_seed(options.seed)
     kinds = ["real"] * options.num_images + spoilt_kinds(options.num_images)
     images, values, kinds = pictures(kinds, seed=options.seed)
+    print(f"drew {len(kinds)} pictures", flush=True)
     images, values, kinds = with_young(images, values, kinds, options)
     judge = train(images, values, torch.tensor([kind == "real" for kind in kinds]), options)
     table = examine(judge, options)
@@ -61,7 +62,7 @@ def pictures(kinds: list[str], seed: int, split: str | None = None):
     import numpy as np
     import torch
 
-    with Pool() as pool:
+    with get_context("spawn").Pool() as pool:  # a fork would inherit torch's threads, and hang
         pairs = pool.map(drawn, [(kind, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor([scene for _, scene in pairs]), kinds

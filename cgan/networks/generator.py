@@ -37,6 +37,13 @@ class Upsample(nn.Module):
         return shortcut + self.second(F.relu(self.second_norm(x, style)))
 
 
+@torch.no_grad()
+def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
+    """At first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
+    for values in (layer.weight, layer.bias):
+        values.copy_(values[::num_pixels].repeat_interleave(num_pixels, dim=0))
+
+
 class Generator(nn.Module):
     """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]."""
 
@@ -56,6 +63,7 @@ class Generator(nn.Module):
         self.to_image = nn.Sequential(
             nn.Conv2d(channels[-1], 3 * config.patch**2, 3, padding=1), nn.PixelShuffle(config.patch)
         )
+        start_without_checkerboard(self.to_image[0], config.patch**2)
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
         sentence = F.normalize(text.sentence, dim=1) * text.sentence.shape[1] ** 0.5
