@@ -114,7 +114,8 @@ def test_evaluate_prints_the_measures_as_json(workplace):
 @pytest.mark.slow
 def test_the_judge_is_trained_by_a_command(workplace):
     command = [sys.executable, "-m", "cgan", "judge", "--num-images", "36", "--images", "512", "--test-images", "36"]
-    command += ["--young-images", "8", "--young", str(workplace / "runs/tiny/last.ckpt"), "--out", str(workplace / "judge.safetensors")]
+    command += ["--young-images", "8", "--young", str(workplace / "runs/tiny/last.ckpt")]
+    command += ["--out", str(workplace / "judge.safetensors")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert load_judge(workplace / "judge.safetensors").read(torch.zeros(2, 3, 64, 64)).values.shape == (2, 5)

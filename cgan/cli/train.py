@@ -35,7 +35,7 @@ def train(config) -> None:
 
     from cgan.data import build_dataset, check_data
 
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     silence_lightning()
     check_data(config.data)
     check_encoders(config)
