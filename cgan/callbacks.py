@@ -31,6 +31,9 @@ class SampleGrid(pl.Callback):
     def __init__(self, folder: Path, every_images: int, captions: list[str]) -> None:
         self.folder, self.every_images, self.captions, self.due = folder, every_images, captions, 0
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.due = int(module.images_seen)
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         if int(module.images_seen) >= self.due and trainer.is_global_zero:
             self.draw(trainer, module)
@@ -115,6 +118,9 @@ class SceneMetrics(pl.Callback):
         self.evaluator, self.folder, self.every_images, self.due = evaluator, folder, every_images, every_images
         self.best, self.latest, self.measured_at = -1.0, {}, -1
 
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.due = int(module.images_seen) + self.every_images
+
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         if int(module.images_seen) >= self.due:
             self.measure(trainer, module)
@@ -140,6 +146,9 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, folder: Path, every_images: int) -> None:
         self.folder, self.every_images, self.due = folder, every_images, every_images
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.due = int(module.images_seen) + self.every_images
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         if int(module.images_seen) >= self.due:

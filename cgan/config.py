@@ -35,6 +35,7 @@ class TrainerConfig:
 class RunConfig:
     name: str = "scenes"
     seed: int = 0
+    init: str | None = None  # a checkpoint whose weights the GAN starts from; give joint.checkpoint of its run as well
     run_dir: str | None = None  # runs/<name>-<time> when absent
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)

@@ -81,6 +81,19 @@ def test_a_joint_encoder_is_taken_from_its_checkpoint_and_not_trained_again(work
 
 
 @pytest.mark.slow
+def test_training_goes_on_from_a_checkpoint(workplace):
+    run = workplace / "runs/tiny"
+    start = [*TINY, f"joint.checkpoint={run}/joint.safetensors", f"init={run}/last.ckpt", "trainer.images=64"]
+    ended = script("train.py", *start, "gan.learning_rate=0", "run_dir=more", cwd=workplace)
+    assert ended.returncode == 0, ended.stderr
+    before, after = (torch.load(p / "last.ckpt", weights_only=True)["state_dict"] for p in (run, workplace / "more"))
+    assert after["images_seen"] == before["images_seen"] + 64
+    assert torch.equal(before["generator.to_image.0.weight"], after["generator.to_image.0.weight"])
+    ended = script("train.py", *start, "gan.generator.width=8", "run_dir=other", cwd=workplace)
+    assert ended.returncode == 1 and "of other networks" in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_it_trains_on_a_folder_of_pictures_and_draws_from_it(tmp_path):
     pictures, rng = tmp_path / "pictures", np.random.default_rng(0)
     pictures.mkdir()

@@ -50,6 +50,8 @@ def train(config) -> None:
     OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
     print(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}", flush=True)
     gan = build_gan(config, dataset, run_dir)
+    if config.init is not None:
+        start_from(gan, config.init)
     interrupted, metrics = train_gan(config, gan, dataset, run_dir)
     summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted)
     if interrupted:
@@ -119,6 +121,23 @@ def build_gan(config, dataset, run_dir: Path):
         return TextToImageGAN(config.gan, text, image, resolution, shared_latent=False)
     joint = joint_encoder(config, dataset, run_dir)
     return TextToImageGAN(config.gan, text or joint.text, joint.image, resolution, shared_latent=text is None)
+
+
+def start_from(gan, checkpoint: str) -> None:
+    """Take over all weights of a checkpoint of the same networks."""
+    from pickle import UnpicklingError
+
+    import torch
+
+    from cgan.interfaces import UserError
+
+    if not Path(checkpoint).is_file():
+        raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
+    try:
+        gan.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
+        hint = "give its gan.* settings, and joint.checkpoint of its run"
+        raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
 
 
 def joint_encoder(config, dataset, run_dir: Path):
