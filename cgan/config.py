@@ -18,14 +18,14 @@ from cgan.text import TextConfig
 
 @dataclass
 class TrainerConfig:
-    joint_images: int = 40_000  # images that the joint encoder sees
-    images: int = 50_000  # images that the GAN sees
+    joint_images: int = 100_000  # images that the joint encoder sees
+    images: int = 120_000  # images that the GAN sees
     joint_batch_size: int = 128
     batch_size: int = 32
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: the faster one here
     devices: str = "auto"  # how many processors of the machine, or all
     sample_every: int = 10_000  # images between grids of samples
-    evaluate_every: int = 50_000  # images between measures of scenes, which take some 20 s on a small CPU
+    evaluate_every: int = 40_000  # images between measures of scenes, which take some 20 s on a small CPU
     evaluation_images: int = 2000  # captions of each split in a measure
     checkpoint_every: int = 20_000  # images between checkpoints
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline

@@ -26,7 +26,7 @@ class GANConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: losses.Adversarial = "hinge"
-    adversarial_weight: float = 0.3
+    adversarial_weight: float = 0.5
     mismatched_weight: float = 0.5
     matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
@@ -123,17 +123,20 @@ class TextToImageGAN(pl.LightningModule):
         self.average_generator(len(batch.images) * self.trainer.world_size)
 
     def imagine(self, batch: Batch, text: TextFeatures, real_maps: list[Tensor]) -> Fakes:
-        """A picture for each caption, half of them with the noise that the posterior finds in the real picture."""
+        """A picture for each caption; half of them from the latent that the posterior finds in the real picture."""
         noise = torch.randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
-        num_redrawn, divergence = 0, torch.zeros((), device=self.device)
-        if self.posterior is not None:
-            num_redrawn = (len(batch.images) + 1) // 2
-            maps = [x[:num_redrawn] for x in real_maps]
-            mean, log_variance = self.posterior(batch.images[:num_redrawn], maps, text.sentence[:num_redrawn])
-            divergence = losses.kl_to_normal(mean, log_variance)
-            redrawn = mean + noise[:num_redrawn] * (log_variance / 2).exp()
-            noise = torch.cat([redrawn, noise[num_redrawn:]])
-        return Fakes(self.generator(noise, text), num_redrawn, divergence)
+        if self.posterior is None:
+            return Fakes(self.generator(noise, text), 0, torch.zeros((), device=self.device))
+        num_redrawn = (len(batch.images) + 1) // 2
+        mean, log_variance = self.posterior(batch.images, real_maps, text.sentence)
+        found = (mean + noise * (log_variance / 2).exp())[:num_redrawn]
+        # the prior learns from the posterior alone; what fools the discriminator is no business of its
+        fresh = self.generator.prior(noise[num_redrawn:], text.sentence[num_redrawn:]).detach()
+        divergence = losses.kl_to_prior(mean, log_variance, lambda z: self.log_prior(z, text.sentence))
+        return Fakes(self.generator.draw(torch.cat([found, fresh]), text), num_redrawn, divergence)
+
+    def log_prior(self, latents: Tensor, sentence: Tensor) -> Tensor:
+        return self.generator.prior.log_density(latents, sentence.repeat(len(latents) // len(sentence), 1))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Frozen feature maps of pictures; their embedding is kept beside them."""

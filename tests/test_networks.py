@@ -10,6 +10,7 @@ from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
+from cgan.networks.prior import Prior
 
 
 def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:
@@ -62,6 +63,38 @@ def test_logits_depend_on_the_caption():
     hidden = discriminator.look(torch.randn(2, 3, 32, 32), [])
     first, second = (discriminator.judge(hidden, torch.randn(2, 16)) for _ in range(2))
     assert not torch.allclose(first, second)
+
+
+def some_prior() -> Prior:
+    torch.manual_seed(0)
+    prior = Prior(noise_dim=5, text_dim=3, num_layers=4, hidden_dim=16)
+    for parameter in prior.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return prior
+
+
+def test_the_density_of_the_prior_is_that_of_the_noise_over_the_jacobian():
+    prior, noise, sentence = some_prior(), torch.randn(4, 5), torch.randn(4, 3)
+    latent = prior(noise, sentence)
+    for i in range(4):
+        jacobian = torch.autograd.functional.jacobian(lambda z: prior(z[None], sentence[i : i + 1])[0], noise[i])  # noqa: B023
+        expected = torch.distributions.Normal(0.0, 1.0).log_prob(noise[i]).sum() - jacobian.slogdet().logabsdet
+        assert prior.log_density(latent, sentence)[i].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-3)
+
+
+def test_the_prior_learns_a_distribution_that_depends_on_the_caption():
+    prior, generator = Prior(4, 2, hidden_dim=32), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(prior.parameters(), 3e-3)
+    sentence = torch.eye(2).repeat(128, 1)
+    for _ in range(300):
+        side = torch.randint(0, 2, (256, 1), generator=generator) * 2.0 - 1
+        target = torch.cat([side, side, side, side], 1) * (1 + 2 * sentence[:, :1])  # two modes at 3 or at 1
+        loss = -prior.log_density(target + 0.3 * torch.randn(256, 4, generator=generator), sentence).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    size = prior(torch.randn(256, 4, generator=generator), sentence).detach().abs().mean(dim=1)
+    assert size[::2].mean() == pytest.approx(3, abs=0.4) and size[1::2].mean() == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.parametrize("map_channels", [None, [6, 12, 24]])

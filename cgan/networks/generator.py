@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
 from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at
+from cgan.networks.prior import Prior
 
 
 @dataclass
@@ -45,13 +46,14 @@ def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
 
 
 class Generator(nn.Module):
-    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]."""
+    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__()
         self.config, self.resolution = config, resolution
         sizes = [2**i for i in range(2, (resolution // config.patch).bit_length())]  # 4, 8, ..., resolution / patch
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
+        self.prior = Prior(config.noise_dim, text_dim)
         self.start = nn.Linear(config.noise_dim + text_dim, channels[0] * 16)
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)
@@ -66,8 +68,12 @@ class Generator(nn.Module):
         start_without_checkerboard(self.to_image[0], config.patch**2)
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
+        return self.draw(self.prior(noise, text.sentence), text)
+
+    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Images from latents (B, Z)."""
         sentence = F.normalize(text.sentence, dim=1) * text.sentence.shape[1] ** 0.5
-        condition = torch.cat([noise, sentence], dim=1)  # (B, Z + D)
+        condition = torch.cat([latent, sentence], dim=1)  # (B, Z + D)
         style = self.style(condition)  # (B, style_dim)
         x = self.start(condition).unflatten(1, (-1, 4, 4))  # (B, C, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
