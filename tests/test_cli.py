@@ -199,3 +199,13 @@ def test_ctrl_c_ends_cleanly_with_a_checkpoint(tmp_path):
         stdout, stderr = p.communicate(timeout=60)
     assert p.returncode == 130 and "Traceback" not in stderr and "stopped after" in stdout
     assert TextToImage.load(tmp_path / "run/last.ckpt")(["a dog"], [0]).shape == (1, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_without_a_wandb_login_a_run_logs_offline(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    settings = [setting for setting in TINY if not setting.startswith("trainer.wandb")]
+    ended = script("train.py", *settings, "trainer.images=64", "run_dir=run", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert list(tmp_path.glob("run/wandb/offline-run-*"))

@@ -53,7 +53,7 @@ def train(config) -> None:
     if config.init is not None:
         start_from(gan, config.init)
     interrupted, metrics = train_gan(config, gan, dataset, run_dir)
-    summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted)
+    summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted, config.data.source)
     if interrupted:
         raise SystemExit(130)
 
@@ -231,7 +231,7 @@ def captions_for_grids(config, dataset) -> list[str]:
     return [dataset.captions_of(i * len(dataset) // count)[0] for i in range(count)]
 
 
-def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, interrupted: bool) -> None:
+def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, interrupted: bool, source: str) -> None:
     """What came of it, as a table, and the next command to type."""
     from rich.console import Console
     from rich.table import Table
@@ -244,13 +244,13 @@ def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, int
     files = ["last.ckpt", "best.ckpt", "samples/", "metrics.csv", "config.yaml", "joint.safetensors"]
     table.add_row(f"in {run_dir}", " ".join(name for name in files if (run_dir / name).exists()))
     Console().print(table)
-    caption = "a dog on grass" if metrics else "YOUR WORDS"
+    caption = "YOUR WORDS" if source != "scenes" else "a dog on grass"
     print(f'next: python sample.py "{caption}" --checkpoint {run_dir / "last.ckpt"}')
 
 
 def loggers(config, run_dir: Path) -> list:
     """metrics.csv always; W&B online when logged in, otherwise offline, and never with a prompt."""
-    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+    from pytorch_lightning.loggers import CSVLogger
 
     chosen = [CSVLogger(run_dir, name="", version="")]
     mode = config.trainer.wandb
@@ -261,12 +261,19 @@ def loggers(config, run_dir: Path) -> list:
     if mode != "offline":
         online = wandb.login(prompt=False)
         mode = "online" if online else "offline"
-    settings = wandb.Settings(init_timeout=60, finish_timeout=60, silent=True)
-    named = {"project": "cgan", "name": run_dir.name, "save_dir": run_dir, "settings": settings}
-    logger = WandbLogger(offline=mode == "offline", **named)
+    chosen.append(wandb_logger(run_dir, mode))
     try:
-        logger.experiment.id  # noqa: B018 (it connects)
-    except wandb.errors.CommError:
-        print("W&B cannot be reached: logging offline")
-        logger = WandbLogger(offline=True, **named)
-    return [*chosen, logger]
+        chosen[-1].experiment.id  # noqa: B018 (it connects)
+    except wandb.errors.Error:
+        print("W&B can't be used online: logging offline")
+        chosen[-1] = wandb_logger(run_dir, "offline")
+    return chosen
+
+
+def wandb_logger(run_dir: Path, mode: str):
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    settings = wandb.Settings(mode=mode, init_timeout=60, finish_timeout=60, silent=True)
+    offline = mode == "offline"
+    return WandbLogger(project="cgan", name=run_dir.name, save_dir=run_dir, offline=offline, settings=settings)
