@@ -48,7 +48,8 @@ class Fakes(NamedTuple):
 
     images: Tensor  # (B, 3, H, W)
     num_redrawn: int
-    divergence: Tensor  # KL of the posterior from the prior
+    divergence: Tensor  # KL of the posterior from N(0, 1)
+    surprise: Tensor  # mean negative log density of the posterior's latents under the prior
 
 
 def mismatched_captions(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -126,17 +127,22 @@ class TextToImageGAN(pl.LightningModule):
         """A picture for each caption; half of them from the latent that the posterior finds in the real picture."""
         noise = torch.randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         if self.posterior is None:
-            return Fakes(self.generator(noise, text), 0, torch.zeros((), device=self.device))
+            nothing = torch.zeros((), device=self.device)
+            return Fakes(self.generator(noise, text), 0, nothing, nothing)
         num_redrawn = (len(batch.images) + 1) // 2
         mean, log_variance = self.posterior(batch.images, real_maps, text.sentence)
         found = (mean + noise * (log_variance / 2).exp())[:num_redrawn]
         # the prior learns from the posterior alone; what fools the discriminator is no business of its
         fresh = self.generator.prior(noise[num_redrawn:], text.sentence[num_redrawn:]).detach()
-        divergence = losses.kl_to_prior(mean, log_variance, lambda z: self.log_prior(z, text.sentence))
-        return Fakes(self.generator.draw(torch.cat([found, fresh]), text), num_redrawn, divergence)
+        images = self.generator.draw(torch.cat([found, fresh]), text)
+        surprise = self.prior_loss(mean.detach(), log_variance.detach(), text.sentence)
+        return Fakes(images, num_redrawn, losses.kl_to_normal(mean, log_variance), surprise)
 
-    def log_prior(self, latents: Tensor, sentence: Tensor) -> Tensor:
-        return self.generator.prior.log_density(latents, sentence.repeat(len(latents) // len(sentence), 1))
+    def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 4) -> Tensor:
+        """Negative log density of latents of the posterior under the prior."""
+        mean, log_variance, sentence = (x.repeat(num_samples, 1) for x in (mean, log_variance, sentence))
+        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        return -self.generator.prior.log_density(latent, sentence).mean()
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Frozen feature maps of pictures; their embedding is kept beside them."""
@@ -219,7 +225,8 @@ class TextToImageGAN(pl.LightningModule):
         pixels = losses.pyramid_loss(fakes.images[:n], batch.images[:n])
         self.log("loss/reconstruction", pixels, prog_bar=True)
         self.log("loss/divergence", fakes.divergence)
-        loss = config.reconstruction_weight * pixels + config.kl_weight * fakes.divergence
+        self.log("loss/prior", fakes.surprise)
+        loss = config.reconstruction_weight * pixels + config.kl_weight * fakes.divergence + fakes.surprise
         if fake_maps:
             loss = loss + config.feature_weight * losses.feature_loss(
                 [m[:n] for m in fake_maps], [m[:n] for m in real_maps]
