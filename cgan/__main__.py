@@ -5,7 +5,7 @@ import sys
 
 from cgan.cli import run
 
-VERBS = ("train", "sample", "judge", "evaluate")
+VERBS = ("train", "sample", "evaluate", "export", "judge")
 
 
 def main() -> None:

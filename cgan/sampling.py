@@ -47,11 +47,11 @@ class TextToImage:
         except (SafetensorError, UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
             raise UserError(f"{path}: damaged, or not a checkpoint of cgan; try another one") from None
 
-    def save(self, path: str | Path) -> None:
-        """Export as safetensors with the sampler's settings as JSON in its metadata."""
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Export as safetensors, in half precision if asked, with the sampler's settings as JSON in its metadata."""
         path = Path(path)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        weights = {name: value.contiguous() for name, value in self.weights.items()}
+        weights = {name: (value.half() if half else value).contiguous() for name, value in self.weights.items()}
         save_file(weights, unfinished, metadata={"sampler": json.dumps(self.spec)})
         os.replace(unfinished, path)
 

@@ -125,6 +125,17 @@ def test_evaluate_prints_the_measures_as_json(workplace):
 
 
 @pytest.mark.slow
+def test_export_halves_the_weights_and_hardly_changes_a_picture(workplace):
+    command = [sys.executable, "-m", "cgan", "export", "runs/tiny/last.ckpt", "small.safetensors"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+    assert ended.stdout.strip() == "small.safetensors", ended.stderr
+    pipes = [TextToImage.load(workplace / name) for name in ("runs/tiny/last.ckpt", "small.safetensors")]
+    one, two = (pipe(["a dog on grass"], [0]).astype(int) for pipe in pipes)
+    assert abs(one - two).max() <= 3
+
+
+@pytest.mark.slow
 def test_the_judge_is_trained_by_a_command(workplace):
     command = [sys.executable, "-m", "cgan", "judge", "--num-images", "36", "--images", "512", "--test-images", "36"]
     command += ["--young-images", "8", "--young", str(workplace / "runs/tiny/last.ckpt")]
