@@ -1,5 +1,6 @@
 """python train.py: pictures with captions, then the joint encoder, then the GAN, all in one run directory."""
 
+import os
 import time
 import warnings
 from datetime import datetime
@@ -256,6 +257,7 @@ def loggers(config, run_dir: Path) -> list:
     mode = config.trainer.wandb
     if mode == "disabled":
         return chosen
+    os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
 
     if mode != "offline":
