@@ -84,6 +84,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int):
     """What a checkpoint draws for captions of random scenes, uint8 (count, 3, 64, 64)."""
     import numpy as np
     import torch
+    from torchvision.transforms.v2.functional import resize
 
     from cgan.data.scenes import describe, sample_scene
     from cgan.sampling import TextToImage
@@ -91,7 +92,8 @@ def young_pictures(checkpoint: Path, count: int, seed: int):
     rng = np.random.default_rng([seed, 78])
     captions = [describe(sample_scene(rng, "seen"), rng) for _ in range(count)]
     images = TextToImage.load(checkpoint)(captions, [seed * 1_000_003 + i for i in range(count)])
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return resize(images, [64, 64], antialias=True).contiguous()
 
 
 def train(images, values, recognisable, options):
