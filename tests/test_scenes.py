@@ -16,7 +16,6 @@ from cgan.data.scenes import (
     mentioned_in,
     sample_scene,
 )
-from cgan.interfaces import UserError
 
 COMBINATIONS = list(itertools.product(range(len(OBJECTS)), range(len(COLOURS)), range(len(GROUNDS))))
 
@@ -85,8 +84,3 @@ def test_a_sample_is_a_picture_in_range_with_captions_that_do_not_change(tmp_pat
     image, captions, image_id = scenes[2]
     assert image.shape == (3, 32, 32) and image.min() >= -1 and image.max() <= 1 and image_id == 2
     assert len(captions) == 5 and captions == scenes[2].captions
-
-
-def test_a_resolution_that_is_no_power_of_two_is_one_clear_line(tmp_path):
-    with pytest.raises(UserError, match=r"^data\.resolution=48: .*power of two from 32 to 512.*$"):
-        Scenes(4, 48, cache=tmp_path)
