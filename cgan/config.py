@@ -25,7 +25,7 @@ class TrainerConfig:
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: the faster one here
     devices: str = "auto"  # how many processors of the machine, or all
     sample_every: int = 10_000  # images between grids of samples
-    evaluate_every: int = 40_000  # images between measures of scenes, which take some 20 s on a small CPU
+    evaluate_every: int = 40_000  # images between measures of scenes, about 15 s each on 2 cores
     evaluation_images: int = 2000  # captions of each split in a measure
     checkpoint_every: int = 20_000  # images between checkpoints
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
