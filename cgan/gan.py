@@ -26,11 +26,12 @@ class GANConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: losses.Adversarial = "hinge"
-    adversarial_weight: float = 0.5
+    adversarial_weight: float = 0.2
     mismatched_weight: float = 0.5
     matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
-    feature_weight: float = 1.0  # reconstruction on the joint encoder's feature maps
+    redrawn_share: float = 1.0  # of a batch's fakes from the posterior's latents, that redraw; the others from the prior
+    feature_weight: float = 3.0  # reconstruction on the joint encoder's feature maps
     kl_weight: float = 0.001
     first_beta: float = 0.5  # of Adam
     decay_from: float = 0.5  # share of the training after which both rates fall linearly, to a twentieth
@@ -124,12 +125,12 @@ class TextToImageGAN(pl.LightningModule):
         self.average_generator(len(batch.images) * self.trainer.world_size)
 
     def imagine(self, batch: Batch, text: TextFeatures, real_maps: list[Tensor]) -> Fakes:
-        """A picture for each caption; half of them from the latent that the posterior finds in the real picture."""
+        """A picture for each caption, the first of them from the latent that the posterior finds in the real one."""
         noise = torch.randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         if self.posterior is None:
             nothing = torch.zeros((), device=self.device)
             return Fakes(self.generator(noise, text), 0, nothing, nothing)
-        num_redrawn = (len(batch.images) + 1) // 2
+        num_redrawn = min(max(1, round(self.config.redrawn_share * len(noise))), len(noise))
         mean, log_variance = self.posterior(batch.images, real_maps, text.sentence)
         found = (mean + noise * (log_variance / 2).exp())[:num_redrawn]
         # the prior learns from the posterior alone; what fools the discriminator is no business of its
