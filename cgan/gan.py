@@ -30,7 +30,7 @@ class GANConfig:
     mismatched_weight: float = 0.5
     matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
-    redrawn_share: float = 1.0  # of a batch's fakes from the posterior's latents, that redraw; the others from the prior
+    redrawn_share: float = 1.0  # of the fakes, from latents of the posterior; the others are from the prior
     feature_weight: float = 3.0  # reconstruction on the joint encoder's feature maps
     kl_weight: float = 0.001
     first_beta: float = 0.5  # of Adam
