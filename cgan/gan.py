@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -39,6 +39,7 @@ class GANConfig:
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
     learning_rate: float = 1e-3
+    prior_learning_rate: float = 2e-3
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images
     ema_ramp_up: float = 0.05  # the half-life is at most this share of the images seen
@@ -265,10 +266,16 @@ class TextToImageGAN(pl.LightningModule):
 
     def configure_optimizers(self) -> list[dict]:
         config = self.config
-        drawing: list[nn.Parameter] = [*self.generator.parameters()]
+        prior = list(self.generator.prior.parameters())
+        drawing = [weight for name, weight in self.generator.named_parameters() if not name.startswith("prior.")]
         drawing += self.posterior.parameters() if self.posterior is not None else []
-        players = (drawing, config.learning_rate), (self.discriminator.parameters(), config.discriminator_learning_rate)
-        optimizers = [torch.optim.Adam(weights, rate, betas=(config.first_beta, 0.99)) for weights, rate in players]
+        generator = [
+            {"params": drawing, "lr": config.learning_rate},
+            {"params": prior, "lr": config.prior_learning_rate},
+        ]
+        discriminator = [{"params": self.discriminator.parameters(), "lr": config.discriminator_learning_rate}]
+        betas = config.first_beta, 0.99
+        optimizers = [torch.optim.Adam(groups, betas=betas) for groups in (generator, discriminator)]
         return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate_at)} for o in optimizers]
 
     def rate_at(self, step: int) -> float:

@@ -83,7 +83,7 @@ def test_the_density_of_the_prior_is_that_of_the_noise_over_the_jacobian():
 
 
 def test_the_prior_learns_a_distribution_that_depends_on_the_caption():
-    prior, generator = Prior(4, 2, hidden_dim=32), torch.Generator().manual_seed(0)
+    prior, generator = Prior(4, 2, num_layers=6, hidden_dim=32), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(prior.parameters(), 3e-3)
     sentence = torch.eye(2).repeat(128, 1)
     for _ in range(300):

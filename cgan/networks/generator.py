@@ -19,6 +19,7 @@ class GeneratorConfig:
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     word_attention: bool = False  # at 16 x 16
+    prior_layers: int = 10  # couplings of the flow that turns noise into latents
 
 
 class Upsample(nn.Module):
@@ -53,7 +54,7 @@ class Generator(nn.Module):
         self.config, self.resolution = config, resolution
         sizes = [2**i for i in range(2, (resolution // config.patch).bit_length())]  # 4, 8, ..., resolution / patch
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
-        self.prior = Prior(config.noise_dim, text_dim)
+        self.prior = Prior(config.noise_dim, text_dim, config.prior_layers)
         self.start = nn.Linear(config.noise_dim + text_dim, channels[0] * 16)
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)
