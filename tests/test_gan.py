@@ -50,9 +50,24 @@ def test_a_players_step_moves_only_that_player(player, tmp_path):
     frozen = "discriminator" if player == "generator" else "generator"
     rate = {"generator": "learning_rate", "discriminator": "discriminator_learning_rate"}[frozen]
     setattr(gan.config, rate, 0.0)  # the other player's step is taken, but of no length
+    if frozen == "generator":
+        gan.config.prior_learning_rate = 0.0
     before = {name: dict(copy.deepcopy(getattr(gan, name)).named_parameters()) for name in (player, frozen)}
     fit(gan, tmp_path, max_steps=1)
     assert moved(before[player], getattr(gan, player)) and not moved(before[frozen], getattr(gan, frozen))
+
+
+@pytest.mark.parametrize(("share", "num_redrawn"), [(0.0, 1), (0.5, 2), (1.0, 4)])
+def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_redrawn):
+    gan, batch = tiny_gan(redrawn_share=share), some_batch()
+    maps, text = gan.maps(batch.images), gan.text_encoder(batch.captions)
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        drawn.append(gan.imagine(batch, text, maps))
+        gan.generator.prior.layers[0].network[-1].bias.data += 1  # a change of the prior shows where it is used
+    same = [torch.equal(one, two) for one, two in zip(drawn[0].images, drawn[1].images, strict=True)]
+    assert drawn[0].num_redrawn == num_redrawn and same == [i < num_redrawn for i in range(4)]
 
 
 def test_frozen_encoders_never_move(tmp_path):
@@ -79,7 +94,7 @@ def test_a_penalty_holds_the_discriminator_back(penalty, tmp_path):
         for parameter in gan.discriminator.parameters():
             parameter.data *= 3  # steep enough for the penalty to matter
         gan.config.discriminator_learning_rate = 3e-3
-        fit(gan, tmp_path, max_steps=8)
+        fit(gan, tmp_path, max_steps=24)
     images = some_batch().images
 
     def steepness(gan: TextToImageGAN) -> torch.Tensor:
