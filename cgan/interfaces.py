@@ -45,6 +45,21 @@ class ImageFeatures(NamedTuple):
     maps: list[Tensor]  # each (B, C, H, W), finest first
 
 
+class ImageEncoder(nn.Module, ABC):
+    """Pictures (B, 3, H, W) in [-1, 1] to ImageFeatures; every image encoder of the project keeps this contract."""
+
+    embedding_dim: int  # E
+    map_channels: list[int]  # C of each map
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> ImageFeatures:
+        """Encode pictures of any one resolution from 32 px."""
+
+    @abstractmethod
+    def map_sizes(self, resolution: int) -> list[int]:
+        """H = W of each map of pictures of a resolution."""
+
+
 class TextEncoder(nn.Module, ABC):
     """Captions to TextFeatures; every text encoder of the project keeps this contract."""
 

@@ -71,13 +71,63 @@ def matching_aware_penalty(critic: Callable[[Tensor, Tensor], Tensor], images: T
     return squares.pow(3).mean()
 
 
-def info_nce(scores: Tensor, image_ids: Tensor) -> Tensor:
-    """Contrastive loss in both directions over scores (B, B); other captions of the same picture are no negatives."""
-    same = image_ids[:, None] == image_ids[None, :]
-    same.fill_diagonal_(False)
-    scores = scores.float().masked_fill(same, float("-inf"))
-    target = torch.arange(len(scores), device=scores.device)
-    return (F.cross_entropy(scores, target) + F.cross_entropy(scores.t(), target)) / 2
+# Contrastive losses look for each row's own candidate, the one of its number, among candidates of other pictures.
+# They know nothing but scores (B, N), N >= B, and the picture that each row and each candidate belongs to.
+
+
+def info_nce(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor) -> Tensor:
+    """All negatives count, softly, the nearer the more (van den Oord et al. 2018); scores are over a temperature."""
+    scores = scores.float().masked_fill(~negatives(image_ids, candidate_ids, keep_own=True), float("-inf"))
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def hardest_negative(
+    scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float, hardness: float = 1.0
+) -> Tensor:
+    """Only the hardest negative of each row counts (VSE++, equation 6).
+
+    From the start on that collapses: all embeddings fall on one point, where the loss is the margin. hardness in [0, 1]
+    goes from the mean over all violations (VSE0) to the hardest one.
+    """
+    violation = hinge_violations(scores, image_ids, candidate_ids, margin)
+    hardest = violation.amax(dim=1)
+    if hardness == 1:
+        return hardest.mean()
+    mean = violation.sum(dim=1) / negatives(image_ids, candidate_ids).sum(dim=1).clamp(min=1)
+    return (hardness * hardest + (1 - hardness) * mean).mean()
+
+
+def semi_hard_negative(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float) -> Tensor:
+    """The hardest negative that is still below the positive; where none is, the easiest one (FaceNet, section 3.2)."""
+    scores, mask = scores.float(), negatives(image_ids, candidate_ids)
+    own = scores.diagonal()[:, None]
+    below = scores.masked_fill(~mask | (scores >= own), float("-inf")).amax(dim=1)
+    easiest = scores.masked_fill(~mask, float("inf")).amin(dim=1)
+    chosen = torch.where(below.isinf(), easiest, below)
+    return F.relu(margin + chosen - own.squeeze(1)).masked_fill(chosen.isinf(), 0).mean()
+
+
+def weighted_negatives(
+    scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float, temperature: float
+) -> Tensor:
+    """Negatives count by their similarity, softmax(score / temperature): between all (hot) and the hardest (cold)."""
+    mask = negatives(image_ids, candidate_ids)
+    violation = hinge_violations(scores, image_ids, candidate_ids, margin)
+    logits = scores.detach().float() / temperature
+    weights = logits.masked_fill(~mask, float("-inf")).softmax(dim=1).nan_to_num()  # a row without negatives: zeros
+    return (weights * violation).sum(dim=1).mean()
+
+
+def hinge_violations(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float) -> Tensor:
+    """By how much each negative comes within a margin of the row's own candidate, (B, N); 0 for what is no negative."""
+    scores = scores.float()
+    return F.relu(margin + scores - scores.diagonal()[:, None]) * negatives(image_ids, candidate_ids)
+
+
+def negatives(image_ids: Tensor, candidate_ids: Tensor, keep_own: bool = False) -> Tensor:
+    """Which candidates are of other pictures than the row's, (B, N) bool; with keep_own the row's own one as well."""
+    mask = image_ids[:, None] != candidate_ids
+    return mask.fill_diagonal_(True) if keep_own else mask
 
 
 def pyramid_loss(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:

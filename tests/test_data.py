@@ -131,6 +131,60 @@ def test_a_coco_picture_without_captions_is_skipped(root):
     assert len(data) == 1 and summary(data.skipped) == "1 no caption (such as blue.png)"
 
 
+def some_pictures(root, number):
+    """A data set of that many pictures, each with its number for a caption and for a red value."""
+    for i in range(number):
+        Image.new("RGB", (32, 32), (i, 0, 0)).save(root / f"{i}.png")
+    write_jsonl(root, [(f"{i}.png", str(i)) for i in range(number)])
+    return DataConfig(source="folder", root=str(root), resolution=32)
+
+
+def numbers_of(data) -> list[int]:
+    """Of the pictures, by their captions; the pixels must say the same."""
+    numbers = [int(data.captions_of(i)[0]) for i in range(len(data))]
+    assert [round(float(data[i].image[0, 0, 0] + 1) * 127.5) for i in range(len(data))] == numbers
+    return numbers
+
+
+def test_test_pictures_are_kept_out_of_training(root):
+    config = some_pictures(root, 20)
+    config.test_images = 6
+    train, test = (numbers_of(build_dataset(config, part)) for part in ("train", "test"))
+    assert len(train) == 14 and len(test) == 6 and sorted(train + test) == list(range(20))
+
+
+def test_the_choice_of_test_pictures_depends_on_the_seed_alone(root):
+    config = some_pictures(root, 20)
+    data = build_dataset(config)
+    one, same, other = (numbers_of(data.split(6, seed)[1]) for seed in (0, 0, 1))
+    assert one == same != other and numbers_of(data) == list(range(20))  # the data set itself is left whole
+
+
+def test_a_picture_keeps_its_id_in_either_part(root):
+    captions = [{"image_id": 7, "caption": "red"}, {"image_id": 9, "caption": "blue"}]
+    config = coco_file(root, captions)
+    config.test_images = 1
+    parts = [build_dataset(config, part) for part in ("train", "test")]
+    assert sorted((s.image_id, s.captions[0]) for part in parts for s in (part[0],)) == [(7, "red"), (9, "blue")]
+
+
+@pytest.mark.parametrize("number", [3, 4, -1])
+def test_a_test_set_that_leaves_nothing_to_train_on_is_one_line(root, number):
+    config = some_pictures(root, 3)
+    config.test_images = number
+    with pytest.raises(UserError, match=f"data.test_images={number}: ") as error:
+        build_dataset(config)
+    assert "\n" not in str(error.value)
+
+
+def test_scenes_to_test_on_are_not_those_of_training(tmp_path, monkeypatch):
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
+    config = DataConfig(num_images=12, test_images=5, resolution=32, seed=3)
+    train, test = (build_dataset(config, part) for part in ("train", "test"))
+    assert len(train) == 12 and len(test) == 5
+    assert not any((test[i].image == train[j].image).all() for i in range(5) for j in range(12))
+
+
 @pytest.mark.parametrize("content", ["[]", "{", '{"images": []}', '{"images": [{}], "annotations": []}'])
 def test_a_file_that_is_not_coco_is_one_line(root, content):
     config = coco_file(root, [])

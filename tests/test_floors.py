@@ -6,10 +6,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "cgan"
 FLOORS = {
     "interfaces": 0,
-    **dict.fromkeys(("data", "text", "networks", "losses", "metrics"), 1),
+    **dict.fromkeys(("data", "text", "networks", "losses", "metrics", "schedule"), 1),
     **dict.fromkeys(("gan", "joint"), 2),
-    "sampling": 3,
-    "evaluation": 4,
+    **dict.fromkeys(("sampling", "retrieval"), 3),
+    **dict.fromkeys(("evaluation", "joint_evaluation"), 4),
     **dict.fromkeys(("callbacks", "config"), 5),
     "cli": 6,
     "__main__": 7,

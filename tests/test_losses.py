@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -52,14 +54,149 @@ def test_doubtful_mismatches_do_not_count():
     assert loss.item() == 0
 
 
+# ---------------------------------------------------------------------------------------------- contrastive
+
+IDS = torch.tensor([7, 8, 7, 9])  # two rows are of one picture
+CANDIDATES = torch.tensor([7, 8, 7, 9, 8, 3])  # the rows' own come first, then those of other processes
+CONTRASTIVE = {
+    "all": losses.info_nce,
+    "hardest": lambda *args: losses.hardest_negative(*args, margin=0.5),
+    "warming up": lambda *args: losses.hardest_negative(*args, margin=0.5, hardness=0.3),
+    "semihard": lambda *args: losses.semi_hard_negative(*args, margin=0.5),
+    "weighted": lambda *args: losses.weighted_negatives(*args, margin=0.5, temperature=0.1),
+}
+every_kind = pytest.mark.parametrize("loss", CONTRASTIVE.values(), ids=CONTRASTIVE)
+
+
+def some_scores(rows: int = 4, columns: int = 6) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
+
+
+def negatives_of(row: int) -> list[int]:
+    return [j for j in range(6) if CANDIDATES[j] != IDS[row]]
+
+
+def violations(scores: torch.Tensor, row: int, margin: float = 0.5) -> list[float]:
+    return [max(0.0, margin + float(scores[row, j] - scores[row, row])) for j in negatives_of(row)]
+
+
 def test_info_nce_equals_brute_force_with_same_pictures_masked():
-    scores, ids = torch.randn(4, 4), torch.tensor([7, 8, 7, 9])
-    expected = 0.0
-    for matrix in (scores, scores.t()):
-        for i in range(4):
-            rivals = [j for j in range(4) if j == i or ids[j] != ids[i]]
-            expected -= (matrix[i, i] - torch.logsumexp(matrix[i, rivals], 0)).item() / 8
-    assert losses.info_nce(scores, ids).item() == pytest.approx(expected, rel=1e-5)
+    scores, expected = some_scores(), 0.0
+    for i in range(4):
+        expected -= float(scores[i, i] - torch.logsumexp(scores[i, [i, *negatives_of(i)]], 0)) / 4
+    assert losses.info_nce(scores, IDS, CANDIDATES).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_info_nce_of_both_directions_is_the_loss_of_open_clip():
+    rng = torch.Generator().manual_seed(0)
+    images, texts = (nn.functional.normalize(torch.randn(8, 5, generator=rng)) for _ in range(2))
+    logits, labels = 14.3 * images @ texts.t(), torch.arange(8)
+    theirs = (nn.functional.cross_entropy(logits, labels) + nn.functional.cross_entropy(logits.t(), labels)) / 2
+    mine = (losses.info_nce(logits, labels, labels) + losses.info_nce(logits.t(), labels, labels)) / 2
+    assert mine.item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_info_nce_of_equal_scores_is_the_logarithm_of_their_number():
+    loss = losses.info_nce(torch.full((4, 9), 2.5), torch.arange(4), torch.arange(9))
+    assert loss.item() == pytest.approx(math.log(9), rel=1e-6)
+
+
+def vse_plus_plus(scores: torch.Tensor, margin: float, max_violation: bool) -> torch.Tensor:
+    """The published loss, summed over the batch and both directions."""
+    own, diagonal = scores.diag().view(-1, 1), torch.eye(len(scores)) > 0.5
+    of_captions = (margin + scores - own.expand_as(scores)).clamp(min=0).masked_fill(diagonal, 0)
+    of_images = (margin + scores - own.t().expand_as(scores)).clamp(min=0).masked_fill(diagonal, 0)
+    if max_violation:
+        return of_captions.max(1)[0].sum() + of_images.max(0)[0].sum()
+    return of_captions.sum() + of_images.sum()
+
+
+@pytest.mark.parametrize("max_violation", [True, False])
+def test_both_ends_of_the_warm_up_are_the_losses_of_vse_plus_plus(max_violation):
+    scores, ids = some_scores(6, 6), torch.arange(6)
+    both = sum(losses.hardest_negative(s, ids, ids, 0.2, float(max_violation)) for s in (scores, scores.t()))
+    num_terms = 6 if max_violation else 6 * 5  # the published one is a sum
+    assert both.item() == pytest.approx(vse_plus_plus(scores, 0.2, max_violation).item() / num_terms, rel=1e-5)
+
+
+def test_between_the_ends_of_the_warm_up_the_loss_is_between():
+    easy, middle, hard = (losses.hardest_negative(some_scores(), IDS, CANDIDATES, 0.5, h) for h in (0.0, 0.3, 1.0))
+    assert middle.item() == pytest.approx((0.7 * easy + 0.3 * hard).item(), rel=1e-5) and easy < hard
+
+
+@pytest.mark.parametrize("own", [None, -9.0], ids=["some below", "none below"])
+def test_semi_hard_equals_a_loop(own):
+    scores, expected = some_scores(), 0.0
+    if own is not None:
+        scores.fill_diagonal_(own)  # all negatives are above it: the easiest one counts
+    for i in range(4):
+        rivals = [float(scores[i, j]) for j in negatives_of(i)]
+        below = [score for score in rivals if score < scores[i, i]]
+        expected += max(0.0, 0.5 + (max(below) if below else min(rivals)) - float(scores[i, i])) / 4
+    loss = losses.semi_hard_negative(scores, IDS, CANDIDATES, margin=0.5)
+    assert loss.item() == pytest.approx(expected, rel=1e-5) and loss > 0
+
+
+def test_weighted_negatives_equal_a_loop():
+    scores, expected = some_scores(), 0.0
+    for i in range(4):
+        weights = [math.exp(float(scores[i, j]) / 0.3) for j in negatives_of(i)]
+        expected += sum(w * v for w, v in zip(weights, violations(scores, i), strict=True)) / sum(weights) / 4
+    loss = losses.weighted_negatives(scores, IDS, CANDIDATES, margin=0.5, temperature=0.3)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("temperature", "hardness"), [(1e-4, 1.0), (1e6, 0.0)], ids=["cold", "hot"])
+def test_weighted_negatives_are_the_hardest_when_cold_and_all_of_them_when_hot(temperature, hardness):
+    loss = losses.weighted_negatives(some_scores(), IDS, CANDIDATES, 0.5, temperature)
+    expected = losses.hardest_negative(some_scores(), IDS, CANDIDATES, 0.5, hardness)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_no_gradient_flows_through_the_weights_of_negatives():
+    scores = some_scores().requires_grad_()
+    losses.weighted_negatives(scores, IDS, CANDIDATES, margin=0.5, temperature=0.3).backward()
+    for i in range(4):
+        rivals = negatives_of(i)
+        weights = (scores[i, rivals].detach() / 0.3).softmax(0)
+        within = torch.tensor(violations(scores.detach(), i)) > 0
+        assert torch.allclose(scores.grad[i, rivals], weights * within / 4, atol=1e-6)
+
+
+@every_kind
+def test_candidates_of_the_same_picture_never_count(loss):
+    scores = some_scores()
+    changed = scores.clone()
+    for i in range(4):
+        for j in range(6):
+            if i != j and IDS[i] == CANDIDATES[j]:
+                changed[i, j] = 50.0
+    assert torch.equal(loss(scores, IDS, CANDIDATES), loss(changed, IDS, CANDIDATES))
+    assert not torch.equal(scores, changed)
+
+
+@every_kind
+def test_without_any_negative_the_loss_and_its_gradient_are_nothing(loss):
+    scores, ids = some_scores().requires_grad_(), torch.full((6,), 5)
+    value = loss(scores, ids[:4], ids)
+    value.backward()
+    assert value == 0 and not scores.grad.any()  # NaN would be true
+
+
+@every_kind
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e4])
+def test_gradients_are_finite_and_lift_a_rows_own_candidate(loss, scale):
+    scores = (scale * some_scores()).requires_grad_()
+    loss(scores, IDS, CANDIDATES).backward()
+    assert scores.grad.isfinite().all() and (scores.grad.diagonal() <= 0).all()
+
+
+@every_kind
+def test_scores_in_half_precision_give_a_loss_in_single_precision(loss):
+    assert loss(some_scores().bfloat16(), IDS, CANDIDATES).dtype == torch.float32
+
+
+# ---------------------------------------------------------------------------------------------- reconstruction
 
 
 def test_kl_equals_that_of_torch():

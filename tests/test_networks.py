@@ -1,13 +1,16 @@
 import pytest
 import torch
-from torchvision.models import resnet18
+from torch.nn import functional as F
+from torchvision.models import resnet18, resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
 from cgan.interfaces import TextFeatures, UserError
 from cgan.networks.augment import augment, cut_out, translate
+from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.image_encoder import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
 from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
 from cgan.networks.prior import Prior
@@ -97,12 +100,58 @@ def test_the_prior_learns_a_distribution_that_depends_on_the_caption():
     assert size[::2].mean() == pytest.approx(3, abs=0.4) and size[1::2].mean() == pytest.approx(1, abs=0.2)
 
 
-@pytest.mark.parametrize("map_channels", [None, [6, 12, 24]])
-def test_posterior_gives_moments_of_the_noise(map_channels):
-    posterior = Posterior(32, text_dim=16, noise_dim=8, map_channels=map_channels)
-    maps = [torch.randn(2, c, 8 // 2**i, 8 // 2**i) for i, c in enumerate(map_channels or [])]
-    mean, log_variance = posterior(torch.randn(2, 3, 32, 32), maps, torch.randn(2, 16))
+@pytest.mark.parametrize("maps", [None, [(6, 8), (12, 4), (24, 2)], [(10, 3)] * 3])
+def test_posterior_gives_moments_of_the_noise(maps):
+    posterior = Posterior(32, text_dim=16, noise_dim=8, maps=maps)
+    features = [torch.randn(2, channels, size, size) for channels, size in maps or []]
+    mean, log_variance = posterior(torch.randn(2, 3, 32, 32), features, torch.randn(2, 16))
     assert mean.shape == log_variance.shape == (2, 8)
+
+
+# ---------------------------------------------------------------------------------------------- image encoders
+
+
+@pytest.mark.parametrize("network", ["small", "resnet50"])
+@pytest.mark.parametrize("resolution", [32, 96])
+def test_maps_have_the_channels_and_sizes_that_are_declared(network, resolution):
+    encoder = build_image_encoder(ImageEncoderConfig(network=network, width=8, embedding_dim=16)).eval()
+    features = encoder(torch.randn(2, 3, resolution, resolution))
+    declared = zip(encoder.map_channels, encoder.map_sizes(resolution), strict=True)
+    assert [tuple(m.shape[1:]) for m in features.maps] == [(c, size, size) for c, size in declared]
+    assert features.embedding.shape == (2, 16) and encoder.embedding_dim == 16
+    assert encoder.map_sizes(resolution) == [resolution // 4, resolution // 8, resolution // 16]  # finest first
+
+
+def test_the_embedding_tells_left_from_right():
+    torch.manual_seed(0)
+    encoder = SmallResNet(width=8, embedding_dim=16).eval()
+    image = torch.zeros(1, 3, 64, 64)
+    image[:, :, :, :20] = 1
+    assert not torch.allclose(encoder(image).embedding, encoder(image.flip(3)).embedding, atol=1e-3)
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """As torchvision wants them."""
+    return v2.functional.normalize(images / 2 + 0.5, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+def test_resnet50_starts_from_a_local_file_of_torchvision(tmp_path):
+    network, images = resnet50().eval(), torch.rand(2, 3, 64, 64) * 2 - 1
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    encoder = ResNet50(16, str(tmp_path / "weights.pth")).eval()
+    theirs = create_feature_extractor(network, ["layer1", "layer2", "layer3", "flatten"])(normalised(images))
+    features = encoder(images)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(features.maps, theirs.values(), strict=False))
+    assert torch.allclose(features.embedding, encoder.network.fc(theirs["flatten"]), atol=1e-4)
+
+
+def test_wrong_weights_of_resnet50_are_one_line(tmp_path):
+    torch.save(resnet18().state_dict(), tmp_path / "other.pth")
+    (tmp_path / "damaged.pth").write_bytes(b"cut off")
+    for name in ("other.pth", "damaged.pth", "nowhere.pth", "."):
+        with pytest.raises(UserError, match="joint.image.weights") as error:
+            ResNet50(16, str(tmp_path / name))
+        assert "\n" not in str(error.value)
 
 
 def test_imagenet_features_come_from_a_local_file_of_torchvision(tmp_path):
@@ -110,8 +159,7 @@ def test_imagenet_features_come_from_a_local_file_of_torchvision(tmp_path):
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     maps = ImageNetEncoder(str(tmp_path / "weights.pth"))(images).maps
-    normalised = v2.functional.normalize(images / 2 + 0.5, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    theirs = create_feature_extractor(network, ["layer1", "layer2", "layer3"])(normalised)
+    theirs = create_feature_extractor(network, ["layer1", "layer2", "layer3"])(normalised(images))
     assert [m.shape[1:] for m in maps] == [(64, 16, 16), (128, 8, 8), (256, 4, 4)]
     assert all(torch.allclose(mine, their, atol=1e-5) for mine, their in zip(maps, theirs.values(), strict=True))
 
@@ -121,6 +169,90 @@ def test_wrong_imagenet_weights_are_one_line(tmp_path):
     for path in (tmp_path / "other.pth", tmp_path / "nowhere.pth"):
         with pytest.raises(UserError, match="imagenet_weights"):
             ImageNetEncoder(str(path))
+
+
+# ---------------------------------------------------------------------------------------------- decoders
+
+WORDS = torch.tensor([[2, 3, 4, 5, 6], [4, 2, 0, 0, 0], [6, 6, 1, 0, 0]])  # 0 is padding, 1 the unknown word
+LATENT = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+
+def caption_decoder(num_words: int = 7) -> CaptionDecoder:
+    torch.manual_seed(0)
+    return CaptionDecoder(DecoderConfig(word_dim=8, hidden_dim=24), embedding_dim=8, num_words=num_words)
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128])
+@pytest.mark.parametrize("width", [4, 25])
+def test_picture_decoder_draws_at_every_resolution_within_range(resolution, width):
+    decoder = PictureDecoder(DecoderConfig(width=width, max_channels=100), 8, resolution)
+    images = decoder(100 * LATENT)
+    assert images.shape == (3, 3, resolution, resolution) and images.abs().max() <= 1
+
+
+def test_a_new_picture_decoder_draws_no_checkerboard():
+    images = PictureDecoder(DecoderConfig(width=4, max_channels=16), 8, 32)(LATENT)
+    patches = images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
+    assert (patches.amax(-1) - patches.amin(-1)).max() < 1e-5
+
+
+@torch.no_grad()
+def test_no_word_sees_those_after_it():
+    decoder = caption_decoder()
+    logits = decoder(LATENT, WORDS)  # (3, 6, 9)
+    changed = WORDS.clone()
+    changed[:, 2] = 3
+    others = decoder(LATENT, changed)
+    assert torch.equal(logits[:, :3], others[:, :3]) and not torch.allclose(logits[:, 3:], others[:, 3:])
+
+
+@torch.no_grad()
+def test_the_loss_of_a_caption_is_that_of_a_loop_over_its_words_and_its_end():
+    decoder, nats = caption_decoder(), []
+    for latent, row in zip(LATENT, WORDS.tolist(), strict=True):
+        words = [word for word in row if word != 0]
+        for i, word in enumerate([*words, decoder.end]):
+            logits = decoder(latent[None], torch.tensor([words[:i]], dtype=torch.long))[0, -1]
+            nats.append(-logits.log_softmax(0)[word].item())
+    assert decoder.loss(LATENT, WORDS).item() == pytest.approx(sum(nats) / len(nats), rel=1e-5)
+
+
+@torch.no_grad()
+def test_padding_does_not_change_the_loss_of_a_caption():
+    decoder = caption_decoder()
+    assert torch.allclose(decoder.loss(LATENT, F.pad(WORDS, (0, 4))), decoder.loss(LATENT, WORDS), atol=1e-6)
+
+
+def test_a_learned_caption_is_written_again():
+    decoder, known = caption_decoder(), WORDS[:2]
+    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
+    for _ in range(200):
+        loss = decoder.loss(LATENT[:2], known)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1 and decoder.write(LATENT[:2]).tolist() == F.pad(known, (0, 1)).tolist()  # the end is written as 0
+
+
+def test_captions_end_once_and_hold_no_padding_before_their_end():
+    decoder = caption_decoder()
+    decoder.logits.weight.data *= 30  # sure of itself, so that captions end at all sorts of places
+    written = decoder.write(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), max_words=6)
+    lengths = (written != 0).sum(dim=1)
+    assert torch.equal(written != 0, torch.arange(written.shape[1]) < lengths[:, None])
+    assert written.max() < decoder.begin and not (written == 1).any() and len(lengths.unique()) > 3
+
+
+def test_what_is_written_does_not_depend_on_the_other_captions():
+    decoder = caption_decoder()
+    decoder.logits.weight.data *= 30
+    together = decoder.write(LATENT, max_words=6)
+    for latent, words in zip(LATENT, together, strict=True):
+        alone = decoder.write(latent[None], max_words=6)[0]
+        assert F.pad(alone, (0, together.shape[1] - len(alone))).tolist() == words.tolist()
+
+
+# ---------------------------------------------------------------------------------------------- augmentation
 
 
 def test_translation_moves_the_picture_as_a_whole():

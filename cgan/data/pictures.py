@@ -1,5 +1,6 @@
 """Pictures from files with captions: checked and decoded once into a memory map, so that no bad file stops training."""
 
+import copy
 import hashlib
 import os
 from collections import Counter
@@ -55,6 +56,18 @@ class CaptionedPictures(Dataset):
 
     def captions_of(self, index: int) -> list[str]:
         return self.entries[index].captions
+
+    def split(self, num_test: int, seed: int) -> tuple["CaptionedPictures", "CaptionedPictures"]:
+        """The pictures without a random choice of num_test, and that choice; raises UserError when none is left."""
+        if num_test >= len(self):
+            raise UserError(f"data.test_images={num_test}: there are only {len(self)} pictures; keep some for training")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
+        return self.part(sorted(order[num_test:])), self.part(sorted(order[:num_test]))
+
+    def part(self, indices: list[int]) -> "CaptionedPictures":
+        part = copy.copy(self)
+        part.entries, part.rows = [self.entries[i] for i in indices], [self.rows[i] for i in indices]
+        return part
 
 
 def summary(skipped: list[Skipped]) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at
+from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, start_without_checkerboard
 from cgan.networks.prior import Prior
 
 
@@ -20,6 +20,7 @@ class GeneratorConfig:
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     word_attention: bool = False  # at 16 x 16
     prior_layers: int = 10  # couplings of the flow that turns noise into latents
+    prior_dim: int = 256  # hidden units of each
 
 
 class Upsample(nn.Module):
@@ -39,13 +40,6 @@ class Upsample(nn.Module):
         return shortcut + self.second(F.relu(self.second_norm(x, style)))
 
 
-@torch.no_grad()
-def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
-    """At first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
-    for values in (layer.weight, layer.bias):
-        values.copy_(values[::num_pixels].repeat_interleave(num_pixels, dim=0))
-
-
 class Generator(nn.Module):
     """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
 
@@ -54,7 +48,7 @@ class Generator(nn.Module):
         self.config, self.resolution = config, resolution
         sizes = [2**i for i in range(2, (resolution // config.patch).bit_length())]  # 4, 8, ..., resolution / patch
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
-        self.prior = Prior(config.noise_dim, text_dim, config.prior_layers)
+        self.prior = Prior(config.noise_dim, text_dim, config.prior_layers, config.prior_dim)
         self.start = nn.Linear(config.noise_dim + text_dim, channels[0] * 16)
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)

@@ -1,54 +1,79 @@
-"""Frozen features of a ResNet-18 that was trained on ImageNet (He et al. 2015), for real pictures."""
+"""ResNets that were trained on ImageNet (He et al. 2015), for real pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Literal
 from urllib.error import URLError
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet18_Weights, resnet18
 
-from cgan.interfaces import ImageFeatures, UserError
+from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet50": "resnet50-11ad3fa6.pth"}  # torchvision's
 
 
-class ImageNetEncoder(nn.Module):
-    """encoder(images (B, 3, H, W) in [-1, 1]) -> ImageFeatures; maps at 1/4, 1/8 and 1/16 of the picture.
+class Normalise(nn.Module):
+    """From [-1, 1] to pictures whose colours have the mean and deviation that a network was trained on."""
 
-    weights is a file of torchvision's ResNet-18 (resnet18-f37072fd.pth); None downloads it.
+    def __init__(self, mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images / 2 + 0.5 - self.mean) / self.deviation
+
+
+class ImageNetEncoder(ImageEncoder):
+    """Frozen features of a ResNet-18; maps at 1/4, 1/8 and 1/16 of the picture.
+
+    weights is a file of torchvision's ResNet-18; None downloads it.
     """
 
+    embedding_dim = 256
     map_channels = [64, 128, 256]
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
-        self.network = load(weights).eval().requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
+        key = "gan.discriminator.imagenet_weights"
+        self.network = resnet("resnet18", weights or "imagenet", key).eval().requires_grad_(False)
+        self.normalise = Normalise()
 
     def forward(self, images: Tensor) -> ImageFeatures:
-        net = self.network
-        x = F.relu(net.bn1(net.conv1((images / 2 + 0.5 - self.mean) / self.deviation)))
-        x, maps = net.maxpool(x), []
-        for stage in (net.layer1, net.layer2, net.layer3):
-            x = stage(x)
-            maps.append(x)  # (B, C, H/4, W/4), (B, 2C, H/8, W/8), (B, 4C, H/16, W/16)
-        return ImageFeatures(x.mean(dim=(2, 3)), maps)
+        maps = resnet_maps(self.network, self.normalise(images))
+        return ImageFeatures(maps[-1].mean(dim=(2, 3)), maps)
+
+    def map_sizes(self, resolution: int) -> list[int]:
+        return [resolution // 4, resolution // 8, resolution // 16]
 
 
-def load(weights: str | None) -> nn.Module:
-    key = "gan.discriminator.imagenet_weights"
+def resnet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """What the first three stages of a torchvision ResNet see."""
+    x, maps = network.maxpool(F.relu(network.bn1(network.conv1(images)))), []
+    for stage in (network.layer1, network.layer2, network.layer3):
+        x = stage(x)
+        maps.append(x)  # (B, C, H/4, W/4), (B, 2C, H/8, W/8), (B, 4C, H/16, W/16)
+    return maps
+
+
+def resnet(name: Literal["resnet18", "resnet50"], weights: str | None, key: str) -> nn.Module:
+    """A ResNet with random weights (None), downloaded ones ("imagenet"), or those of a file; key names the setting."""
+    build = getattr(torchvision.models, name)
     try:
-        if weights is None:
-            return resnet18(weights=ResNet18_Weights.IMAGENET1K_V1)
-        network = resnet18()
-        network.load_state_dict(torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True))
+        if weights == "imagenet":
+            return build(weights="IMAGENET1K_V1" if name == "resnet18" else "IMAGENET1K_V2")
+        network = build()
+        if weights is not None:
+            network.load_state_dict(torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True))
         return network
     except FileNotFoundError:
-        raise UserError(f"{key}={weights}: no such file; give torchvision's resnet18-f37072fd.pth") from None
+        raise UserError(f"{key}={weights}: no such file; give torchvision's {FILES[name]}") from None
     except (URLError, OSError):
-        raise UserError(f"{key}: ImageNet weights can't be downloaded; give a local resnet18-f37072fd.pth") from None
+        raise UserError(f"{key}: ImageNet weights can't be downloaded; give a local {FILES[name]}") from None
     except (UnpicklingError, RuntimeError, TypeError, EOFError):
-        raise UserError(f"{key}={weights}: not the weights of torchvision's ResNet-18") from None
+        raise UserError(f"{key}={weights}: not the weights of torchvision's {name}") from None

@@ -12,13 +12,17 @@ def channels_at(resolution: int, full_resolution: int, width: int, max_channels:
     return min(width * full_resolution // resolution, max_channels)
 
 
+def num_groups(channels: int) -> int:
+    """Of group normalisation: about 16 channels each, and as many in one as in another."""
+    return next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
+
+
 class ModulatedNorm(nn.Module):
     """Group normalisation, scaled and shifted by a style (FiLM, Perez et al. 2018; AdaGN, Dhariwal and Nichol 2021)."""
 
     def __init__(self, channels: int, style_dim: int) -> None:
         super().__init__()
-        num_groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
-        self.norm = nn.GroupNorm(num_groups, channels, affine=False)
+        self.norm = nn.GroupNorm(num_groups(channels), channels, affine=False)
         self.modulation = nn.Linear(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ class WordAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A residual block that halves the picture: 3x3 convolutions on one way, pooling on the other."""
+    """A residual block that halves the picture first, which is far cheaper: then 3x3 convolutions beside a shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -54,6 +58,14 @@ class Downsample(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = self.shortcut(F.avg_pool2d(x, 2))  # (B, C', H/2, W/2)
-        x = F.avg_pool2d(self.first(F.leaky_relu(x, 0.2)), 2)
+        x = F.avg_pool2d(x, 2)  # (B, C, H/2, W/2)
+        shortcut = self.shortcut(x)  # (B, C', H/2, W/2)
+        x = self.first(F.leaky_relu(x, 0.2))
         return (shortcut + self.second(F.leaky_relu(x, 0.2))) * math.sqrt(0.5)
+
+
+@torch.no_grad()
+def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
+    """At first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
+    for values in (layer.weight, layer.bias):
+        values.copy_(values[::num_pixels].repeat_interleave(num_pixels, dim=0))

@@ -15,13 +15,14 @@ class Posterior(nn.Module):
     It stands on the frozen feature maps of pictures where there are any, otherwise on a pixel trunk of its own.
     """
 
-    def __init__(self, resolution: int, text_dim: int, noise_dim: int, map_channels: list[int] | None = None) -> None:
+    def __init__(
+        self, resolution: int, text_dim: int, noise_dim: int, maps: list[tuple[int, int]] | None = None
+    ) -> None:
         super().__init__()
-        self.trunk = None if map_channels else Trunk(resolution, 16, 128)
-        channels = map_channels or [self.trunk.channels]
-        sizes = [resolution // 4 // 2**i for i in range(len(channels))] if map_channels else [4]
-        self.reduce = nn.ModuleList(nn.Conv2d(c, 32, 1) for c in channels)
-        places = sum(min(size, NUM_PLACES) ** 2 for size in sizes)
+        self.trunk = None if maps else Trunk(resolution, 16, 128)
+        maps = maps or [(self.trunk.channels, 4)]  # channels and size of each
+        self.reduce = nn.ModuleList(nn.Conv2d(channels, 32, 1) for channels, _ in maps)
+        places = sum(min(size, NUM_PLACES) ** 2 for _, size in maps)
         self.hidden = nn.Linear(32 * places + text_dim, 256)
         self.moments = nn.Linear(256, 2 * noise_dim)
 

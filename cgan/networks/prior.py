@@ -49,7 +49,7 @@ class Prior(nn.Module):
     It computes in float32 whatever the precision around it.
     """
 
-    def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int = 256) -> None:
+    def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
         layers = [Coupling(noise_dim, text_dim, hidden_dim) for _ in range(num_layers)]
         self.layers = nn.ModuleList(layers)

@@ -14,12 +14,16 @@ class TextConfig:
 
 
 def restore_text_encoder(spec: dict) -> TextEncoder:
-    """An encoder as its spec() says: an LSTM still without weights, or a pretrained one with them."""
+    """An encoder as its spec() says: an LSTM or a finetuned CLIP still without weights, or a frozen one with them."""
     match spec["encoder"]:
         case "lstm":
             from cgan.text.lstm import LSTMTextEncoder
 
             return LSTMTextEncoder.from_spec(spec)
+        case "clip":
+            from cgan.text.clip import CLIPTextEncoder
+
+            return CLIPTextEncoder(spec)
         case "pretrained":
             from cgan.text.pretrained import PretrainedTextEncoder
 

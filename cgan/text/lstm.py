@@ -38,6 +38,10 @@ class Vocabulary:
     def encode(self, caption: str) -> list[int]:
         return [self.index.get(word, UNKNOWN) for word in split_words(caption)] or [UNKNOWN]
 
+    def decode(self, numbers: Iterable[int]) -> str:
+        """Words of numbers, padding left out."""
+        return " ".join(self.words[number - 2] for number in numbers if number >= 2)
+
 
 @dataclass
 class LSTMConfig:

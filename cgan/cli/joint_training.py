@@ -1,0 +1,111 @@
+"""The joint encoder's part of train.py: trained as the GAN's first step, or as a task of its own."""
+
+import json
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+
+def train_joint_alone(config, run_dir: Path) -> None:
+    """Train a joint encoder and judge it on pictures that it never saw: task=joint."""
+    from cgan.cli.train import loggers, opened
+    from cgan.data import build_dataset
+
+    start = time.monotonic()
+    dataset = opened(config, run_dir)
+    test = build_dataset(config.data, "test") if config.data.test_images > 0 else None
+    chosen = loggers(config, run_dir)
+    joint = fitted(config, dataset, run_dir, chosen, sheet_callbacks(config, test, run_dir))
+    report = judged(joint, test, run_dir, chosen) if test is not None else {}
+    summarise(joint, run_dir, report, time.monotonic() - start)
+
+
+def joint_encoder(config, dataset, run_dir: Path):
+    """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
+    from pytorch_lightning.loggers import CSVLogger
+
+    from cgan.joint import JointEncoder
+
+    if config.joint.checkpoint is not None:
+        return JointEncoder.load(config.joint.checkpoint)
+    return fitted(config, dataset, run_dir, [CSVLogger(run_dir, name="joint", version="")], [])
+
+
+def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):
+    """Train and write joint.safetensors; Ctrl-C ends the process, with what was learned until then on the disk."""
+    import pytorch_lightning as pl
+
+    from cgan.callbacks import ProgressLine
+    from cgan.data.loading import endless_loader
+    from cgan.joint import JointEncoder
+    from cgan.text.lstm import Vocabulary
+
+    settings = config.trainer
+    batch_size = min(settings.joint_batch_size, len(dataset))
+    captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
+    joint = JointEncoder(config.joint, Vocabulary.of(captions), config.data.resolution)
+    trainer = pl.Trainer(
+        max_steps=max(1, settings.joint_images // batch_size),
+        max_time=None if settings.joint_minutes is None else timedelta(minutes=settings.joint_minutes),
+        precision=settings.precision,
+        devices=settings.devices,
+        logger=chosen_loggers,
+        callbacks=[ProgressLine("joint encoder", batch_size), *callbacks],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        log_every_n_steps=20,
+    )
+    interrupted = False
+    try:
+        trainer.fit(joint, endless_loader(dataset, batch_size, config.seed))
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        interrupted = True
+    joint.save(run_dir / "joint.safetensors")
+    if interrupted:
+        print(f"stopped; the joint encoder so far is {run_dir / 'joint.safetensors'}", flush=True)
+        raise SystemExit(130)
+    return joint.eval()
+
+
+def sheet_callbacks(config, test, run_dir: Path) -> list:
+    """Pictures and captions decoded now and then, where the configuration has a decoder."""
+    from cgan.callbacks import ReconstructionSheet
+
+    decoders = config.joint.picture_weight > 0 or config.joint.caption_weight > 0
+    if test is None or not decoders:
+        return []
+    samples = [test[i] for i in range(min(8, len(test)))]
+    return [ReconstructionSheet(run_dir / "samples", config.trainer.sample_every, samples)]
+
+
+def judged(joint, test, run_dir: Path, chosen_loggers: list) -> dict[str, float]:
+    """The measures of retrieval, kept as retrieval.json and logged."""
+    from cgan.joint_evaluation import evaluate_joint
+
+    report = evaluate_joint(joint, test)
+    unfinished = run_dir / "retrieval.json.tmp"
+    unfinished.write_text(json.dumps(report | {"test_images": len(test)}, indent=2) + "\n")
+    os.replace(unfinished, run_dir / "retrieval.json")
+    for logger in chosen_loggers:
+        logger.log_metrics(report)
+        logger.save()
+        logger.finalize("success")
+    return report
+
+
+def summarise(joint, run_dir: Path, report: dict[str, float], seconds: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "", show_header=False)
+    table.add_row("time", f"{seconds / 60:.1f} min")
+    for name, value in report.items():
+        table.add_row(name, f"{value:.3f}")
+    files = ["joint.safetensors", "retrieval.json", "samples/", "metrics.csv", "config.yaml"]
+    table.add_row(f"in {run_dir}", " ".join(name for name in files if (run_dir / name).exists()))
+    Console().print(table)
+    checkpoint = run_dir / "joint.safetensors"
+    print(f'next: cgan retrieve "YOUR WORDS" --images PICTURES --checkpoint {checkpoint}')
+    print(f"or:   python train.py joint.checkpoint={checkpoint}")

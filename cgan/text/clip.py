@@ -1,0 +1,73 @@
+"""The caption's half of a pretrained CLIP (Radford et al. 2021), to be finetuned; its tokenizer travels with it."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from torch import nn
+
+from cgan.interfaces import TextEncoder, TextFeatures, UserError
+
+
+class CLIPTextEncoder(TextEncoder):
+    """Sentence and words in the latent that CLIP shares with pictures.
+
+    settings is the folder of a pretrained CLIP, or a spec() without weights.
+    """
+
+    def __init__(self, settings: str | dict) -> None:
+        super().__init__()
+        import transformers
+
+        if isinstance(settings, str):
+            self.network, self.tokenizer = pretrained_text(settings)
+        else:
+            config = transformers.CLIPTextConfig(**settings["config"])
+            self.network = transformers.CLIPTextModelWithProjection(config)
+            self.tokenizer = Tokenizer.from_str(settings["tokenizer"])
+        config = self.network.config
+        self.dim = config.projection_dim
+        self.tokenizer.enable_truncation(config.max_position_embeddings)
+        self.tokenizer.enable_padding(pad_id=config.eos_token_id)
+        self.register_buffer("device_of", torch.zeros(()), persistent=False)
+
+    def forward(self, captions: list[str]) -> TextFeatures:
+        encoded, device = self.tokenizer.encode_batch(captions), self.device_of.device
+        ids = torch.tensor([e.ids for e in encoded], device=device)
+        mask = torch.tensor([e.attention_mask for e in encoded], device=device)
+        output = self.network(input_ids=ids, attention_mask=mask)
+        words = self.network.text_projection(output.last_hidden_state)  # (B, L, D)
+        return TextFeatures(output.text_embeds, words, mask.bool())
+
+    def unknown_words(self, captions: list[str]) -> list[str]:
+        """None: it spells every word in pieces."""
+        return []
+
+    def spec(self) -> dict:
+        config = self.network.config.to_diff_dict()
+        return {"encoder": "clip", "config": config, "tokenizer": self.tokenizer.to_str()}
+
+
+def pretrained_text(folder: str) -> tuple[nn.Module, Tokenizer]:
+    """Text model and tokenizer of a CLIP folder; raises UserError of one line."""
+    import transformers
+
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f"joint.clip={folder}: no such folder; give the folder of a pretrained CLIP")
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = transformers.AutoConfig.from_pretrained(path)
+        if config.model_type != "clip":  # its weights would be random
+            raise UserError(f"joint.clip={folder}: not the folder of a CLIP model (it holds {config.model_type})")
+        config.text_config.projection_dim = config.projection_dim  # in some folders the halves say another one
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        model = transformers.CLIPTextModelWithProjection.from_pretrained(
+            path, config=config.text_config, dtype=torch.float32
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"joint.clip={folder}: not the folder of a CLIP model ({reason})") from None
+    return model, tokenizer.backend_tokenizer
