@@ -1,17 +1,33 @@
-"""python -m cgan VERB: the commands beside train.py and sample.py."""
+"""cgan VERB: every command of the project; train.py and sample.py call two of them."""
 
 import importlib
 import sys
 
 from cgan.cli import run
 
-VERBS = ("train", "sample", "evaluate", "export", "judge")
+VERBS = {
+    "train": "train a text-to-image GAN or a joint encoder",
+    "sample": "draw pictures from captions",
+    "evaluate": "measure a checkpoint on the built-in scenes",
+    "retrieve": "find pictures by a caption or a picture, or captions by a picture",
+    "caption": "say what is in pictures",
+    "export": "write what sampling needs as a small file",
+    "judge": "train the judge of scenes",
+}
+
+
+def usage() -> str:
+    lines = [f"  {verb:10s}{what}" for verb, what in VERBS.items()]
+    return "\n".join(["usage: cgan VERB ...; --help after a verb says more", "", *lines])
 
 
 def main() -> None:
-    if len(sys.argv) < 2 or sys.argv[1] not in VERBS:
-        sys.exit(f"usage: python -m cgan {{{','.join(VERBS)}}} ...; --help after a verb says more")
-    verb = sys.argv.pop(1)
+    verb = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if verb in ("-h", "--help"):
+        print(usage())
+        return
+    if verb not in VERBS:
+        sys.exit(usage())
     run(importlib.import_module(f"cgan.cli.{verb}").main)
 
 

@@ -1,0 +1,265 @@
+"""Pictures of a folder found by a caption or by a picture: their embeddings, kept on disk, and an exact search."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from cgan.data import cache_folder
+from cgan.data.folder import SUFFIXES
+from cgan.data.pictures import Skipped, decode, summary
+from cgan.interfaces import UserError
+from cgan.joint import JointEncoder
+
+STARTER = Path(__file__).parents[1] / "assets" / "joint-64.safetensors"  # trained on scenes; see the README
+SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or sheets would be found
+BATCH_SIZE = 64
+NUM_RESCORED = 100  # pictures that co-attention scores again for a caption
+LARGEST_BLOCK = 2**24  # scores held at once
+
+
+class File(NamedTuple):
+    """A picture as it was when it was encoded; one that has changed is not equal to it."""
+
+    name: str  # path within the folder
+    size: int  # bytes
+    modified: int  # ns since 1970
+
+
+class Origin(NamedTuple):
+    """What an index is made of; with another origin its numbers mean nothing."""
+
+    folder: str  # absolute
+    checkpoint: str  # SHA-256 of the joint encoder's file
+
+
+class DamagedIndex(UserError):
+    """An index that can't be read, so that nothing is lost when it is written anew."""
+
+
+def joint_checkpoint_of(path: Path | None) -> Path:
+    """The joint encoder that is meant by a file, a run directory, or nothing at all; raises UserError."""
+    if path is not None:
+        return path / "joint.safetensors" if path.is_dir() else path
+    found = sorted(Path("runs").glob("*/joint.safetensors"), key=lambda p: p.stat().st_mtime)
+    if not found and not STARTER.is_file():
+        raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
+    return found[-1] if found else STARTER
+
+
+def nearest(queries: Tensor | np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The points with the largest inner products, best first: scores and rows of points, each (Q, min(top, N)).
+
+    Exact; by faiss where it is installed, which finds the same but may order equal scores differently.
+    """
+    queries = torch.as_tensor(queries).detach().cpu().float().numpy()  # (Q, E)
+    top = min(top, len(points))
+    try:
+        from faiss import IndexFlatIP
+    except ImportError:
+        return nearest_by_numpy(queries, points, top)
+    index = IndexFlatIP(points.shape[1])
+    index.add(np.ascontiguousarray(points))
+    return index.search(np.ascontiguousarray(queries), top)
+
+
+def nearest_by_numpy(queries: np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    block = max(1, LARGEST_BLOCK // len(points))
+    found = [best_of(queries[i : i + block] @ points.T, top) for i in range(0, len(queries), block)]
+    scores, rows = zip(*found, strict=True)
+    return np.concatenate(scores), np.concatenate(rows)
+
+
+def best_of(scores: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest of each row, best first, and where they stand."""
+    rows = np.argpartition(scores, -top, axis=1)[:, -top:]  # (Q, top), in no order
+    order = np.argsort(-np.take_along_axis(scores, rows, axis=1), axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, axis=1)
+    return np.take_along_axis(scores, rows, axis=1), rows
+
+
+def embed_picture(joint: JointEncoder, path: Path) -> np.ndarray:
+    """One picture as (1, E); raises UserError when it can't be read."""
+    picture, reason = decode((path, joint.resolution))
+    if picture is None:
+        raise UserError(f"{path}: {reason}; give another picture")
+    return embed_decoded(joint, [picture])
+
+
+@torch.inference_mode()
+def embed_captions(joint: JointEncoder, captions: list[str]) -> np.ndarray:
+    """Captions as float32 (B, E), batch by batch, so that there may be many."""
+    batches = [captions[i : i + BATCH_SIZE] for i in range(0, len(captions), BATCH_SIZE)]
+    return np.concatenate([joint.embed_captions(batch).float().cpu().numpy() for batch in batches])
+
+
+@torch.inference_mode()
+def embed_decoded(joint: JointEncoder, pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures, uint8 (H, W, 3), as float32 (B, E)."""
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
+    return joint.embed_images(images).float().cpu().numpy()
+
+
+def pictures_in(folder: Path) -> list[File]:
+    """The pictures of a folder and of the folders in it; raises UserError when there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the one that holds the pictures")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    names = [path.relative_to(folder) for path in paths]
+    stats = [path.stat() for path in paths]
+    pairs = zip(names, stats, strict=True)
+    files = [File(str(name), s.st_size, s.st_mtime_ns) for name, s in pairs if SHEETS not in name.parts]
+    if not files:
+        raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); give the folder that holds them")
+    return files
+
+
+def encode(joint: JointEncoder, folder: Path, files: list[File]) -> tuple[list[np.ndarray], list[File], list[Skipped]]:
+    """Embeddings (B, E) batch by batch, the files they belong to, and the files that can't be read."""
+    parts, encoded, skipped = [], [], []
+    with progress() as bar:
+        task = bar.add_task("encoding pictures", total=len(files))
+        for start in range(0, len(files), BATCH_SIZE):
+            batch = files[start : start + BATCH_SIZE]
+            decoded = [(file, *decode((folder / file.name, joint.resolution))) for file in batch]
+            readable = [(file, picture) for file, picture, _ in decoded if picture is not None]
+            if readable:
+                parts.append(embed_decoded(joint, [picture for _, picture in readable]))
+            encoded += [file for file, _ in readable]
+            skipped += [Skipped(file.name, reason) for file, _, reason in decoded if reason]
+            bar.advance(task, len(batch))
+    return parts, encoded, skipped
+
+
+def progress() -> Progress:
+    """A line on the terminal; nothing where there is none."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class EmbeddingIndex:
+    """The pictures of a folder in the latent space: embeddings, float32 (N, E), and the file of each row."""
+
+    def __init__(self, embeddings: np.ndarray, files: list[File], origin: Origin) -> None:
+        self.embeddings, self.files, self.origin = embeddings, files, origin
+        self.skipped: list[Skipped] = []  # pictures that can't be read; tried again each time
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def search(self, queries: Tensor | np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best pictures of queries (Q, E): scores and rows, each (Q, min(top, N)), best first."""
+        return nearest(queries, self.embeddings, top)
+
+    def search_caption(self, joint: JointEncoder, caption: str, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best pictures of a caption: scores and rows, each (min(top, N),), best first.
+
+        With co-attention the best by similarity are scored again, by words and regions as well.
+        """
+        scores, rows = (found[0] for found in self.search(embed_captions(joint, [caption]), max(top, NUM_RESCORED)))
+        if joint.coattention is not None:
+            scores = self.scored_again(joint, caption, rows)
+            order = np.argsort(-scores, kind="stable")
+            scores, rows = scores[order], rows[order]
+        return scores[:top], rows[:top]
+
+    def scored_again(self, joint: JointEncoder, caption: str, rows: np.ndarray) -> np.ndarray:
+        """Scores (R,) of a caption with the pictures of some rows, in full."""
+        decoded = [decode((Path(self.origin.folder) / self.files[row].name, joint.resolution))[0] for row in rows]
+        images = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return joint.scores(images, [caption])[:, 0].cpu().numpy()
+
+    @classmethod
+    def build(cls, joint: JointEncoder, origin: Origin, old: "EmbeddingIndex | None" = None) -> "EmbeddingIndex":
+        """Encode a folder, save for what `old`, an index of the same origin, knows of it; raises UserError."""
+        folder = Path(origin.folder)
+        files = pictures_in(folder)
+        known, present = set(old.files if old else ()), set(files)
+        parts, encoded, skipped = encode(joint, folder, [file for file in files if file not in known])
+        kept = [file for file in old.files if file in present] if old else []
+        if kept:
+            parts.insert(0, old.embeddings[[file in present for file in old.files]])
+        if not parts:
+            raise UserError(f"{folder}: no usable picture; {summary(skipped)}")
+        index = cls(np.concatenate(parts), kept + encoded, origin)
+        index.skipped = skipped
+        return index
+
+    @classmethod
+    def load(cls, path: Path) -> "EmbeddingIndex":
+        """An index that save wrote; raises DamagedIndex, or UserError for a file of something else."""
+        try:
+            with safe_open(path, "np") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = file.metadata() or {}
+            if "index" not in metadata:
+                raise UserError(f"{path}: holds something else than an index; give --index another name")
+            spec = json.loads(metadata["index"])
+            stats = tensors["files"].tolist()
+            files = [File(name, *stat) for name, stat in zip(spec["names"], stats, strict=True)]
+            if tensors["embeddings"].shape[:1] != (len(files),):
+                raise ValueError("another number of rows than of files")
+            return cls(tensors["embeddings"], files, Origin(spec["folder"], spec["checkpoint"]))
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            raise DamagedIndex(f"{path}: damaged, or not an index of pictures; delete it") from None
+
+    def save(self, path: Path) -> None:
+        """Embeddings, sizes and times as tensors, names and origin as JSON; the one before stays whole until then."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        stats = np.array([(file.size, file.modified) for file in self.files], dtype=np.int64)
+        spec = {**self.origin._asdict(), "names": [file.name for file in self.files]}
+        tensors = {"embeddings": np.ascontiguousarray(self.embeddings), "files": stats}
+        save_file(tensors, unfinished, metadata={"index": json.dumps(spec)})
+        os.replace(unfinished, path)
+
+
+def open_index(
+    joint: JointEncoder, checkpoint: Path, folder: Path, path: Path | None = None, say: Callable[[str], None] = print
+) -> EmbeddingIndex:
+    """The up-to-date index of a folder, kept at `path` or in the cache; `say` hears what was skipped or made anew."""
+    with checkpoint.open("rb") as file:
+        origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
+    path = path or cached_path(origin)
+    old = usable_index(path, origin, say)
+    index = EmbeddingIndex.build(joint, origin, old)
+    if index.skipped:
+        say(f"skipped {summary(index.skipped)}")
+    if old is None or index.files != old.files:
+        try:
+            index.save(path)
+        except (OSError, SafetensorError) as error:
+            say(f"{path}: can't be written ({error}); the next search encodes the pictures again")
+    return index
+
+
+def cached_path(origin: Origin) -> Path:
+    key = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
+    return cache_folder() / f"index-{key[:16]}.safetensors"
+
+
+def usable_index(path: Path, origin: Origin, say: Callable[[str], None]) -> EmbeddingIndex | None:
+    """The index in a file, unless there is none or it is of no use, which `say` hears."""
+    if not path.exists():
+        return None
+    try:
+        index = EmbeddingIndex.load(path)
+    except DamagedIndex:
+        say(f"{path}: damaged; made anew")
+        return None
+    if index.origin != origin:
+        what = "checkpoint" if index.origin.checkpoint != origin.checkpoint else "folder"
+        say(f"{path}: made with another {what}; made anew")
+        return None
+    return index
