@@ -11,6 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cgan.evaluation import SceneEvaluator
+from cgan.interfaces import Sample
+from cgan.joint_evaluation import reconstruction_sheet
+from cgan.schedule import progress_of
 
 CAPTIONS = (
     "a small red dog on grass",
@@ -59,6 +62,31 @@ class SampleGrid(pl.Callback):
                 logger.log_image("samples", [grid], caption=[" | ".join(self.captions)])
 
 
+class ReconstructionSheet(pl.Callback):
+    """A PNG of pictures and captions that the joint encoder decodes from either's latent, every so many images."""
+
+    def __init__(self, folder: Path, every_images: int, samples: list[Sample]) -> None:
+        self.folder, self.every_images, self.samples, self.seen, self.due = folder, every_images, samples, 0, 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
+        self.seen += len(batch.images) * trainer.world_size
+        if self.seen >= self.due and trainer.is_global_zero:
+            self.draw(trainer, module)
+            self.due += self.every_images
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.draw(trainer, module)
+
+    def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        sheet = reconstruction_sheet(module, self.samples)
+        module.train()
+        save_png(sheet, self.folder / f"reconstructions_{self.seen:09d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.WandbLogger):
+                logger.log_image("reconstructions", [sheet])
+
+
 class Throughput(pl.Callback):
     """Logs images_per_second and images_seen."""
 
@@ -84,11 +112,16 @@ class ProgressLine(pl.Callback):
         self.done = trainer.global_step
         if trainer.is_global_zero and self.console.is_terminal:
             self.line.start()
-        total = trainer.max_steps * self.batch_size * trainer.world_size
-        self.task = self.line.add_task(self.title, total=total, news="", completed=self.seen(trainer))
+        self.task = self.line.add_task(self.title, total=self.planned(trainer), news="", completed=self.seen(trainer))
 
     def seen(self, trainer: pl.Trainer) -> int:
         return trainer.global_step * self.batch_size * trainer.world_size
+
+    def planned(self, trainer: pl.Trainer) -> int:
+        """Images of the whole training; where time is limited, as many as this pace allows."""
+        if trainer.global_step == 0:
+            return trainer.max_steps * self.batch_size * trainer.world_size
+        return round(self.seen(trainer) / progress_of(trainer))
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
         now = time.monotonic()
@@ -98,11 +131,11 @@ class ProgressLine(pl.Callback):
         rate = (trainer.global_step - self.done) * self.batch_size * trainer.world_size / passed
         news = [f"{rate:.0f} images/s"]
         news += [f"{name.split('/')[-1]} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()]
-        self.line.update(self.task, completed=self.seen(trainer), news=", ".join(news))
+        seen, total = self.seen(trainer), self.planned(trainer)
+        self.line.update(self.task, completed=seen, total=total, news=", ".join(news))
         if trainer.is_global_zero and not self.console.is_terminal and now - self.told > 60:
-            self.told, total = now, trainer.max_steps * self.batch_size * trainer.world_size
-            left = (total - self.seen(trainer)) / rate
-            print(f"{self.title}: {self.seen(trainer)} of {total}, {', '.join(news)}, {left:.0f} s left", flush=True)
+            self.told, left = now, (total - seen) / rate
+            print(f"{self.title}: {seen} of {total}, {', '.join(news)}, {left:.0f} s left", flush=True)
 
     def on_train_end(self, *_) -> None:
         self.line.stop()

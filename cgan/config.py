@@ -19,7 +19,9 @@ from cgan.text import TextConfig
 @dataclass
 class TrainerConfig:
     joint_images: int = 100_000  # images that the joint encoder sees
+    joint_minutes: float | None = None  # its training also ends after these
     images: int = 120_000  # images that the GAN sees
+    minutes: float | None = None  # the GAN's training also ends after these; its schedules follow whichever is nearer
     joint_batch_size: int = 128
     batch_size: int = 32
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: the faster one here
@@ -34,6 +36,7 @@ class TrainerConfig:
 @dataclass
 class RunConfig:
     name: str = "scenes"
+    task: Literal["gan", "joint"] = "gan"  # gan trains the joint encoder first where it needs one
     seed: int = 0
     init: str | None = None  # a checkpoint whose weights the GAN starts from; give joint.checkpoint of its run as well
     run_dir: str | None = None  # runs/<name>-<time> when absent

@@ -12,13 +12,12 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
-from cgan.interfaces import Batch, TextEncoder, TextFeatures
+from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures
 from cgan.networks.augment import Augmentation, augment
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
-from cgan.networks.image_encoder import ImageEncoder
-from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
+from cgan.schedule import late_decay, progress_of
 
 
 @dataclass
@@ -27,6 +26,7 @@ class GANConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: losses.Adversarial = "hinge"
     adversarial_weight: float = 0.2
+    adversarial_from: float = 0.0  # share of the training that goes by without a discriminator
     mismatched_weight: float = 0.5
     matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
@@ -78,7 +78,7 @@ class TextToImageGAN(pl.LightningModule):
         self,
         config: GANConfig,
         text_encoder: TextEncoder,
-        image_encoder: ImageEncoder | ImageNetEncoder | None,
+        image_encoder: ImageEncoder | None,
         resolution: int,
         shared_latent: bool = True,
     ) -> None:
@@ -95,9 +95,12 @@ class TextToImageGAN(pl.LightningModule):
         self.discriminator = Discriminator(config.discriminator, resolution, text_encoder.dim, channels)
         self.posterior = None
         if config.reconstruction_weight > 0:
-            channels = image_encoder.map_channels if image_encoder else None
-            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, channels)
+            maps = None
+            if image_encoder is not None:
+                maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
+            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+        self.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "TextToImageGAN":
         """Frozen networks and the average stay in evaluation mode."""
@@ -110,20 +113,26 @@ class TextToImageGAN(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.optimizers()
         self.leave_uncounted(discriminator_optimizer)
+        batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
         with torch.no_grad():
             text = self.text_encoder(batch.captions)
             real_maps = self.maps(batch.images)
         fakes = self.imagine(batch, text, real_maps)
         fake_maps, embedding = self.maps(fakes.images), self.embedding
-        with self.toggled_optimizer(discriminator_optimizer):
-            loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
-            self.update(discriminator_optimizer, loss)
+        generator_schedule, discriminator_schedule = self.lr_schedulers()
+        if self.adversary_plays():
+            with self.toggled_optimizer(discriminator_optimizer):
+                loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
+                self.update(discriminator_optimizer, loss)
+            discriminator_schedule.step()
         with self.toggled_optimizer(generator_optimizer):
             self.update(generator_optimizer, self.generator_loss(batch, text, real_maps, fakes, fake_maps, embedding))
-        for schedule in self.lr_schedulers():
-            schedule.step()
+        generator_schedule.step()
         self.images_seen += len(batch.images) * self.trainer.world_size
         self.average_generator(len(batch.images) * self.trainer.world_size)
+
+    def adversary_plays(self) -> bool:
+        return progress_of(self.trainer) >= self.config.adversarial_from
 
     def imagine(self, batch: Batch, text: TextFeatures, real_maps: list[Tensor]) -> Fakes:
         """A picture for each caption, the first of them from the latent that the posterior finds in the real one."""
@@ -200,7 +209,10 @@ class TextToImageGAN(pl.LightningModule):
         fake_maps: list[Tensor],
         embedding: Tensor | None,
     ) -> Tensor:
-        loss = self.config.adversarial_weight * self.adversarial_loss(batch, text, real_maps, fakes, fake_maps)
+        loss = torch.zeros((), device=self.device)
+        if self.adversary_plays():
+            adversarial = self.adversarial_loss(batch, text, real_maps, fakes, fake_maps)
+            loss = loss + self.config.adversarial_weight * adversarial
         if self.matching:
             matching = self.matching_loss(batch, text, embedding)
             self.log("loss/matching", matching)
@@ -238,7 +250,8 @@ class TextToImageGAN(pl.LightningModule):
     def matching_loss(self, batch: Batch, text: TextFeatures, embedding: Tensor) -> Tensor:
         """Each fake should find its caption among the batch's, in the joint encoder's latent."""
         scores = F.normalize(embedding.float(), dim=1) @ F.normalize(text.sentence.float(), dim=1).t()
-        return losses.info_nce(scores / 0.1, batch.image_ids)
+        ids = batch.image_ids, batch.image_ids
+        return (losses.info_nce(scores / 0.1, *ids) + losses.info_nce(scores.t() / 0.1, *ids)) / 2
 
     def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
         """What the discriminator sees in pictures and their frozen maps; with augmentation, in changed pictures."""
@@ -275,15 +288,12 @@ class TextToImageGAN(pl.LightningModule):
         ]
         discriminator = [{"params": self.discriminator.parameters(), "lr": config.discriminator_learning_rate}]
         betas = config.first_beta, 0.99
-        optimizers = [torch.optim.Adam(groups, betas=betas) for groups in (generator, discriminator)]
-        return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate_at)} for o in optimizers]
+        optimizers = [torch.optim.Adam(groups, betas=betas, fused=True) for groups in (generator, discriminator)]
+        return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate)} for o in optimizers]
 
-    def rate_at(self, step: int) -> float:
-        """The learning rate's factor: 1, then falling linearly to a twentieth at the end of training."""
-        if self.trainer.max_steps <= 0:
-            return 1.0
-        left, decay = 1 - step / self.trainer.max_steps, 1 - self.config.decay_from
-        return max(0.05, min(1.0, left / decay)) if decay > 0 else 1.0
+    def rate(self, step: int) -> float:
+        """The learning rates' factor."""
+        return late_decay(progress_of(self.trainer), self.config.decay_from)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """All that sampling needs beside the weights."""

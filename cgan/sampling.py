@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,6 +16,7 @@ from cgan.interfaces import TextEncoder, UserError
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.text import restore_text_encoder
 
+Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 PARTS = ("generator_ema.", "text_encoder.")
 
 
@@ -66,6 +68,17 @@ class TextToImage:
             image = self.generator(noise * truncation, self.text_encoder([caption]))[0]
             pictures.append(((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
         return np.stack(pictures)
+
+    def best_of(
+        self, captions: list[str], seeds: list[int], num: int, score: Score, truncation: float = 1.0
+    ) -> np.ndarray:
+        """Like a call, but each picture is the best of num by `score`; the call's own is the first candidate."""
+        chosen = []
+        for caption, seed in zip(captions, seeds, strict=True):
+            candidates = self([caption] * num, [seed + (k << 32) for k in range(num)], truncation)  # (num, H, W, 3)
+            images = torch.from_numpy(candidates).permute(0, 3, 1, 2).float() / 127.5 - 1
+            chosen.append(candidates[int(score(images, caption).argmax())])
+        return np.stack(chosen)
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Words of captions that training never saw."""

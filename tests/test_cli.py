@@ -21,13 +21,21 @@ from cgan.sampling import TextToImage
 ROOT = Path(__file__).parents[1]
 TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
     trainer.sample_every=800 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
-    joint.image.width=8 trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64
-    trainer.precision=32-true""".split()
+    joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16 joint.decoder.hidden_dim=32
+    trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64 trainer.precision=32-true""".split()
+TINY_JOINT = [str(ROOT / "configs/joint/scenes.yaml"), *TINY, "data.test_images=12", "trainer.joint_batch_size=32"]
 
 
 def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(ROOT / name), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def verb(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """python -m cgan VERB in another folder than the source tree."""
+    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cgan", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -110,6 +118,52 @@ def test_it_trains_on_a_folder_of_pictures_and_draws_from_it(tmp_path):
     assert ended.returncode == 0 and Image.open(tmp_path / "card.png").size == (32, 32)
 
 
+@pytest.fixture(scope="module")
+def joint_run(tmp_path_factory) -> Path:
+    """The run directory of a joint encoder that was trained alone, with co-attention."""
+    folder = tmp_path_factory.mktemp("joint")
+    settings = ["trainer.joint_images=1024", "trainer.sample_every=512", "joint.coattention_weight=0.5", "run_dir=run"]
+    ended = script("train.py", *TINY_JOINT, *settings, cwd=folder)
+    assert ended.returncode == 0, ended.stderr
+    assert "next: cgan retrieve" in ended.stdout and "Traceback" not in ended.stderr
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_a_joint_run_leaves_weights_measures_sheets_and_wandb_files(joint_run):
+    measures = json.loads((joint_run / "retrieval.json").read_text())
+    names = {"image_to_text/median_rank", "text_to_image/median_rank", "test_images"}
+    ways = [f"{way}/recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
+    names |= {*ways, *(f"ceiling/{way}" for way in ways)}
+    names |= {"agreement", "agreement_others", "caption_accuracy", "caption_mentions"}
+    assert set(measures) == names and np.isfinite(list(measures.values())).all() and measures["test_images"] == 12
+    sheets = sorted(path.name for path in joint_run.glob("samples/*.png"))
+    assert sheets == [f"reconstructions_{seen:09d}.png" for seen in (32, 512, 1024)]
+    rows = list(csv.DictReader((joint_run / "metrics.csv").open()))
+    for name in ("loss/contrastive", "loss/picture", "loss/caption", "image_to_text/recall@1"):
+        assert any(row[name] and np.isfinite(float(row[name])) for row in rows), name
+    assert (joint_run / "config.yaml").is_file() and list(joint_run.glob("wandb/offline-run-*"))
+    assert JointEncoder.load(joint_run / "joint.safetensors").resolution == 32
+
+
+@pytest.mark.slow
+def test_a_picture_is_described_with_the_weights_of_a_run(joint_run, tmp_path):
+    Image.effect_noise((50, 40), 90).save(tmp_path / "one.png")
+    ended = verb("caption", "one.png", "--checkpoint", str(joint_run), cwd=tmp_path)
+    assert ended.returncode == 0 and len(ended.stdout.splitlines()) == 1 and not ended.stderr, ended.stderr
+
+
+@pytest.mark.slow
+def test_pictures_are_retrieved_with_the_weights_of_a_run(joint_run, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for colour in ("red", "lime", "blue"):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / "pictures" / f"{colour}.png")
+    arguments = ["a red dog", "--images", "pictures", "--checkpoint", str(joint_run), "--out", "found.png"]
+    ended = verb("retrieve", *arguments, cwd=tmp_path)
+    assert ended.returncode == 0 and ended.stdout.count("pictures/") == 3, ended.stderr
+    assert Image.open(tmp_path / "found.png").format == "PNG"
+
+
 @pytest.mark.slow
 def test_without_a_run_the_starter_weights_draw(tmp_path):
     ended = script("sample.py", "a dog on grass", "--num", "2", cwd=tmp_path)
@@ -126,9 +180,7 @@ def test_evaluate_prints_the_measures_as_json(workplace):
 
 @pytest.mark.slow
 def test_export_halves_the_weights_and_hardly_changes_a_picture(workplace):
-    command = [sys.executable, "-m", "cgan", "export", "runs/tiny/last.ckpt", "small.safetensors"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, cwd=workplace, env=environment, capture_output=True, text=True)
+    ended = verb("export", "runs/tiny/last.ckpt", "small.safetensors", cwd=workplace)
     assert ended.stdout.strip() == "small.safetensors", ended.stderr
     pipes = [TextToImage.load(workplace / name) for name in ("runs/tiny/last.ckpt", "small.safetensors")]
     one, two = (pipe(["a dog on grass"], [0]).astype(int) for pipe in pipes)
@@ -195,21 +247,32 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(tmp_path):
     assert not (tmp_path / "harmed").exists()
 
 
-@pytest.mark.slow
-def test_ctrl_c_ends_cleanly_with_a_checkpoint(tmp_path):
-    environment = {**os.environ, "CGAN_CACHE": str(tmp_path / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / "train.py"), *TINY, "trainer.images=10000000", "run_dir=run"]
+def interrupted(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    """train.py with run_dir=run until its first picture, then Ctrl-C: status, stdout and stderr."""
+    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(ROOT / "train.py"), *arguments, "run_dir=run"]
     reset = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 (a shell may have it ignored)
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=reset
-    ) as p:
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=reset) as p:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("run/samples/*.png")) and time.monotonic() < deadline:
+        while not list(cwd.glob("run/samples/*.png")) and time.monotonic() < deadline:
             time.sleep(0.2)
         p.send_signal(signal.SIGINT)
         stdout, stderr = p.communicate(timeout=60)
-    assert p.returncode == 130 and "Traceback" not in stderr and "stopped after" in stdout
+    return p.returncode, stdout, stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_with_a_checkpoint(tmp_path):
+    status, stdout, stderr = interrupted(*TINY, "trainer.images=10000000", cwd=tmp_path)
+    assert status == 130 and "Traceback" not in stderr and "stopped after" in stdout
     assert TextToImage.load(tmp_path / "run/last.ckpt")(["a dog"], [0]).shape == (1, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_training_of_a_joint_encoder_with_its_weights(tmp_path):
+    status, stdout, stderr = interrupted(*TINY_JOINT, "trainer.joint_images=10000000", cwd=tmp_path)
+    assert status == 130 and "Traceback" not in stderr and "the joint encoder so far is" in stdout
+    assert JointEncoder.load(tmp_path / "run/joint.safetensors").resolution == 32
 
 
 @pytest.mark.slow

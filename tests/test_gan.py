@@ -10,7 +10,7 @@ from cgan.interfaces import Batch
 from cgan.losses import exact_gradient_penalty
 from cgan.networks.discriminator import DiscriminatorConfig
 from cgan.networks.generator import GeneratorConfig
-from cgan.networks.image_encoder import ImageEncoder, ImageEncoderConfig
+from cgan.networks.image_encoder import SmallResNet
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
@@ -28,13 +28,13 @@ def tiny_gan(**changes) -> TextToImageGAN:
         **changes,
     )
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
-    return TextToImageGAN(config, text, ImageEncoder(ImageEncoderConfig(width=4, embedding_dim=16)), 32)
+    return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
 
 
-def fit(gan: TextToImageGAN, tmp_path, max_steps: int) -> pl.Trainer:
+def fit(gan: TextToImageGAN, tmp_path, max_steps: int, **settings) -> pl.Trainer:
     trainer = pl.Trainer(
         max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
-        enable_checkpointing=False, enable_model_summary=False,
+        enable_checkpointing=False, enable_model_summary=False, **settings,
     )  # fmt: skip
     trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None))
     return trainer
@@ -120,12 +120,27 @@ def test_it_trains_without_any_image_encoder(tmp_path):
     assert gan.images_seen == 8
 
 
+class Rates(pl.Callback):
+    """The learning rates of both players in each step."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        self.seen.append([optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers])
+
+
 def test_learning_rates_fall_to_a_twentieth_at_the_end(tmp_path):
-    gan = tiny_gan(decay_from=0.5)
-    trainer = fit(gan, tmp_path, max_steps=8)
-    rates = [gan.rate_at(step) for step in range(9)]
-    assert rates[:5] == [1.0] * 5 and rates[6] == pytest.approx(0.5) and rates[8] == pytest.approx(0.05)
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 * gan.config.learning_rate)
+    rates, gan = Rates(), tiny_gan(decay_from=0.5, learning_rate=0.01, discriminator_learning_rate=0.02)
+    trainer = fit(gan, tmp_path, max_steps=8, callbacks=[rates])
+    generator, discriminator = zip(*rates.seen, strict=True)
+    assert generator == pytest.approx([0.01] * 5 + [0.0075, 0.005, 0.0025])
+    followed = [2 * rate for rate in generator]
+    assert list(discriminator) in (
+        pytest.approx(followed),
+        pytest.approx([0.02, *followed[:-1]]),
+    )  # a step later at most
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0005)
 
 
 def test_global_step_counts_batches_and_images_are_counted(tmp_path):

@@ -1,4 +1,4 @@
-"""python -m cgan export: a checkpoint to a small file of weights for sampling."""
+"""cgan export: a checkpoint to a small file of weights for sampling."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""python -m cgan judge: train the judge of scenes, and show what it reads and what it rejects."""
+"""cgan judge: train the judge of scenes, and show what it reads and what it rejects."""
 
 import argparse
 import json

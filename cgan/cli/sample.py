@@ -3,6 +3,8 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from cgan.interfaces import UserError
@@ -18,12 +20,14 @@ def main(arguments: list[str]) -> None:
 
     from cgan.sampling import TextToImage
 
-    pipe = TextToImage.load(checkpoint_of(options.checkpoint))
+    checkpoint = checkpoint_of(options.checkpoint)
+    pipe = TextToImage.load(checkpoint)
+    draw = drawer(pipe, checkpoint, options)
     for word in pipe.unknown_words(options.captions):
         print(f"warning: the model never saw the word '{word}'", file=sys.stderr)
     for number, caption in enumerate(options.captions):
         seeds = list(range(options.seed, options.seed + options.num))
-        pictures = pipe([caption] * options.num, seeds, options.truncation)
+        pictures = draw([caption] * options.num, seeds)
         path = path_of(options, caption, number)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
@@ -42,7 +46,30 @@ def parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, help="file or run directory; default: the newest run, else starter weights"
     )
     result.add_argument("--out", type=Path, help="a .png file for one caption, or a folder; default: samples/")
+    result.add_argument("--best-of", type=int, default=1, help="draw so many of each, keep the one that fits best")
+    result.add_argument(
+        "--joint", type=Path, help="joint.safetensors that judges --best-of; default: the run's, else starter weights"
+    )
     return result
+
+
+def drawer(pipe, checkpoint: Path, options: argparse.Namespace) -> Callable:
+    """What draws captions with seeds: the pipe itself, or the best of several by a joint encoder."""
+    if options.best_of < 1:
+        raise UserError(f"--best-of={options.best_of}: must be at least 1; 8 is a good start")
+    if options.best_of == 1:
+        return partial(pipe, truncation=options.truncation)
+    from cgan.evaluation import resized
+    from cgan.joint import JointEncoder
+    from cgan.retrieval import STARTER
+
+    beside = checkpoint.with_name("joint.safetensors")
+    joint = JointEncoder.load(options.joint or (beside if beside.is_file() else STARTER))
+
+    def fits(images, caption: str):
+        return joint.scores(resized(images, joint.resolution), [caption])[:, 0]
+
+    return partial(pipe.best_of, num=options.best_of, score=fits, truncation=options.truncation)
 
 
 def checkpoint_of(path: Path | None) -> Path:

@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
@@ -15,6 +15,7 @@ metrics.csv into a run directory under runs/.
   python train.py configs/gan/scenes.yaml trainer.images=200000 gan.learning_rate=5e-4
   python train.py configs/gan/folder.yaml data.root=PICTURES
   python train.py configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
+  python train.py configs/joint/scenes.yaml
 
 Every key with its default: cgan/config.py and the dataclasses that it names.
 """
@@ -32,24 +33,28 @@ def main(arguments: list[str]) -> None:
 
 def train(config) -> None:
     import pytorch_lightning as pl
-    from omegaconf import OmegaConf
 
-    from cgan.data import build_dataset, check_data
+    from cgan.cli.joint_training import train_joint_alone
+    from cgan.data import check_data
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     silence_lightning()
     check_data(config.data)
     check_encoders(config)
     pl.seed_everything(config.seed, verbose=False)
-    start = time.monotonic()
     config.trainer.precision = chosen_precision(config.trainer.precision)
-    print("preparing the pictures (once; they are kept)", flush=True)
-    dataset = build_dataset(config.data)
-    report_skipped(dataset)
     run_dir = Path(config.run_dir or f"runs/{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
-    print(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}", flush=True)
+    match config.task:
+        case "gan":
+            train_gan_alone(config, run_dir)
+        case "joint":
+            train_joint_alone(config, run_dir)
+
+
+def train_gan_alone(config, run_dir: Path) -> None:
+    """Train the GAN, after the joint encoder that it stands on: task=gan."""
+    start = time.monotonic()
+    dataset = opened(config, run_dir)
     gan = build_gan(config, dataset, run_dir)
     if config.init is not None:
         start_from(gan, config.init)
@@ -57,6 +62,21 @@ def train(config) -> None:
     summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted, config.data.source)
     if interrupted:
         raise SystemExit(130)
+
+
+def opened(config, run_dir: Path):
+    """The pictures to train on, and a run directory that holds the settings."""
+    from omegaconf import OmegaConf
+
+    from cgan.data import build_dataset
+
+    print("preparing the pictures (once; they are kept)", flush=True)
+    dataset = build_dataset(config.data)
+    report_skipped(dataset)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
+    print(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}", flush=True)
+    return dataset
 
 
 def silence_lightning() -> None:
@@ -109,19 +129,20 @@ def report_skipped(dataset) -> None:
 
 def build_gan(config, dataset, run_dir: Path):
     """The GAN on the encoders that its configuration asks for; the joint encoder is trained first when needed."""
+    from cgan.cli.joint_training import joint_encoder
     from cgan.gan import TextToImageGAN
     from cgan.networks.imagenet import ImageNetEncoder
     from cgan.text.pretrained import PretrainedTextEncoder
 
     discriminator, resolution = config.gan.discriminator, config.data.resolution
     pretrained = config.text.encoder == "pretrained"
+    imagenet = discriminator.form == "features" and discriminator.features == "imagenet"
     text = PretrainedTextEncoder(config.text.name, config.text.max_words) if pretrained else None
-    if discriminator.features == "imagenet":
-        image = ImageNetEncoder(discriminator.imagenet_weights)
-        text = text or joint_encoder(config, dataset, run_dir).text
-        return TextToImageGAN(config.gan, text, image, resolution, shared_latent=False)
-    joint = joint_encoder(config, dataset, run_dir)
-    return TextToImageGAN(config.gan, text or joint.text, joint.image, resolution, shared_latent=text is None)
+    image = ImageNetEncoder(discriminator.imagenet_weights) if imagenet else None
+    if text is None or (discriminator.form == "features" and not imagenet):
+        joint = joint_encoder(config, dataset, run_dir)
+        text, image = text or joint.text, image or joint.image
+    return TextToImageGAN(config.gan, text, image, resolution, shared_latent=not (pretrained or imagenet))
 
 
 def start_from(gan, checkpoint: str) -> None:
@@ -141,39 +162,6 @@ def start_from(gan, checkpoint: str) -> None:
         raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
 
 
-def joint_encoder(config, dataset, run_dir: Path):
-    """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
-    import pytorch_lightning as pl
-    from pytorch_lightning.loggers import CSVLogger
-
-    from cgan.callbacks import ProgressLine
-    from cgan.data.loading import endless_loader
-    from cgan.joint import JointEncoder
-    from cgan.text.lstm import Vocabulary
-
-    if config.joint.checkpoint is not None:
-        return JointEncoder.load(config.joint.checkpoint)
-    settings = config.trainer
-    batch_size = min(settings.joint_batch_size, len(dataset))
-    captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
-    joint = JointEncoder(config.joint, Vocabulary.of(captions))
-    trainer = pl.Trainer(
-        max_steps=max(1, settings.joint_images // batch_size),
-        precision=settings.precision,
-        devices=settings.devices,
-        logger=CSVLogger(run_dir, name="joint", version=""),
-        callbacks=[ProgressLine("joint encoder", batch_size)],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-    )
-    trainer.fit(joint, endless_loader(dataset, batch_size, config.seed))
-    if trainer.interrupted:
-        raise SystemExit(130)
-    joint.save(run_dir / "joint.safetensors")
-    return joint
-
-
 def train_gan(config, gan, dataset, run_dir: Path) -> tuple[bool, dict[str, float]]:
     """Train the GAN and keep last.ckpt; returns whether Ctrl-C ended it, and the last measures."""
     import pytorch_lightning as pl
@@ -185,6 +173,7 @@ def train_gan(config, gan, dataset, run_dir: Path) -> tuple[bool, dict[str, floa
     batch_size = min(settings.batch_size, len(dataset))
     trainer = pl.Trainer(
         max_steps=max(1, settings.images // batch_size),
+        max_time=None if settings.minutes is None else timedelta(minutes=settings.minutes),
         precision=settings.precision,
         devices=settings.devices,
         logger=loggers(config, run_dir),
@@ -213,12 +202,15 @@ def scene_metrics(config, run_dir: Path) -> list:
     """The measures that scenes allow; other data has none yet."""
     from cgan.callbacks import SceneMetrics
     from cgan.evaluation import SceneEvaluator
+    from cgan.joint import JointEncoder
     from cgan.metrics.scenes import load_judge
+    from cgan.retrieval import STARTER
 
     settings = config.trainer
     if config.data.source != "scenes" or settings.evaluate_every <= 0:
         return []
-    evaluator = SceneEvaluator(load_judge(), config.data.resolution, settings.evaluation_images)
+    joint = JointEncoder.load(STARTER)  # not the one that the generator is trained against
+    evaluator = SceneEvaluator(load_judge(), config.data.resolution, settings.evaluation_images, joint=joint)
     return [SceneMetrics(evaluator, run_dir, settings.evaluate_every)]
 
 

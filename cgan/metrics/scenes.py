@@ -73,7 +73,7 @@ class SceneJudge(nn.Module):
 def load_judge(path: Path = WEIGHTS) -> SceneJudge:
     """The judge that comes with the project."""
     if not path.is_file():
-        raise UserError(f"{path}: the judge's weights are not there; train them with `python -m cgan judge`")
+        raise UserError(f"{path}: the judge's weights are not there; train them with `cgan judge`")
     with safe_open(path, "pt") as file:
         judge = SceneJudge(JudgeConfig(**json.loads(file.metadata()["judge"])))
         judge.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
