@@ -25,7 +25,7 @@ class TrainerConfig:
     joint_batch_size: int = 128
     batch_size: int = 32
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: the faster one here
-    devices: str = "auto"  # how many processors of the machine, or all
+    devices: str = "1"  # processors of the machine that take part
     sample_every: int = 10_000  # images between grids of samples
     evaluate_every: int = 40_000  # images between measures of scenes, about 15 s each on 2 cores
     evaluation_images: int = 2000  # captions of each split in a measure
@@ -38,7 +38,8 @@ class RunConfig:
     name: str = "scenes"
     task: Literal["gan", "joint"] = "gan"  # gan trains the joint encoder first where it needs one
     seed: int = 0
-    init: str | None = None  # a checkpoint whose weights the GAN starts from; give joint.checkpoint of its run as well
+    init: str | None = None  # a checkpoint whose weights the GAN starts from, with joint.checkpoint of its run, or an
+    # exported .safetensors, from which it takes the generator's
     run_dir: str | None = None  # runs/<name>-<time> when absent
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)

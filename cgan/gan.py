@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
@@ -122,8 +123,9 @@ class TextToImageGAN(pl.LightningModule):
         generator_schedule, discriminator_schedule = self.lr_schedulers()
         if self.adversary_plays():
             with self.toggled_optimizer(discriminator_optimizer):
-                loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
-                self.update(discriminator_optimizer, loss)
+                with parametrize.cached():  # spectral norms once a step, not once a look
+                    loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
+                    self.update(discriminator_optimizer, loss)
             discriminator_schedule.step()
         with self.toggled_optimizer(generator_optimizer):
             self.update(generator_optimizer, self.generator_loss(batch, text, real_maps, fakes, fake_maps, embedding))

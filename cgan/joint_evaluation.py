@@ -1,5 +1,7 @@
 """How well a joint encoder matches pictures and captions: retrieval on any data, and what is true on scenes."""
 
+import textwrap
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -110,7 +112,7 @@ LABELS = ("its caption", "written from the picture", "written from the caption")
 def sheet(rows: np.ndarray, lines: list[list[str]], scale: int) -> np.ndarray:
     """Pictures on the left, lines of text on the right of each."""
     height, width = rows.shape[1] * scale, rows.shape[2] * scale
-    page = Image.new("RGB", (width + 420, len(rows) * (height + 4)), "white")
+    page = Image.new("RGB", (width + 520, len(rows) * (height + 4)), "white")
     draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(size=15), ImageFont.load_default(size=11)
     for i, row in enumerate(rows):
         top = i * (height + 4)
@@ -118,5 +120,5 @@ def sheet(rows: np.ndarray, lines: list[list[str]], scale: int) -> np.ndarray:
         for j, (label, texts) in enumerate(zip(LABELS, lines, strict=False)):
             y = top + 4 + j * (height // 3)
             draw.text((width + 12, y), label, fill="grey", font=small)
-            draw.text((width + 12, y + 14), texts[i][:52], fill="black", font=font)
+            draw.text((width + 12, y + 14), textwrap.shorten(texts[i], 66, placeholder=" ..."), fill="black", font=font)
     return np.asarray(page)

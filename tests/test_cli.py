@@ -97,6 +97,12 @@ def test_training_goes_on_from_a_checkpoint(workplace):
     before, after = (torch.load(p / "last.ckpt", weights_only=True)["state_dict"] for p in (run, workplace / "more"))
     assert after["images_seen"] == before["images_seen"] + 64
     assert torch.equal(before["generator.to_image.0.weight"], after["generator.to_image.0.weight"])
+    TextToImage.load(run / "last.ckpt").save(workplace / "exported.safetensors")
+    start[-2] = "init=exported.safetensors"
+    ended = script("train.py", *start, "gan.learning_rate=0", "run_dir=exported", cwd=workplace)
+    assert ended.returncode == 0, ended.stderr
+    taken = torch.load(workplace / "exported/last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(before["generator_ema.to_image.0.weight"], taken["generator.to_image.0.weight"])
     ended = script("train.py", *start, "gan.generator.width=8", "run_dir=other", cwd=workplace)
     assert ended.returncode == 1 and "of other networks" in ended.stderr.splitlines()[-1]
 

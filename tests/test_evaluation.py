@@ -6,7 +6,7 @@ import torch
 
 from cgan.data.scenes import Scene, draw_scene, mentioned_in, sample_scene
 from cgan.data.unrecognisable import KINDS, slightly_changed, spoil
-from cgan.evaluation import SceneEvaluator, scene_of
+from cgan.evaluation import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
 from cgan.metrics.scenes import (
     Reading,
@@ -15,7 +15,9 @@ from cgan.metrics.scenes import (
     intra_caption_diversity,
     load_judge,
 )
+from cgan.joint import JointEncoder
 from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 
@@ -88,6 +90,14 @@ def test_a_scene_of_a_caption_has_what_the_caption_mentions():
         assert all(w in (-1, v) for w, v in zip(mentioned_in(caption), scene_of(caption, rng), strict=True))
 
 
+def test_captions_that_contradict_a_caption_can_not_be_true_with_it():
+    captions = ["a red dog", "a dog", "a blue dog on sand", "a red dog on sand", "a cat", "a small dog at night"]
+    rows = contradicting(captions, 3, seed=0)
+    true_together = {0: {1, 3, 5}, 1: {0, 2, 3, 5}, 2: {1}, 3: {0, 1}, 4: set(), 5: {0, 1}}
+    for i, row in enumerate(rows):
+        assert i not in row and not true_together[i] & set(row.tolist())
+
+
 class Cheat(Generator):
     """Draws real scenes of the captions it was given."""
 
@@ -113,13 +123,14 @@ class Captions(LSTMTextEncoder):
 @pytest.mark.slow
 def test_real_scenes_score_as_real_and_noise_scores_nothing(judge, tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
-    evaluator = SceneEvaluator(judge, 64, num_images=256)
+    evaluator = SceneEvaluator(judge, 64, num_images=256, joint=JointEncoder.load(STARTER))
     text = Captions(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
     real = evaluator(Cheat().eval(), text)
     assert real.scene_accuracy > 0.97 and 0.9 < real.diversity < 1.1
     assert real.frechet_distance < 2.5 * real.frechet_floor
+    assert real.r_precision > 0.9 and abs(real.r_precision - real.r_precision_real) < 0.05
     noise = evaluator(Generator(GeneratorConfig(noise_dim=4, width=4, max_channels=4), 64, 8).eval(), text)
-    assert noise.scene_accuracy < 0.02 and noise.frechet_distance > 5 * real.frechet_distance
+    assert noise.r_precision < 0.1 and noise.scene_accuracy < 0.02 and noise.frechet_distance > 5 * real.frechet_distance
 
 
 def test_missing_weights_of_the_judge_are_one_line(tmp_path):

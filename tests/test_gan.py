@@ -1,8 +1,10 @@
 import copy
+import time
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch.utils.data import DataLoader
 
 from cgan.gan import GANConfig, TextToImageGAN, mismatched_captions
@@ -11,6 +13,7 @@ from cgan.losses import exact_gradient_penalty
 from cgan.networks.discriminator import DiscriminatorConfig
 from cgan.networks.generator import GeneratorConfig
 from cgan.networks.image_encoder import SmallResNet
+from cgan.schedule import progress_of
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
@@ -141,6 +144,37 @@ def test_learning_rates_fall_to_a_twentieth_at_the_end(tmp_path):
         pytest.approx([0.02, *followed[:-1]]),
     )  # a step later at most
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0005)
+
+
+def test_the_adversary_joins_when_its_share_of_the_training_has_come(tmp_path):
+    gan = tiny_gan(adversarial_from=0.5)
+    before = dict(copy.deepcopy(gan.discriminator).named_parameters())
+    plays = []
+    gan.on_train_batch_end = lambda *_: plays.append(moved(before, gan.discriminator))
+    fit(gan, tmp_path, max_steps=6)
+    assert plays == [False, False, False, True, True, True]
+
+
+def test_progress_follows_whichever_of_steps_and_time_is_nearer_to_its_end(tmp_path):
+    trainer = pl.Trainer(max_steps=100, max_time={"minutes": 10}, accelerator="cpu", default_root_dir=tmp_path)
+    assert progress_of(trainer) == 0
+    (timer,) = (callback for callback in trainer.callbacks if isinstance(callback, Timer))
+    timer.time_elapsed = lambda *_: 150.0
+    timer.time_remaining = lambda *_: 450.0
+    assert progress_of(trainer) == 0.25
+    trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.completed = 40
+    assert progress_of(trainer) == 0.4
+
+
+def test_training_ends_when_its_time_is_up(tmp_path):
+    gan, start = tiny_gan(), time.monotonic()
+    trainer = pl.Trainer(
+        max_steps=1_000_000, max_time={"seconds": 1}, accelerator="cpu", logger=False, enable_progress_bar=False,
+        default_root_dir=tmp_path, enable_checkpointing=False, enable_model_summary=False, max_epochs=-1,
+    )  # fmt: skip
+    trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None))
+    assert 0 < trainer.global_step < 1_000_000 and time.monotonic() - start < 30
+    assert trainer.optimizers[0].param_groups[0]["lr"] < 0.5 * gan.config.learning_rate
 
 
 def test_global_step_counts_batches_and_images_are_counted(tmp_path):

@@ -6,13 +6,14 @@ import warnings
 from datetime import datetime, timedelta
 from pathlib import Path
 
+SCENES = Path(__file__).parents[2] / "configs" / "gan" / "scenes.yaml"  # what is trained without any YAML file
 USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
 
 Trains a text-to-image GAN; without arguments on the built-in scenes. Writes checkpoints, sample grids and
 metrics.csv into a run directory under runs/.
 
   python train.py
-  python train.py configs/gan/scenes.yaml trainer.images=200000 gan.learning_rate=5e-4
+  python train.py trainer.minutes=60 gan.generator.width=24
   python train.py configs/gan/folder.yaml data.root=PICTURES
   python train.py configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
   python train.py configs/joint/scenes.yaml
@@ -28,7 +29,8 @@ def main(arguments: list[str]) -> None:
         return
     from cgan.config import load_config
 
-    train(load_config(arguments))
+    given = any(argument.endswith((".yaml", ".yml")) and "=" not in argument for argument in arguments)
+    train(load_config(arguments if given else [str(SCENES), *arguments]))
 
 
 def train(config) -> None:
@@ -146,17 +148,23 @@ def build_gan(config, dataset, run_dir: Path):
 
 
 def start_from(gan, checkpoint: str) -> None:
-    """Take over all weights of a checkpoint of the same networks."""
+    """Take over all weights of a checkpoint of the same networks, or the generator's alone from exported ones."""
     from pickle import UnpicklingError
 
     import torch
 
     from cgan.interfaces import UserError
+    from cgan.sampling import TextToImage
 
     if not Path(checkpoint).is_file():
         raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
     try:
-        gan.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+        if checkpoint.endswith(".safetensors"):
+            weights = TextToImage.load(checkpoint).generator.state_dict()
+            for generator in (gan.generator, gan.generator_ema):
+                generator.load_state_dict(weights)
+        else:
+            gan.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
         hint = "give its gan.* settings, and joint.checkpoint of its run"
         raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None

@@ -11,7 +11,7 @@ from cgan.networks.layers import channels_at, num_groups, start_without_checkerb
 
 @dataclass
 class DecoderConfig:
-    width: int = 16  # of the picture decoder: channels at full resolution, doubled with each halving
+    width: int = 8  # of the picture decoder: channels at full resolution, doubled with each halving
     max_channels: int = 128
     word_dim: int = 64  # of the caption decoder
     hidden_dim: int = 192

@@ -49,7 +49,8 @@ class Head(nn.Module):
         self.projection = nn.Linear(text_dim, head_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(self.mix(F.leaky_relu(self.reduce(x), 0.2)), 0.2)
+        x = F.adaptive_avg_pool2d(self.reduce(x), min(x.shape[-1], 8))  # finer maps cost more than they tell
+        x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
         x = F.adaptive_avg_pool2d(x, 4).flatten(1)  # (B, 16 head_dim)
         return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
 
