@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
     trainer.sample_every=800 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
     joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16 joint.decoder.hidden_dim=32
-    trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64 trainer.precision=32-true""".split()
+    trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64 trainer.precision=32-true
+    gan.adversarial_from=0""".split()
 TINY_JOINT = [str(ROOT / "configs/joint/scenes.yaml"), *TINY, "data.test_images=12", "trainer.joint_batch_size=32"]
 
 

@@ -117,4 +117,4 @@ def test_a_sheet_shows_each_picture_beside_what_is_redrawn_from_it_and_from_its_
 def test_a_sheet_leaves_out_what_there_is_no_decoder_for(scenes, off):
     joint = small_joint(scenes, **dict.fromkeys(off, 0.0))
     sheet = reconstruction_sheet(joint, [scenes[0], scenes[1]])
-    assert sheet.shape == (2 * 68, (64 if "picture_weight" in off else 3 * 64) + 420, 3)
+    assert sheet.shape == (2 * 68, (64 if "picture_weight" in off else 3 * 64) + 520, 3)
