@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cgan.evaluation import SceneEvaluator
 from cgan.interfaces import Sample
 from cgan.joint_evaluation import reconstruction_sheet
-from cgan.schedule import progress_of
 
 CAPTIONS = (
     "a small red dog on grass",
@@ -26,6 +25,19 @@ CAPTIONS = (
     "a black ball on sand",
 )
 NUM_SEEDS = 8
+
+
+class SeededSteps(pl.Callback):
+    """The random numbers of a step depend on the seed and its number alone, and are alike in all processes.
+
+    So a training that goes on draws what it would have drawn.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + trainer.global_step)
 
 
 class SampleGrid(pl.Callback):
@@ -107,31 +119,30 @@ class ProgressLine(pl.Callback):
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[news]}")
         self.line = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
 
-    def on_train_start(self, trainer: pl.Trainer, *_) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.start = self.told = self.asked = time.monotonic()
         self.done = trainer.global_step
         if trainer.is_global_zero and self.console.is_terminal:
             self.line.start()
-        self.task = self.line.add_task(self.title, total=self.planned(trainer), news="", completed=self.seen(trainer))
+        total, seen = self.planned(trainer, 0.0), self.seen(trainer)
+        self.task = self.line.add_task(self.title, total=total, news="", completed=seen)
 
     def seen(self, trainer: pl.Trainer) -> int:
-        return trainer.global_step * self.batch_size * trainer.world_size
+        return trainer.global_step * self.batch_size
 
-    def planned(self, trainer: pl.Trainer) -> int:
+    def planned(self, trainer: pl.Trainer, progress: float) -> int:
         """Images of the whole training; where time is limited, as many as this pace allows."""
-        if trainer.global_step == 0:
-            return trainer.max_steps * self.batch_size * trainer.world_size
-        return round(self.seen(trainer) / progress_of(trainer))
+        return round(self.seen(trainer) / progress) if progress > 0 else trainer.max_steps * self.batch_size
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         now = time.monotonic()
         if now - self.asked < 0.5 and trainer.global_step < trainer.max_steps:
             return
         self.asked, passed = now, now - self.start
-        rate = (trainer.global_step - self.done) * self.batch_size * trainer.world_size / passed
+        rate = (trainer.global_step - self.done) * self.batch_size / passed
         news = [f"{rate:.0f} images/s"]
         news += [f"{name.split('/')[-1]} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()]
-        seen, total = self.seen(trainer), self.planned(trainer)
+        seen, total = self.seen(trainer), self.planned(trainer, module.progress)
         self.line.update(self.task, completed=seen, total=total, news=", ".join(news))
         if trainer.is_global_zero and not self.console.is_terminal and now - self.told > 60:
             self.told, left = now, (total - seen) / rate

@@ -23,9 +23,11 @@ class TrainerConfig:
     images: int = 120_000  # images that the GAN sees
     minutes: float | None = None  # the GAN's training also ends after these; its schedules follow whichever is nearer
     joint_batch_size: int = 128
-    batch_size: int = 32
+    batch_size: int = 32  # pictures of a step, of all processes together; so learning rates mean the same on any number
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: the faster one here
-    devices: str = "1"  # processors of the machine that take part
+    devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
+    num_nodes: int = 1  # machines
+    num_workers: int = 0  # processes that read pictures, for each that trains
     sample_every: int = 10_000  # images between grids of samples
     evaluate_every: int = 40_000  # images between measures of scenes, about 15 s each on 2 cores
     evaluation_images: int = 2000  # captions of each split in a measure

@@ -1,6 +1,7 @@
 """TextToImageGAN: the adversarial training step, with a reconstruction path that teaches shape by pixels (CVAE-GAN)."""
 
 import copy
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,10 +15,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
 from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures
+from cgan.muon import Muon
 from cgan.networks.augment import Augmentation, augment
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.networks.posterior import Posterior
+from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
 from cgan.schedule import late_decay, progress_of
 
 
@@ -40,6 +43,7 @@ class GANConfig:
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
     learning_rate: float = 1e-3
+    matrix_learning_rate: float = 2e-3  # Muon's, of the matrices inside the generator; 0 leaves them to Adam
     prior_learning_rate: float = 2e-3
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images
@@ -55,17 +59,21 @@ class Fakes(NamedTuple):
     surprise: Tensor  # mean negative log density of the posterior's latents under the prior
 
 
-def mismatched_captions(batch: Batch) -> tuple[Tensor, Tensor]:
+def mismatched_captions(image_ids: Tensor, caption_ids: Tensor) -> tuple[Tensor, Tensor]:
     """For each picture another one's caption: its index (B,), and whether it truly differs (B,), bool.
 
-    Neither a caption of the same picture nor the same words count as mismatched.
+    Neither a caption of the same picture nor the same words, of equal caption_ids, count as mismatched.
     """
-    numbers = {caption: i for i, caption in enumerate(dict.fromkeys(batch.captions))}
-    words = torch.tensor([numbers[caption] for caption in batch.captions], device=batch.image_ids.device)
-    same = (batch.image_ids[:, None] == batch.image_ids) | (words[:, None] == words)
+    same = (image_ids[:, None] == image_ids) | (caption_ids[:, None] == caption_ids)
     lottery = torch.rand(same.shape, device=same.device).masked_fill(same, -1)
     best, index = lottery.max(dim=1)
     return index, best >= 0
+
+
+def caption_ids(captions: list[str], device: torch.device) -> Tensor:
+    """A number of the words of each caption, the same in every process: (B,) int64."""
+    digests = (hashlib.blake2b(caption.encode(), digest_size=8).digest() for caption in captions)
+    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], device=device)
 
 
 class TextToImageGAN(pl.LightningModule):
@@ -100,6 +108,7 @@ class TextToImageGAN(pl.LightningModule):
             if image_encoder is not None:
                 maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
+        self.progress = 0.0  # how much of the training is over
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.to(memory_format=torch.channels_last)
 
@@ -111,6 +120,9 @@ class TextToImageGAN(pl.LightningModule):
                 network.eval()
         return self
 
+    def on_train_start(self) -> None:
+        self.progress = progress_of(self.trainer)
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.optimizers()
         self.leave_uncounted(discriminator_optimizer)
@@ -120,25 +132,29 @@ class TextToImageGAN(pl.LightningModule):
             real_maps = self.maps(batch.images)
         fakes = self.imagine(batch, text, real_maps)
         fake_maps, embedding = self.maps(fakes.images), self.embedding
-        generator_schedule, discriminator_schedule = self.lr_schedulers()
         if self.adversary_plays():
             with self.toggled_optimizer(discriminator_optimizer):
                 with parametrize.cached():  # spectral norms once a step, not once a look
                     loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
                     self.update(discriminator_optimizer, loss)
-            discriminator_schedule.step()
         with self.toggled_optimizer(generator_optimizer):
             self.update(generator_optimizer, self.generator_loss(batch, text, real_maps, fakes, fake_maps, embedding))
-        generator_schedule.step()
-        self.images_seen += len(batch.images) * self.trainer.world_size
-        self.average_generator(len(batch.images) * self.trainer.world_size)
+        self.images_seen += len(batch.images) * num_processes()
+        self.average_generator(len(batch.images) * num_processes())
+        self.follow_schedule()
+
+    def follow_schedule(self) -> None:
+        """Learning rates for the next step."""
+        self.progress = progress_of(self.trainer)
+        for schedule in self.lr_schedulers():
+            schedule.step()
 
     def adversary_plays(self) -> bool:
-        return progress_of(self.trainer) >= self.config.adversarial_from
+        return self.progress >= self.config.adversarial_from
 
     def imagine(self, batch: Batch, text: TextFeatures, real_maps: list[Tensor]) -> Fakes:
         """A picture for each caption, the first of them from the latent that the posterior finds in the real one."""
-        noise = torch.randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
+        noise = random_rows(torch.randn, len(batch.images), self.config.generator.noise_dim, device=self.device)
         if self.posterior is None:
             nothing = torch.zeros((), device=self.device)
             return Fakes(self.generator(noise, text), 0, nothing, nothing)
@@ -153,8 +169,9 @@ class TextToImageGAN(pl.LightningModule):
 
     def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 4) -> Tensor:
         """Negative log density of latents of the posterior under the prior."""
-        mean, log_variance, sentence = (x.repeat(num_samples, 1) for x in (mean, log_variance, sentence))
-        latent = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        noise = random_rows(torch.randn, len(mean), num_samples, mean.shape[1], device=mean.device).flatten(0, 1)
+        mean, log_variance, sentence = (x.repeat_interleave(num_samples, dim=0) for x in (mean, log_variance, sentence))
+        latent = mean + noise * (log_variance / 2).exp()
         return -self.generator.prior.log_density(latent, sentence).mean()
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -173,12 +190,18 @@ class TextToImageGAN(pl.LightningModule):
         hidden = self.look(batch.images, real_maps)
         real = judge(hidden, text.sentence)
         fake = judge(self.look(fakes.images.detach(), fake_maps), text.sentence)
-        index, valid = mismatched_captions(batch)
-        mismatch = losses.mismatch_loss(kind, real, judge(hidden, text.sentence[index]), valid)
+        sentence, valid = self.mismatched(batch, text)
+        mismatch = losses.mismatch_loss(kind, real, judge(hidden, sentence), valid)
         loss = losses.discriminator_loss(kind, real, fake)
         self.log("loss/discriminator", loss, prog_bar=True)
         self.log("loss/mismatched", mismatch)
         return loss + self.config.mismatched_weight * mismatch + self.gradient_penalty(batch, text, fakes)
+
+    def mismatched(self, batch: Batch, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        """For each picture the sentence of another one in the whole batch, (B, D), and whether it truly differs."""
+        ids = batch.image_ids, caption_ids(batch.captions, self.device)
+        index, valid = (own_rows(x) for x in mismatched_captions(*(rows_of_all(self, x) for x in ids)))
+        return rows_of_all(self, text.sentence)[index], valid
 
     def gradient_penalty(self, batch: Batch, text: TextFeatures, fakes: Fakes) -> Tensor | float:
         """On pictures, in float32, through the frozen features as well."""
@@ -194,7 +217,8 @@ class TextToImageGAN(pl.LightningModule):
             real, fake = batch.images.float(), fakes.images.detach().float()
             match self.config.penalty:
                 case "finite":
-                    penalty = sum(losses.finite_gradient_penalty(critic, images) for images in (real, fake))
+                    noise = random_rows(torch.randn, *real.shape, device=self.device)
+                    penalty = sum(losses.finite_gradient_penalty(critic, images, noise) for images in (real, fake))
                 case "exact":
                     penalty = sum(losses.exact_gradient_penalty(critic, images) for images in (real, fake))
                 case "matching_aware":
@@ -250,10 +274,11 @@ class TextToImageGAN(pl.LightningModule):
         return loss
 
     def matching_loss(self, batch: Batch, text: TextFeatures, embedding: Tensor) -> Tensor:
-        """Each fake should find its caption among the batch's, in the joint encoder's latent."""
-        scores = F.normalize(embedding.float(), dim=1) @ F.normalize(text.sentence.float(), dim=1).t()
-        ids = batch.image_ids, batch.image_ids
-        return (losses.info_nce(scores / 0.1, *ids) + losses.info_nce(scores.t() / 0.1, *ids)) / 2
+        """Each fake should find its caption among the whole batch's, in the joint encoder's latent."""
+        pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, text.sentence))
+        ids = batch.image_ids, own_first(self, batch.image_ids)
+        found = losses.info_nce(pictures @ own_first(self, captions).t(), *ids)
+        return (found + losses.info_nce(captions @ own_first(self, pictures).t(), *ids)) / 2
 
     def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
         """What the discriminator sees in pictures and their frozen maps; with augmentation, in changed pictures."""
@@ -282,20 +307,23 @@ class TextToImageGAN(pl.LightningModule):
     def configure_optimizers(self) -> list[dict]:
         config = self.config
         prior = list(self.generator.prior.parameters())
-        drawing = [weight for name, weight in self.generator.named_parameters() if not name.startswith("prior.")]
+        inner = self.generator.inner_matrices() if config.matrix_learning_rate > 0 else []
+        apart = {id(weight) for weight in prior + inner}
+        drawing = [weight for weight in self.generator.parameters() if id(weight) not in apart]
         drawing += self.posterior.parameters() if self.posterior is not None else []
         generator = [
             {"params": drawing, "lr": config.learning_rate},
             {"params": prior, "lr": config.prior_learning_rate},
+            {"params": inner, "lr": config.matrix_learning_rate, "orthogonal": True},
         ]
         discriminator = [{"params": self.discriminator.parameters(), "lr": config.discriminator_learning_rate}]
         betas = config.first_beta, 0.99
-        optimizers = [torch.optim.Adam(groups, betas=betas, fused=True) for groups in (generator, discriminator)]
+        optimizers = [Muon(groups, betas) for groups in (generator, discriminator)]
         return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate)} for o in optimizers]
 
     def rate(self, step: int) -> float:
         """The learning rates' factor."""
-        return late_decay(progress_of(self.trainer), self.config.decay_from)
+        return late_decay(self.progress, self.config.decay_from)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """All that sampling needs beside the weights."""

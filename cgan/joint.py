@@ -25,6 +25,7 @@ from cgan.networks.clip import CLIPImageEncoder
 from cgan.networks.coattention import CoAttention
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.networks.image_encoder import ImageEncoderConfig, build_image_encoder
+from cgan.processes import num_processes, own_first, random_rows
 from cgan.schedule import late_decay, progress_of
 from cgan.text.clip import CLIPTextEncoder
 from cgan.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -82,11 +83,15 @@ class JointEncoder(pl.LightningModule):
             self.picture_decoder = PictureDecoder(config.decoder, dim, resolution)
         if config.caption_weight > 0:
             self.caption_decoder = CaptionDecoder(config.decoder, dim, len(vocabulary))
+        self.progress = 0.0  # how much of the training is over
         self.log_scale = None
         if config.negatives == "all":
             self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
 
     # ------------------------------------------------------------------------------------------ training
+
+    def on_train_start(self) -> None:
+        self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         pictures, text = self.image(batch.images), self.text(batch.captions)
@@ -101,15 +106,15 @@ class JointEncoder(pl.LightningModule):
     def contrastive_loss(self, pictures: ImageFeatures, text: TextFeatures, image_ids: Tensor) -> Tensor:
         """Mean of both directions; candidates are those of all processes, so that negatives grow with GPUs."""
         embeddings, sentences = self.comparable(pictures.embedding), self.comparable(text.sentence)
-        all_ids = self.of_all(image_ids)
-        captions = embeddings @ self.of_all(sentences).t()  # scores of captions for each picture, (B, N)
-        images = sentences @ self.of_all(embeddings).t()
+        all_ids = own_first(self, image_ids)
+        captions = embeddings @ own_first(self, sentences).t()  # scores of captions for each picture, (B, N)
+        images = sentences @ own_first(self, embeddings).t()
         if self.coattention is not None:
             regions = self.coattention.regions(pictures.maps[-1])
-            words, mask = padded(self.coattention.words(text.words), text.mask, self.trainer.world_size > 1)
+            words, mask = padded(self.coattention.words(text.words), text.mask, num_processes() > 1)
             score, weight = self.coattention.score, self.config.coattention_weight
-            captions = captions + weight * score(regions, self.of_all(words), self.of_all(mask))
-            images = images + weight * score(self.of_all(regions), words, mask).t()
+            captions = captions + weight * score(regions, own_first(self, words), own_first(self, mask))
+            images = images + weight * score(own_first(self, regions), words, mask).t()
         loss = (self.ranking_loss(captions, image_ids, all_ids) + self.ranking_loss(images, image_ids, all_ids)) / 2
         self.log("loss/contrastive", loss, prog_bar=True)
         return loss
@@ -128,14 +133,7 @@ class JointEncoder(pl.LightningModule):
 
     def hardness(self) -> float:
         """How far the warm-up is, in [0, 1]."""
-        return min(1.0, progress_of(self.trainer) / self.config.warm_up) if self.config.warm_up > 0 else 1.0
-
-    def of_all(self, x: Tensor) -> Tensor:
-        """x (B, ...) of every process with its gradient, one's own first: (N, ...)."""
-        if self.trainer.world_size == 1:
-            return x
-        gathered = self.all_gather(x, sync_grads=x.requires_grad)  # (processes, B, ...)
-        return gathered.roll(-self.global_rank, dims=0).flatten(0, 1)
+        return min(1.0, self.progress / self.config.warm_up) if self.config.warm_up > 0 else 1.0
 
     def picture_loss(self, latents: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
         """Each picture from its own latent or from its caption's."""
@@ -159,9 +157,13 @@ class JointEncoder(pl.LightningModule):
         schedule = {"scheduler": LambdaLR(optimizer, self.rate), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def lr_scheduler_step(self, scheduler: LambdaLR, metric: None) -> None:
+        self.progress = progress_of(self.trainer)
+        scheduler.step()
+
     def rate(self, step: int) -> float:
         """The learning rate's factor."""
-        return late_decay(progress_of(self.trainer), self.config.decay_from)
+        return late_decay(self.progress, self.config.decay_from)
 
     # ------------------------------------------------------------------------------------------ use
 
@@ -291,4 +293,4 @@ def padded(words: Tensor, mask: Tensor, needed: bool = True) -> tuple[Tensor, Te
 
 def one_of_each(first: Tensor, second: Tensor) -> Tensor:
     """Of each pair of rows one, by the toss of a coin."""
-    return torch.where(torch.rand(len(first), 1, device=first.device) < 0.5, first, second)
+    return torch.where(random_rows(torch.rand, len(first), 1, device=first.device) < 0.5, first, second)

@@ -33,7 +33,10 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
 
 
 def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
-    """A real picture with a caption of another one counts as fake (Reed et al. 2016); valid (B,) leaves out doubts."""
+    """A real picture with a caption of another one counts as fake (Reed et al. 2016); valid (B,) zeroes doubts.
+
+    It is a mean over all rows, so that the parts of a batch average to the whole.
+    """
     match kind:
         case "hinge":
             loss = F.relu(1 + mismatched)
@@ -41,8 +44,7 @@ def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid:
             loss = F.softplus(mismatched)
         case "relativistic":
             loss = F.softplus(mismatched - matched)
-    keep = valid.to(loss.dtype).view(-1, *[1] * (loss.dim() - 1))
-    return (loss * keep).sum() / keep.expand_as(loss).sum().clamp(min=1)
+    return (loss * valid.to(loss.dtype).view(-1, *[1] * (loss.dim() - 1))).mean()
 
 
 def exact_gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
@@ -53,11 +55,13 @@ def exact_gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -
 
 
 def finite_gradient_penalty(
-    critic: Callable[[Tensor], Tensor], images: Tensor, step: float = 0.01, generator: torch.Generator | None = None
+    critic: Callable[[Tensor], Tensor], images: Tensor, noise: Tensor, step: float = 0.01
 ) -> Tensor:
-    """The exact penalty by a random difference, of first order only: E[((D(x) - D(x + s e)) / s)^2] = |grad D|^2."""
+    """The exact penalty by a difference along normal noise e, first order: E[((D(x) - D(x + s e)) / s)^2] = |grad D|^2.
+
+    noise is of the shape of images.
+    """
     images = images.detach()
-    noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     before, after = critic(torch.cat([images, images + step * noise])).chunk(2)
     difference = (after - before).reshape(len(images), -1).sum(dim=1)  # (B,): heads are summed, as in the exact form
     return (difference / step).square().mean()
@@ -140,8 +144,11 @@ def pyramid_loss(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
 
 
 def feature_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
-    """Mean L1 distance of feature maps, each relative to the size of its target's."""
-    terms = [(a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in zip(maps, target, strict=True)]
+    """Mean L1 distance of feature maps (B, C, H, W), each picture's relative to the size of its target's."""
+    terms = [
+        ((a.float() - b.float()).abs().mean(dim=(1, 2, 3)) / b.float().abs().mean(dim=(1, 2, 3)).clamp(min=1e-3)).mean()
+        for a, b in zip(maps, target, strict=True)
+    ]
     return torch.stack(terms).mean()
 
 

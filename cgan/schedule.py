@@ -5,11 +5,16 @@ from pytorch_lightning.callbacks import Timer
 
 
 def progress_of(trainer: Trainer) -> float:
-    """How much of the training is over, in [0, 1]: of its steps, or of its time where that is limited and nearer."""
+    """How much of the training is over, in [0, 1]: of its steps, or of its time where that is limited and nearer.
+
+    Clocks differ, so the first process tells the others: all must ask, and at the same time.
+    """
     shares = [trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0]
-    for timer in (callback for callback in trainer.callbacks if isinstance(callback, Timer)):
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    for timer in timers:
         shares.append(timer.time_elapsed() / (timer.time_elapsed() + timer.time_remaining()))
-    return min(1.0, max(shares))
+    progress = min(1.0, max(shares))
+    return trainer.strategy.broadcast(progress) if timers else progress
 
 
 def late_decay(progress: float, decay_from: float) -> float:

@@ -3,12 +3,12 @@
 import json
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 
 
 def train_joint_alone(config, run_dir: Path) -> None:
     """Train a joint encoder and judge it on pictures that it never saw: task=joint."""
+    from cgan.cli.fitting import is_first_process
     from cgan.cli.train import loggers, opened
     from cgan.data import build_dataset
 
@@ -17,8 +17,9 @@ def train_joint_alone(config, run_dir: Path) -> None:
     test = build_dataset(config.data, "test") if config.data.test_images > 0 else None
     chosen = loggers(config, run_dir)
     joint = fitted(config, dataset, run_dir, chosen, sheet_callbacks(config, test, run_dir))
-    report = judged(joint, test, run_dir, chosen) if test is not None else {}
-    summarise(joint, run_dir, report, time.monotonic() - start)
+    if is_first_process():
+        report = judged(joint, test, run_dir, chosen) if test is not None else {}
+        summarise(joint, run_dir, report, time.monotonic() - start)
 
 
 def joint_encoder(config, dataset, run_dir: Path):
@@ -34,39 +35,26 @@ def joint_encoder(config, dataset, run_dir: Path):
 
 def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):
     """Train and write joint.safetensors; Ctrl-C ends the process, with what was learned until then on the disk."""
-    import pytorch_lightning as pl
-
     from cgan.callbacks import ProgressLine
-    from cgan.data.loading import endless_loader
+    from cgan.cli.fitting import fit, is_first_process, say, trainer_of, whole_batch
     from cgan.joint import JointEncoder
     from cgan.text.lstm import Vocabulary
 
-    settings = config.trainer
-    batch_size = min(settings.joint_batch_size, len(dataset))
+    settings, path = config.trainer, run_dir / "joint.safetensors"
+    batch_size = whole_batch(settings, settings.joint_batch_size, len(dataset), "trainer.joint_batch_size")
     captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     joint = JointEncoder(config.joint, Vocabulary.of(captions), config.data.resolution)
-    trainer = pl.Trainer(
-        max_steps=max(1, settings.joint_images // batch_size),
-        max_time=None if settings.joint_minutes is None else timedelta(minutes=settings.joint_minutes),
-        precision=settings.precision,
-        devices=settings.devices,
-        logger=chosen_loggers,
-        callbacks=[ProgressLine("joint encoder", batch_size), *callbacks],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        log_every_n_steps=20,
-    )
-    interrupted = False
-    try:
-        trainer.fit(joint, endless_loader(dataset, batch_size, config.seed))
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
-        interrupted = True
-    joint.save(run_dir / "joint.safetensors")
+    callbacks = [ProgressLine("joint encoder", batch_size), *callbacks]
+    max_steps = settings.joint_images // batch_size
+    trainer = trainer_of(settings, max_steps, settings.joint_minutes, config.seed, chosen_loggers, callbacks)
+    interrupted = fit(trainer, joint, dataset, batch_size, config)
+    if is_first_process():
+        joint.save(path)
     if interrupted:
-        print(f"stopped; the joint encoder so far is {run_dir / 'joint.safetensors'}", flush=True)
+        say(f"stopped; the joint encoder so far is {path}")
         raise SystemExit(130)
-    return joint.eval()
+    trainer.strategy.barrier()
+    return joint.eval() if is_first_process() else JointEncoder.load(path)  # statistics of batches differ
 
 
 def sheet_callbacks(config, test, run_dir: Path) -> list:

@@ -3,7 +3,7 @@
 import os
 import time
 import warnings
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 SCENES = Path(__file__).parents[2] / "configs" / "gan" / "scenes.yaml"  # what is trained without any YAML file
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> None:
 def train(config) -> None:
     import pytorch_lightning as pl
 
+    from cgan.cli.fitting import chosen_run_dir
     from cgan.cli.joint_training import train_joint_alone
     from cgan.data import check_data
 
@@ -45,7 +46,8 @@ def train(config) -> None:
     check_encoders(config)
     pl.seed_everything(config.seed, verbose=False)
     config.trainer.precision = chosen_precision(config.trainer.precision)
-    run_dir = Path(config.run_dir or f"runs/{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    now = f"{datetime.now():%Y%m%d-%H%M%S}"
+    run_dir = Path(config.run_dir) if config.run_dir else chosen_run_dir(config.name, now, config.trainer)
     match config.task:
         case "gan":
             train_gan_alone(config, run_dir)
@@ -55,13 +57,16 @@ def train(config) -> None:
 
 def train_gan_alone(config, run_dir: Path) -> None:
     """Train the GAN, after the joint encoder that it stands on: task=gan."""
+    from cgan.cli.fitting import is_first_process
+
     start = time.monotonic()
     dataset = opened(config, run_dir)
     gan = build_gan(config, dataset, run_dir)
     if config.init is not None:
         start_from(gan, config.init)
     interrupted, metrics = train_gan(config, gan, dataset, run_dir)
-    summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted, config.data.source)
+    if is_first_process():
+        summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted, config.data.source)
     if interrupted:
         raise SystemExit(130)
 
@@ -70,14 +75,16 @@ def opened(config, run_dir: Path):
     """The pictures to train on, and a run directory that holds the settings."""
     from omegaconf import OmegaConf
 
+    from cgan.cli.fitting import is_first_process, say
     from cgan.data import build_dataset
 
-    print("preparing the pictures (once; they are kept)", flush=True)
+    say("preparing the pictures (once; they are kept)")
     dataset = build_dataset(config.data)
     report_skipped(dataset)
     run_dir.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
-    print(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}", flush=True)
+    if is_first_process():
+        OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
+    say(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}")
     return dataset
 
 
@@ -122,11 +129,12 @@ def seconds_of_convolution(precision: str) -> float:
 
 
 def report_skipped(dataset) -> None:
+    from cgan.cli.fitting import say
     from cgan.data.pictures import CaptionedPictures, summary
 
     if isinstance(dataset, CaptionedPictures) and dataset.skipped:
         total = len(dataset) + len(dataset.skipped)
-        print(f"skipped {len(dataset.skipped)} of {total} pictures: {summary(dataset.skipped)}")
+        say(f"skipped {len(dataset.skipped)} of {total} pictures: {summary(dataset.skipped)}")
 
 
 def build_gan(config, dataset, run_dir: Path):
@@ -172,36 +180,21 @@ def start_from(gan, checkpoint: str) -> None:
 
 def train_gan(config, gan, dataset, run_dir: Path) -> tuple[bool, dict[str, float]]:
     """Train the GAN and keep last.ckpt; returns whether Ctrl-C ended it, and the last measures."""
-    import pytorch_lightning as pl
-
     from cgan.callbacks import Checkpoints, ProgressLine, SampleGrid, Throughput, save_checkpoint
-    from cgan.data.loading import endless_loader
+    from cgan.cli.fitting import fit, trainer_of, whole_batch
 
     settings, measures = config.trainer, scene_metrics(config, run_dir)
-    batch_size = min(settings.batch_size, len(dataset))
-    trainer = pl.Trainer(
-        max_steps=max(1, settings.images // batch_size),
-        max_time=None if settings.minutes is None else timedelta(minutes=settings.minutes),
-        precision=settings.precision,
-        devices=settings.devices,
-        logger=loggers(config, run_dir),
-        callbacks=[
-            SampleGrid(run_dir / "samples", settings.sample_every, captions_for_grids(config, dataset)),
-            Checkpoints(run_dir, settings.checkpoint_every),
-            ProgressLine("GAN", batch_size),
-            Throughput(),
-            *measures,
-        ],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=False,
-        log_every_n_steps=20,
-    )
-    interrupted = False
-    try:
-        trainer.fit(gan, endless_loader(dataset, batch_size, config.seed))
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
-        interrupted = True
+    batch_size = whole_batch(settings, settings.batch_size, len(dataset), "trainer.batch_size")
+    callbacks = [
+        SampleGrid(run_dir / "samples", settings.sample_every, captions_for_grids(config, dataset)),
+        Checkpoints(run_dir, settings.checkpoint_every),
+        ProgressLine("GAN", batch_size),
+        Throughput(),
+        *measures,
+    ]
+    max_steps, chosen = settings.images // batch_size, loggers(config, run_dir)
+    trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks)
+    interrupted = fit(trainer, gan, dataset, batch_size, config)
     save_checkpoint(trainer, run_dir / "last.ckpt")
     return interrupted, measures[0].latest if measures else {}
 
@@ -253,9 +246,11 @@ def loggers(config, run_dir: Path) -> list:
     """metrics.csv always; W&B online when logged in, otherwise offline, and never with a prompt."""
     from pytorch_lightning.loggers import CSVLogger
 
+    from cgan.cli.fitting import is_first_process
+
     chosen = [CSVLogger(run_dir, name="", version="")]
     mode = config.trainer.wandb
-    if mode == "disabled":
+    if mode == "disabled" or not is_first_process():
         return chosen
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb

@@ -1,6 +1,7 @@
 """Batches of pictures with one caption each, in an order that depends on the seed and the epoch alone."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -9,19 +10,32 @@ from cgan.interfaces import Batch, Sample
 
 
 class ShuffledDraws(Sampler):
-    """Endless pairs (index, draw): every index once an epoch, draw a number that decides which caption is taken."""
+    """Endless pairs (index, draw): every index once an epoch, draw a number that decides which caption is taken.
 
-    def __init__(self, num_images: int, seed: int) -> None:
-        self.num_images, self.seed = num_images, seed
+    num_behind of them are left out, for a training that goes on. Of each batch_size that follow, which several
+    processes share, this one gives only the part of its rank.
+    """
+
+    def __init__(
+        self, num_images: int, seed: int, batch_size: int = 1, num_behind: int = 0, rank: int = 0, num_ranks: int = 1
+    ) -> None:
+        self.num_images, self.seed, self.num_behind = num_images, seed, num_behind
+        self.batch_size, self.share, self.rank = batch_size, batch_size // num_ranks, rank
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = 0
+        for place, pair in enumerate(self.pairs()):
+            if place % self.batch_size // self.share == self.rank:
+                yield pair
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Those of all processes."""
+        epoch, behind = divmod(self.num_behind, self.num_images)
         while True:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = torch.randperm(self.num_images, generator=generator)
             draws = torch.randint(2**31, (self.num_images,), generator=generator)
-            yield from zip(order.tolist(), draws.tolist(), strict=True)
-            epoch += 1
+            yield from islice(zip(order.tolist(), draws.tolist(), strict=True), behind, None)
+            epoch, behind = epoch + 1, 0
 
 
 class OneCaption(Dataset):
@@ -41,7 +55,25 @@ def collate(samples: list[Sample]) -> Batch:
     return Batch(images, [s.captions[0] for s in samples], torch.tensor([s.image_id for s in samples]))
 
 
-def endless_loader(dataset: Dataset, batch_size: int, seed: int, num_workers: int = 0) -> DataLoader:
-    """Batches without end; the same seed gives the same batches, whatever the number of workers."""
-    draws = ShuffledDraws(len(dataset), seed)
-    return DataLoader(OneCaption(dataset), batch_size, sampler=draws, num_workers=num_workers, collate_fn=collate)
+def endless_loader(
+    dataset: Dataset,
+    batch_size: int,
+    seed: int,
+    num_workers: int = 0,
+    num_behind: int = 0,
+    rank: int = 0,
+    num_ranks: int = 1,
+) -> DataLoader:
+    """Batches without end; the same seed gives the same batches, whatever the number of workers and processes.
+
+    batch_size counts the pictures of all processes together, and must be a multiple of their number; num_behind
+    pictures were seen before, by a training that now goes on.
+    """
+    return DataLoader(
+        OneCaption(dataset),
+        batch_size // num_ranks,
+        sampler=ShuffledDraws(len(dataset), seed, batch_size, num_behind, rank, num_ranks),
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -77,3 +77,8 @@ class Generator(nn.Module):
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())
+
+    def inner_matrices(self) -> list[Tensor]:
+        """The weights between its inner features, which Muon may train: not those of modulations and of the image."""
+        convolutions = [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]
+        return [self.start.weight, *convolutions]

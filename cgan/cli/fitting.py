@@ -1,0 +1,101 @@
+"""One training by Lightning, in one process or in several: its trainer, its batches, and the Ctrl-C that may end it."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import Dataset
+
+from cgan.callbacks import SeededSteps
+from cgan.config import TrainerConfig
+from cgan.data.loading import endless_loader
+from cgan.interfaces import UserError
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print a line, once however many processes train."""
+    print(text, flush=True)
+
+
+def is_first_process() -> bool:
+    """The one that speaks and writes, also before the others have met."""
+    return rank_zero_only.rank == 0
+
+
+def num_devices(devices: str) -> int:
+    """How many processors of this machine take part, one process each; raises UserError for what is no number."""
+    present = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+    if devices in ("auto", "-1"):
+        return present if torch.cuda.is_available() else 1
+    listed = devices.strip("[]").split(",")
+    if not all(part.strip().isdigit() for part in listed) or listed == ["0"]:
+        raise UserError(f"trainer.devices={devices}: give a number, a list such as 0,1, or auto")
+    count = len(listed) if len(listed) > 1 else int(devices)
+    if count > present:
+        raise UserError(f"trainer.devices={devices}: this machine has {present}")
+    return count
+
+
+def num_processes_of(settings: TrainerConfig) -> int:
+    """On all machines together."""
+    return num_devices(settings.devices) * settings.num_nodes
+
+
+def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: str) -> int:
+    """The pictures of a step of all processes together: not more than there are, and as many in each process."""
+    processes = num_processes_of(settings)
+    if batch_size % processes:
+        raise UserError(f"{key}={batch_size}: not a multiple of the {processes} processes that share each batch")
+    return min(batch_size, num_images - num_images % processes)
+
+
+def trainer_of(
+    settings: TrainerConfig, max_steps: int, minutes: float | None, seed: int, loggers: list, callbacks: list
+) -> Trainer:
+    """Ends after max_steps, and after so many minutes where they are limited."""
+    several = num_processes_of(settings) > 1
+    return Trainer(
+        max_steps=max(1, max_steps),
+        max_time=None if minutes is None else timedelta(minutes=minutes),
+        precision=settings.precision,
+        devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
+        num_nodes=settings.num_nodes,
+        strategy="ddp_find_unused_parameters_true" if several else "auto",
+        sync_batchnorm=several and torch.cuda.is_available(),
+        use_distributed_sampler=False,  # the loader shares batches out
+        logger=loggers,
+        callbacks=[SeededSteps(seed), *callbacks],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        log_every_n_steps=20,
+    )
+
+
+def fit(trainer: Trainer, module: LightningModule, dataset: Dataset, batch_size: int, config) -> bool:
+    """Train; returns whether Ctrl-C ended it."""
+    settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
+    try:
+        trainer.fit(module, endless_loader(dataset, batch_size, config.seed, settings.num_workers, 0, rank, ranks))
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
+        return True
+    return False
+
+
+AGREED = "CGAN_RUN_DIR"  # by which the processes that Lightning starts know the run directory of the first
+
+
+def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
+    """A new directory for a run, the same in each of its processes; raises UserError where they can't agree on one."""
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
+    started_together = int(os.environ.get("WORLD_SIZE", 1)) > 1 and AGREED not in os.environ
+    if started_together and not job:
+        raise UserError("run_dir is not set; processes that torchrun starts need it to agree: run_dir=runs/NAME")
+    run_dir = os.environ.get(AGREED) or f"runs/{name}-{job or time}"
+    if num_processes_of(settings) > 1:
+        os.environ[AGREED] = run_dir
+    return Path(run_dir)

@@ -1,0 +1,63 @@
+"""Muon (Jordan et al. 2024): steps whose every direction counts the same, for the matrices inside a network."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+QUINTIC = 3.4445, -4.7750, 2.0315  # Jordan's coefficients, steepest at zero
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon in groups with orthogonal=True, Adam in the others, so that one schedule moves all of a network.
+
+    torch.optim.Muon takes nothing but matrices; here the weight of a convolution is one, (C', C k k). A step has
+    Adam's size at the same rate, about 0.2 for each entry (Liu et al. 2025, "Muon is scalable", equation 4).
+    """
+
+    def __init__(
+        self, groups: Iterable[dict], betas: tuple[float, float] = (0.9, 0.99), momentum: float = 0.95
+    ) -> None:
+        super().__init__(groups, {"lr": 1e-3, "betas": betas, "momentum": momentum, "orthogonal": False})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if group["orthogonal"]:
+                for weight in weights:
+                    self.step_orthogonally(weight, group["lr"], group["momentum"])
+            elif weights:
+                self.step_by_adam(weights, group["lr"], group["betas"])
+
+    def step_orthogonally(self, weight: Tensor, rate: float, momentum: float) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        average = state["momentum"].lerp_(weight.grad, 1 - momentum)
+        direction = orthogonalised(weight.grad.lerp(average, momentum).flatten(1))  # Nesterov's look ahead
+        weight.add_(direction.view_as(weight), alpha=-0.2 * rate * max(direction.shape) ** 0.5)
+
+    def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                start = {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+                self.state[weight] |= start | {"step": torch.zeros((), device=weight.device)}
+        names = "mean", "square", "step"
+        means, squares, steps = ([self.state[weight][name] for weight in weights] for name in names)
+        adam(
+            weights, [weight.grad for weight in weights], means, squares, [], steps, fused=True, amsgrad=False,
+            beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+        )  # fmt: skip
+
+
+def orthogonalised(matrix: Tensor, num_steps: int = 5) -> Tensor:
+    """About U V^T of the singular value decomposition U S V^T, by Newton and Schulz's iteration."""
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    x = x / (x.norm() + 1e-7)
+    a, b, c = QUINTIC
+    for _ in range(num_steps):
+        gram = x @ x.t()
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if matrix.shape[0] <= matrix.shape[1] else x.t()
