@@ -6,13 +6,15 @@ import sys
 from cgan.cli import run
 
 VERBS = {
+    "prepare": "make shards of a data set, or check one",
     "train": "train a text-to-image GAN or a joint encoder",
     "sample": "draw pictures from captions",
-    "evaluate": "measure a checkpoint on the built-in scenes",
+    "evaluate": "measure a checkpoint, or a folder of pictures",
     "retrieve": "find pictures by a caption or a picture, or captions by a picture",
     "caption": "say what is in pictures",
     "export": "write what sampling needs as a small file",
     "judge": "train the judge of scenes",
+    "benchmark": "train variants over several seeds and compare them",
 }
 
 

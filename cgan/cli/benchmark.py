@@ -1,0 +1,94 @@
+"""cgan benchmark: comparisons that run for a while and end in a table."""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from cgan.interfaces import UserError
+
+USAGE = """usage: cgan benchmark SUBJECT ...; --help after a subject says more
+
+  quality   train variants of a configuration at an equal budget over several seeds
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Run one benchmark; raises UserError for a mistake in the arguments."""
+    subject, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    match subject:
+        case "-h" | "--help":
+            print(USAGE, end="")
+        case "quality":
+            quality(quality_parser().parse_intermixed_args(rest))
+        case _:
+            raise UserError(f"benchmark {subject}: there is no such subject; there is: quality")
+
+
+def quality_parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="cgan benchmark quality",
+        description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
+        "goes on with the same command.",
+    )
+    result.add_argument("race", type=Path, help="for instance configs/race/joint-scenes.yaml")
+    result.add_argument("settings", nargs="*", metavar="key=value", help="of every variant")
+    result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/race-<name of the race file>")
+    result.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the processor's cores")
+    result.add_argument("--plan", action="store_true", help="say what would be run and for how long, and stop")
+    return result
+
+
+def quality(options: argparse.Namespace) -> None:
+    """Train what has no result yet, then write and print the table; raises UserError when a run failed."""
+    if options.jobs < 1:
+        raise UserError(f"--jobs={options.jobs}: must be at least 1")
+    from cgan.cli.race import finished, prepare_data, read_race, runs_of, train_all, with_precision
+
+    out = options.out or Path(f"runs/race-{options.race.stem}")
+    race = read_race(options.race, options.settings)
+    runs = runs_of(race, out)
+    if options.plan:
+        print(plan(runs, options.jobs))
+        return
+    runs = runs_of(with_precision(race, runs), out)
+    if None in [finished(run) for run in runs]:
+        prepare_data(runs)
+    try:
+        failed = train_all(runs, options.jobs)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on with the runs that are missing")
+        raise SystemExit(130) from None
+    report(race, [finished(run) for run in runs if run not in failed], failed, options.jobs, out)
+
+
+def report(race, results: list[dict], failed: list, jobs: int, out: Path) -> None:
+    """All that can be told of the runs that ended well; then what is missing, as a UserError."""
+    from cgan.cli.race import nearest
+    from cgan.cli.race_report import write_report
+
+    known = write_report(race, results, jobs, out) if results else []
+    if failed:
+        names = ", ".join(run.folder.name for run in failed)
+        raise UserError(
+            f"{len(failed)} of {len(failed) + len(results)} runs failed: {names}; see the .log files in {out}"
+        )
+    for measure in race.measures or []:
+        if measure not in known:
+            raise UserError(f"measures: no run reports '{measure}'. {nearest(measure, known)}")
+
+
+def plan(runs: list, jobs: int) -> str:
+    """A line for each run, and what they take together."""
+    lines = [f"{'finished' if run.result.is_file() else 'to train'}  {shlex.join(run.command[1:])}" for run in runs]
+    left = [minutes_of(run.config) for run in runs if not run.result.is_file()]
+    if None in left:
+        return "\n".join([*lines, f"{len(left)} runs to train, not limited in time"])
+    total = f"{sum(left) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for judging"
+    return "\n".join([*lines, f"{len(left)} runs to train: {total}"])
+
+
+def minutes_of(config) -> float | None:
+    """The most that a training takes; None when no limit is set."""
+    joint = 0.0 if config.task == "gan" and config.joint.checkpoint is not None else config.trainer.joint_minutes
+    gan = config.trainer.minutes if config.task == "gan" else 0.0
+    return None if joint is None or gan is None else joint + gan
