@@ -12,15 +12,24 @@ from cgan.interfaces import UserError
 RESOLUTIONS = (32, 64, 128, 256, 512)
 
 
+Source = Literal["scenes", "folder", "coco", "karpathy", "flickr30k", "cub", "flowers", "datasets", "shards"]
+SPLIT = ("karpathy", "cub", "flowers", "datasets", "shards")  # sources that data.split can choose from
+ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a file of their own
+
+
 @dataclass
 class DataConfig:
-    source: Literal["scenes", "folder", "coco"] = "scenes"
-    root: str | None = None  # the folder of pictures, for folder and coco
-    annotations: str | None = None  # COCO's captions file
+    source: Source = "scenes"
+    root: str | None = None  # the folder of pictures, for all but scenes
+    annotations: str | None = None  # the captions file of coco, karpathy and flickr30k
+    split: str | None = None  # the published part to train on; of shards, a folder below root
+    test_split: str | None = None  # the published part that test_images are taken from, instead of from training
     resolution: int = 64
+    crop: Literal["center", "random"] = "center"  # of shards that are not square
+    flip: bool = False  # half of the pictures of shards mirrored; not where captions say left and right
     num_images: int = 20_000  # scenes to draw
     test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
-    seed: int = 0  # of the scenes, and of the choice of test pictures
+    seed: int = 0  # of the scenes, of the choice of test pictures, and of random crops and flips
 
 
 def cache_folder() -> Path:
@@ -36,26 +45,70 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.test_images={config.test_images}: give a number of pictures to keep out, or 0")
     if config.source != "scenes" and config.root is None:
         raise UserError(f"data.source={config.source}: data.root is not set; give it the folder of pictures")
-    if config.source == "coco" and config.annotations is None:
-        raise UserError("data.source=coco: data.annotations is not set; give it COCO's captions file")
+    if config.source in ANNOTATED and config.annotations is None:
+        raise UserError(f"data.source={config.source}: data.annotations is not set; give it the file of captions")
+    if config.source not in SPLIT and (config.split or config.test_split):
+        raise UserError(f"data.source={config.source}: has no splits; data.split works with {', '.join(SPLIT)}")
+    if config.source != "shards" and (config.crop == "random" or config.flip):
+        raise UserError(f"data.source={config.source}: data.crop and data.flip are for shards; cgan prepare makes them")
 
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> Dataset:
     """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
-    from cgan.data.coco import read_coco
-    from cgan.data.folder import read_folder
-    from cgan.data.pictures import CaptionedPictures
     from cgan.data.scenes import Scenes
 
     check_data(config)
-    match config.source:
-        case "scenes" if part == "train":
+    if config.source == "scenes":
+        if part == "train":
             return Scenes(config.num_images, config.resolution, config.seed)
-        case "scenes":
-            return Scenes(config.test_images, config.resolution, config.seed + 1_000_003)
+        return Scenes(config.test_images, config.resolution, config.seed + 1_000_003)
+    if config.test_split is None:
+        return pictures_of(config, config.split).split(config.test_images, config.seed)[part == "test"]
+    if part == "train":
+        return pictures_of(config, config.split)
+    test = pictures_of(config, config.test_split)
+    return test if config.test_images >= len(test) else test.split(config.test_images, config.seed)[1]
+
+
+def pictures_of(config: DataConfig, split: str | None) -> Dataset:
+    """All usable pictures of a split, at the resolution."""
+    from cgan.data.pictures import CaptionedPictures
+
+    if config.source == "shards":
+        from cgan.data.shards import ShardedPictures
+
+        root = Path(config.root) / (split or "")
+        return ShardedPictures(root, config.resolution, cache_folder(), config.crop, config.flip, config.seed)
+    entries = read_entries(config, split)
+    return CaptionedPictures(entries, config.resolution, cache_folder(), config.annotations or config.root)
+
+
+def read_entries(config: DataConfig, split: str | None) -> list:
+    """The pictures of a split as Entries, neither opened nor checked; raises UserError."""
+    from cgan.data.coco import read_coco
+    from cgan.data.flickr30k import read_flickr30k
+    from cgan.data.folder import read_folder
+    from cgan.data.karpathy import read_karpathy
+    from cgan.data.shards import read_shards
+    from cgan.data.text_folders import read_cub, read_flowers
+
+    root = Path(config.root)
+    match config.source:
         case "folder":
-            entries, source = read_folder(Path(config.root)), config.root
+            return read_folder(root)
         case "coco":
-            entries, source = read_coco(Path(config.root), Path(config.annotations)), config.annotations
-    pictures = CaptionedPictures(entries, config.resolution, cache_folder(), source)
-    return pictures.split(config.test_images, config.seed)[part == "test"]
+            return read_coco(root, Path(config.annotations))
+        case "karpathy":
+            return read_karpathy(root, Path(config.annotations), split)
+        case "flickr30k":
+            return read_flickr30k(root, Path(config.annotations))
+        case "cub":
+            return read_cub(root, split)
+        case "flowers":
+            return read_flowers(root, split)
+        case "datasets":
+            from cgan.data.huggingface import read_datasets
+
+            return read_datasets(root, split)
+        case "shards":
+            return read_shards(root / (split or ""), cache_folder())

@@ -20,5 +20,6 @@ def read_coco(root: Path, annotations: Path) -> list[Entry]:
             captions.setdefault(row["image_id"], []).append(row["caption"])
         images = [(image["id"], image["file_name"]) for image in content["images"]]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{annotations}: not a COCO captions file ({type(error).__name__}: {error})") from None
+        hint = "; is it Karpathy's? then data.source=karpathy" if annotations.name.startswith("dataset") else ""
+        raise UserError(f"{annotations}: not a COCO captions file ({type(error).__name__}: {error}){hint}") from None
     return [Entry(root / name, captions.get(number, []), number) for number, name in images]

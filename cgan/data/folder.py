@@ -1,10 +1,11 @@
-"""A folder of pictures whose captions stand in metadata.jsonl, metadata.csv, or a .txt beside each picture."""
+"""A folder of pictures whose captions stand in metadata.jsonl, .csv or .parquet, or in a .txt beside each picture."""
 
 import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from cgan.data.parquet import rows_of_parquet
 from cgan.data.pictures import Entry
 from cgan.interfaces import UserError
 
@@ -15,14 +16,18 @@ def read_folder(root: Path) -> list[Entry]:
     """The pictures of a folder with their captions; raises UserError where a caption file can't be understood."""
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures")
-    for name, read in (("metadata.jsonl", rows_of_jsonl), ("metadata.csv", rows_of_csv)):
+    readers = {"metadata.jsonl": rows_of_jsonl, "metadata.csv": rows_of_csv, "metadata.parquet": rows_of_parquet}
+    for name, read in readers.items():
         if (root / name).is_file():
-            return merged(root, read(root / name))
+            try:
+                return merged(root, read(root / name))
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise UserError(f"{root / name}: can't be understood, it must be in UTF-8 ({error})") from None
     return sidecars(root)
 
 
 def rows_of_jsonl(file: Path) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -57,7 +62,7 @@ def sidecars(root: Path) -> list[Entry]:
     entries = []
     for i, path in enumerate(pictures):
         text = path.with_suffix(".txt")
-        captions = text.read_text(encoding="utf-8-sig", errors="replace").splitlines() if text.is_file() else []
+        captions = text.read_text(encoding="utf-8-sig", errors="replace").split("\n") if text.is_file() else []
         entries.append(Entry(path, captions, i))
     if pictures and not any(entry.captions for entry in entries):
         raise UserError(f"{root}: no captions; add metadata.jsonl, metadata.csv or a .txt beside each picture")

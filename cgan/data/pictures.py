@@ -3,10 +3,11 @@
 import copy
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from multiprocessing import Pool
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,24 @@ from torchvision.transforms import v2
 from cgan.interfaces import Sample, UserError
 
 
-class Entry(NamedTuple):
-    """A picture's file and what is said about it."""
+class Stored(ABC):
+    """A picture that is no file of its own but lies inside a larger one; it is opened as a Path is."""
 
-    path: Path
+    name: str
+
+    @abstractmethod
+    def open(self, mode: str) -> BinaryIO:
+        """The picture's bytes; raises FileNotFoundError where there are none."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Something else when the picture has changed."""
+
+
+class Entry(NamedTuple):
+    """A picture and what is said about it."""
+
+    picture: Path | Stored
     captions: list[str]
     image_id: int
 
@@ -37,11 +52,10 @@ class CaptionedPictures(Dataset):
 
     def __init__(self, entries: list[Entry], resolution: int, cache: Path, source: str) -> None:
         self.resolution = resolution
-        described = [Entry(e.path, [c.strip() for c in e.captions if c.strip()], e.image_id) for e in entries]
-        self.skipped = [Skipped(e.path.name, "no caption") for e in described if not e.captions]
-        described = [entry for entry in described if entry.captions]
-        pictures, reasons = decoded([entry.path for entry in described], resolution, cache)
-        self.skipped += [Skipped(e.path.name, reason) for e, reason in zip(described, reasons, strict=True) if reason]
+        described, self.skipped = with_captions(entries)
+        pictures, reasons = decoded([entry.picture for entry in described], resolution, cache)
+        skipped = [Skipped(e.picture.name, reason) for e, reason in zip(described, reasons, strict=True) if reason]
+        self.skipped += skipped
         usable = [i for i, reason in enumerate(reasons) if not reason]
         if not usable:
             raise UserError(f"{source}: no usable picture; {summary(self.skipped) or 'there are none'}")
@@ -70,6 +84,21 @@ class CaptionedPictures(Dataset):
         return part
 
 
+def with_captions(entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
+    """The entries that have captions, without white space around these, each id once; and those left out."""
+    kept, skipped, ids = [], [], set()
+    for entry in entries:
+        captions = [caption.strip() for caption in entry.captions if caption.strip()]
+        if not captions:
+            skipped.append(Skipped(entry.picture.name, "no caption"))
+        elif entry.image_id in ids:
+            skipped.append(Skipped(entry.picture.name, "with the id of another picture"))
+        else:
+            ids.add(entry.image_id)
+            kept.append(entry._replace(captions=captions))
+    return kept, skipped
+
+
 def summary(skipped: list[Skipped]) -> str:
     """How many pictures are left out for which reason, with one example of each; empty when there are none."""
     examples = {reason: name for name, reason in reversed(skipped)}
@@ -77,55 +106,77 @@ def summary(skipped: list[Skipped]) -> str:
     return ", ".join(f"{count} {reason} (such as {examples[reason]})" for reason, count in counts.most_common())
 
 
-def decoded(paths: list[Path], resolution: int, cache: Path) -> tuple[np.ndarray, list[str]]:
+def fingerprint(picture: Path | Stored) -> str:
+    """Something else when the picture was moved or changed."""
+    if isinstance(picture, Stored):
+        return picture.fingerprint()
+    stat = picture.stat() if picture.is_file() else None
+    return f"{picture.absolute()}|{stat and (stat.st_size, stat.st_mtime_ns)}"
+
+
+def decoded(pictures: list[Path | Stored], resolution: int, cache: Path) -> tuple[np.ndarray, list[str]]:
     """Pictures, uint8 (N, H, W, 3), and for each the reason why it can't be used, empty where it can."""
     key = hashlib.sha256(str(resolution).encode())
-    for path in paths:
-        stat = path.stat() if path.is_file() else None
-        key.update(f"{path.absolute()}|{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+    for picture in pictures:
+        key.update(f"{fingerprint(picture)}\n".encode(errors="surrogateescape"))
     file = cache / f"pictures-{key.hexdigest()[:16]}.npy"
     reasons_file = file.with_suffix(".txt")
     try:
-        pictures, reasons = np.load(file, mmap_mode="r"), reasons_file.read_text().split("\n")[:-1]
-        if len(pictures) == len(reasons) == len(paths):
-            return pictures, reasons
+        kept, reasons = np.load(file, mmap_mode="r"), reasons_file.read_text().split("\n")[:-1]
+        if len(kept) == len(reasons) == len(pictures):
+            return kept, reasons
     except (OSError, ValueError):  # not there, or damaged: decode anew
         pass
-    reasons = decode_into(file, paths, resolution)
+    reasons = decode_into(file, pictures, resolution)
     unfinished = reasons_file.with_suffix(f".{os.getpid()}.tmp")
     unfinished.write_text("".join(f"{reason}\n" for reason in reasons))
     os.replace(unfinished, reasons_file)
     return np.load(file, mmap_mode="r"), reasons
 
 
-def decode_into(file: Path, paths: list[Path], resolution: int) -> list[str]:
+def decode_into(file: Path, pictures: list[Path | Stored], resolution: int) -> list[str]:
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(f".{os.getpid()}.part")
-    shape = (len(paths), resolution, resolution, 3)
-    pictures = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+    shape = (len(pictures), resolution, resolution, 3)
+    array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
     reasons = []
     with Pool() as pool:
-        for index, (picture, reason) in enumerate(pool.imap(decode, [(p, resolution) for p in paths], chunksize=16)):
+        for index, (pixels, reason) in enumerate(pool.imap(decode, [(p, resolution) for p in pictures], chunksize=16)):
             reasons.append(reason)
-            if picture is not None:
-                pictures[index] = picture
-    pictures.flush()
+            if pixels is not None:
+                array[index] = pixels
+    array.flush()
     os.replace(unfinished, file)
     return reasons
 
 
-def decode(job: tuple[Path, int]) -> tuple[np.ndarray | None, str]:
+def decode(job: tuple[Path | Stored, int]) -> tuple[np.ndarray | None, str]:
     """A picture upright, in RGB, transparency on white, its middle square resized; or None and the reason."""
-    path, resolution = job
-    if not path.is_file():
-        return None, "missing"
+    picture, resolution = job
+    content, reason = upright(picture)
+    return (None, reason) if content is None else (np.asarray(square(content, resolution)), "")
+
+
+def upright(picture: Path | Stored) -> tuple[Image.Image | None, str]:
+    """A picture as it is meant to be seen, in RGB, transparency on white; or None and the reason."""
     try:
-        with Image.open(path) as file:
-            picture = in_rgb(ImageOps.exif_transpose(file))
+        with picture.open("rb") as file, Image.open(file) as content:
+            return in_rgb(ImageOps.exif_transpose(content)), ""
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None, "missing"
+    except PermissionError:
+        return None, "without permission to read"
     except Exception:  # Pillow's decoders raise nearly anything on damaged files
         return None, "damaged or not a picture"
-    picture = v2.functional.center_crop(picture, [min(picture.size)])
-    return np.asarray(v2.functional.resize(picture, [resolution, resolution], antialias=True)), ""
+
+
+def square(picture: Image.Image, size: int, place: float = 0.5) -> Image.Image:
+    """The largest square, at a place from 0, the left or upper end, to 1, the other; resized to size with antialias."""
+    height, width = v2.functional.get_size(picture)
+    side = min(height, width)
+    top, left = round((height - side) * place), round((width - side) * place)
+    picture = v2.functional.crop(picture, top, left, side, side) if height != width else picture
+    return v2.functional.resize(picture, [size, size], antialias=True)
 
 
 def in_rgb(picture: Image.Image) -> Image.Image:

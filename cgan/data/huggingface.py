@@ -1,0 +1,82 @@
+"""A folder of the datasets library: what save_to_disk wrote, or an imagefolder; needs datasets."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from cgan.data.pictures import Entry, Stored
+from cgan.interfaces import UserError
+
+CAPTIONS = ("text", "caption", "captions", "sentences", "sentence", "raw")  # columns, the first that is there counts
+
+
+class Row(Stored):
+    """A picture in a row of a data set; each process opens the data set for itself."""
+
+    def __init__(self, root: Path, split: str | None, number: int, version: int) -> None:
+        self.root, self.split, self.number, self.version = root, split, number, version
+        self.name = f"row {number}"
+
+    def open(self, mode: str) -> BinaryIO:
+        pictures, _ = columns_of(self.root, self.split)
+        picture = pictures[self.number] or {}
+        if picture.get("bytes") is not None:
+            return BytesIO(picture["bytes"])
+        if picture.get("path"):
+            return open(picture["path"], "rb")
+        raise FileNotFoundError(self.name)
+
+    def fingerprint(self) -> str:
+        return f"{self.root.absolute()}|{self.split}|{self.number}|{self.version}"
+
+
+def read_datasets(root: Path, split: str | None) -> list[Entry]:
+    """The rows of a data set with their captions; raises UserError."""
+    if not root.is_dir():
+        raise UserError(f"data.root={root}: no such folder; give one that datasets' save_to_disk wrote")
+    _, captions = columns_of(root, split)
+    version = max(file.stat().st_mtime_ns for file in root.rglob("*"))
+    entries = []
+    for i, text in enumerate(captions):
+        texts = [text] if isinstance(text, str) else text or []
+        entries.append(Entry(Row(root, split, i, version), [str(t or "") for t in texts], i))
+    return entries
+
+
+@lru_cache(maxsize=4)
+def columns_of(root: Path, split: str | None) -> tuple[Sequence, Sequence]:
+    """The pictures, as dictionaries of bytes and path, and the captions of a data set."""
+    try:
+        from datasets import Image
+    except ImportError:
+        raise UserError("data.source=datasets: needs the datasets library; pip install datasets") from None
+    data = one_split(opened(root), root, split)
+    pictures = next((name for name, feature in data.features.items() if isinstance(feature, Image)), None)
+    captions = next((name for name in CAPTIONS if name in data.features), None)
+    if pictures is None or captions is None:
+        wanted = "a column of pictures" if pictures is None else f"captions in a column {' or '.join(CAPTIONS[:3])}"
+        raise UserError(f"data.root={root}: expected {wanted}; its columns are {', '.join(data.features)}")
+    return data.cast_column(pictures, Image(decode=False))[pictures], data.select_columns([captions])[captions]
+
+
+def opened(root: Path):
+    from datasets import disable_progress_bars, load_dataset, load_from_disk
+
+    disable_progress_bars()
+    saved = (root / "state.json").is_file() or (root / "dataset_dict.json").is_file()
+    try:
+        return load_from_disk(str(root)) if saved else load_dataset("imagefolder", data_dir=str(root))
+    except Exception as error:  # nearly anything, depending on what is in the folder
+        raise UserError(f"data.root={root}: datasets can't read it ({str(error).splitlines()[0]})") from None
+
+
+def one_split(data, root: Path, split: str | None):
+    """The data set itself, or the split that was asked for, or the only one there is."""
+    splits = dict(data) if isinstance(data, dict) else {"all": data}
+    if split is None and len(splits) == 1:
+        return next(iter(splits.values()))
+    if split not in splits:
+        raise UserError(f"data.split={split}: {root} has the splits {', '.join(splits)}")
+    return splits[split]
