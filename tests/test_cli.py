@@ -180,7 +180,7 @@ def test_without_a_run_the_starter_weights_draw(tmp_path):
 @pytest.mark.slow
 def test_evaluate_prints_the_measures_as_json(workplace):
     checkpoint = str(workplace / "runs/tiny/last.ckpt")
-    command = [sys.executable, "-m", "cgan", "evaluate", checkpoint, "--num-images", "64"]
+    command = [sys.executable, "-m", "cgan", "evaluate", checkpoint, "--num-images", "64", "--json"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert 0 <= json.loads(ended.stdout)["scene_accuracy_heldout"] <= 1, ended.stderr
 

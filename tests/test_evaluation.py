@@ -9,13 +9,8 @@ from cgan.data.unrecognisable import KINDS, slightly_changed, spoil
 from cgan.evaluation import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
-from cgan.metrics.scenes import (
-    Reading,
-    SceneAccuracy,
-    frechet_distance,
-    intra_caption_diversity,
-    load_judge,
-)
+from cgan.metrics.quality import frechet_distance
+from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_judge
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -81,7 +76,10 @@ def test_frechet_distance_is_the_textbook_formula():
 
 def test_diversity_is_the_mean_distance_of_pairs_within_a_caption():
     features = torch.tensor([[[0.0, 0.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]]])
-    assert intra_caption_diversity(features) == pytest.approx(2.5)
+    diversity = IntraCaptionDiversity()
+    for some in features.split(1):
+        diversity.update(some)
+    assert float(diversity.compute()) == pytest.approx(2.5)
 
 
 def test_a_scene_of_a_caption_has_what_the_caption_mentions():

@@ -59,8 +59,8 @@ def drawer(pipe, checkpoint: Path, options: argparse.Namespace) -> Callable:
         raise UserError(f"--best-of={options.best_of}: must be at least 1; 8 is a good start")
     if options.best_of == 1:
         return partial(pipe, truncation=options.truncation)
-    from cgan.evaluation import resized
     from cgan.joint import JointEncoder
+    from cgan.measuring import resized
     from cgan.retrieval import STARTER
 
     beside = checkpoint.with_name("joint.safetensors")

@@ -218,10 +218,11 @@ class RPrecision(Metric):
     higher_is_better = True
     full_state_update = False
 
-    def __init__(self, tolerance: float = 1e-5) -> None:
-        super().__init__()
+    def __init__(self, tolerance: float = 1e-5, **settings) -> None:
+        """settings: torchmetrics', such as sync_on_compute."""
+        super().__init__(**settings)
         self.tolerance = tolerance
-        self.add_state("hits", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("hits", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, captions: Tensor, distractors: Tensor) -> None:

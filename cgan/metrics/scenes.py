@@ -97,7 +97,7 @@ class SceneAccuracy(Metric):
         self.total += len(mentioned)
 
     def compute(self) -> Tensor:
-        return self.right / self.total
+        return self.right.double() / self.total
 
 
 def right(reading: Reading, mentioned: Tensor) -> Tensor:
@@ -105,15 +105,26 @@ def right(reading: Reading, mentioned: Tensor) -> Tensor:
     return ((reading.values == mentioned) | (mentioned < 0)).all(dim=1) & reading.recognisable
 
 
-def frechet_distance(features: Tensor, target: Tensor) -> float:
-    """Distance of the Gaussians through two sets of features (N, F), equation 6 of FID (Heusel et al. 2017)."""
-    first, second = features.double(), target.double()
-    distance = (first.mean(0) - second.mean(0)).square().sum()
-    a, b = first.t().cov(), second.t().cov()
-    roots = torch.linalg.eigvals(a @ b).real.clamp(min=0).sqrt().sum()  # the trace of (a b)^(1/2)
-    return float(distance + a.trace() + b.trace() - 2 * roots)
+def distances_within(features: Tensor) -> Tensor:
+    """Mean distance of two pictures of each caption, (captions,), from features (captions, pictures of each, F)."""
+    return torch.stack([F.pdist(pictures.double()).mean() for pictures in features])
 
 
-def intra_caption_diversity(features: Tensor) -> float:
-    """Mean distance of two pictures of the same caption, from features (captions, pictures of each, F)."""
-    return float(torch.stack([F.pdist(pictures.float()).mean() for pictures in features]).mean())
+class IntraCaptionDiversity(Metric):
+    """Mean distance of two pictures of the same caption, by their features."""
+
+    higher_is_better = True
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, features: Tensor) -> None:
+        """Add features (captions, pictures of each, F)."""
+        self.sum += distances_within(features).sum()
+        self.total += len(features)
+
+    def compute(self) -> Tensor:
+        return self.sum / self.total

@@ -1,0 +1,142 @@
+"""Whether the weights that metrics need are on this machine, found out in a second or two, network or not."""
+
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cgan.interfaces import UserError
+
+INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # torchmetrics' as well
+CLIP_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
+ON_INCEPTION, ON_CLIP = ("fid", "kid", "prdc"), ("clip_score",)
+PATIENCE = 1.5  # seconds in which a server must answer
+
+
+class MissingWeights(UserError):
+    """What is missing, and how to get it."""
+
+
+def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:
+    """The file of Inception's weights: the given one, torch's downloaded one, or else fetched if asked.
+
+    Raises MissingWeights where there is none, UserError where the given one is something else.
+    """
+    if given is not None:
+        check_weights_file(given)
+        return given
+    file = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_URL.rpartition("/")[2]
+    if file.is_file():
+        return file
+    if fetch and answers(INCEPTION_URL):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(INCEPTION_URL, str(file), file.stem.rpartition("-")[2], progress=False)
+            return file
+        except (OSError, RuntimeError) as error:
+            raise MissingWeights(f"Inception's weights can't be fetched ({error}); {how_to_fetch(file)}") from None
+    raise MissingWeights(f"Inception's weights are not on this machine; {how_to_fetch(file)}")
+
+
+def how_to_fetch(file: Path) -> str:
+    return f"download {INCEPTION_URL} to {file}, or point to it (--inception FILE)"
+
+
+def check_weights_file(path: Path) -> None:
+    """A file of tensors alone: torch-fidelity would execute what else is in it."""
+    if not path.is_file():
+        raise MissingWeights(f"{path}: no such file; give Inception's weights, {INCEPTION_URL}")
+    try:
+        names = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if "Mixed_7c.branch_pool.conv.weight" in names:
+            return
+    except Exception:  # torch.load raises nearly anything on damaged files
+        pass
+    raise UserError(f"{path}: not the Inception weights of torch-fidelity; they are at {INCEPTION_URL}")
+
+
+def clip_source(given: str | None = None, fetch: bool = False) -> str:
+    """The folder or name of a CLIP that can be loaded here, or downloaded if asked; raises MissingWeights."""
+    source = given or DEFAULT_CLIP
+    folder = Path(source).expanduser()
+    if folder.is_dir() or is_cached(source):
+        return source
+    if given is not None and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise MissingWeights(f"{source}: no such folder; give that of a CLIP model, or its name on the hub")
+    if fetch and hub_answers():
+        return source
+    hint = f"run `hf download {source}` where there is a network, or point to a folder (--clip FOLDER)"
+    raise MissingWeights(f"CLIP {source} is not on this machine; {hint}")
+
+
+def is_cached(name: str) -> bool:
+    """Whether a model of the hub is in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = [try_to_load_from_cache(name, file) for file in ("config.json", *CLIP_WEIGHTS)]
+    except HFValidationError:
+        return False
+    return isinstance(found[0], str) and any(isinstance(file, str) for file in found[1:])
+
+
+def hub_answers() -> bool:
+    from huggingface_hub import constants
+
+    return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
+
+
+def answers(url: str) -> bool:
+    """Whether a server is there; never waits longer than PATIENCE, be it for the name alone."""
+    heard: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE):
+                heard.append(True)
+        except urllib.error.HTTPError:
+            heard.append(True)
+        except OSError:
+            pass
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return bool(heard)
+
+
+def missing_weights(
+    metrics: Iterable[str], inception: Path | None = None, clip: str | None = None, fetch: bool = False
+) -> dict[str, str]:
+    """For each of the metrics that can't run here, why, in a line. With fetch, what can be downloaded isn't missing."""
+    wanted, missing = set(metrics), {}
+    on_inception, on_clip = (sorted(wanted & set(names)) for names in (ON_INCEPTION, ON_CLIP))
+    if on_inception:
+        missing |= unless_found(on_inception, partial(inception_weights, inception, fetch))
+    if on_clip:
+        missing |= unless_found(on_clip, partial(clip_source, clip, fetch))
+    return missing
+
+
+def unless_found(metrics: list[str], find: Callable[[], object]) -> dict[str, str]:
+    try:
+        find()
+    except MissingWeights as error:
+        return dict.fromkeys(metrics, str(error))
+    return {}
+
+
+def in_lines(missing: dict[str, str]) -> list[str]:
+    """One line for each reason, with the metrics that it stops."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        reasons.setdefault(reason, []).append(name)
+    return [f"without {', '.join(names)}: {reason}" for reason, names in reasons.items()]

@@ -1,0 +1,85 @@
+"""measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed
+from torchmetrics import MetricCollection
+
+from cgan.data.scenes import Scenes, draw_scene, sample_scene
+from cgan.evaluation import SceneEvaluator, SceneReading
+from cgan.joint import JointEncoder
+from cgan.measuring import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.metrics.clip import CLIPNetwork
+from cgan.metrics.features import Inception, JudgeFeatures
+from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.quality import PictureQuality
+from cgan.metrics.retrieval import ImageTextRecall
+from cgan.metrics.scenes import load_judge
+from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.picture_evaluation import between_halves, other_captions
+from cgan.retrieval import STARTER
+from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+
+COUNT = 53
+
+
+class AnyScene(Generator):
+    """Draws a real scene, of which the noise alone decides; its caption may be wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 64, 8)
+
+    def forward(self, noise, text):
+        rngs = [np.random.default_rng(abs(int(z * 1e6))) for z in noise[:, 0]]
+        pictures = [draw_scene(sample_scene(rng, "seen"), 64, rng) for rng in rngs]
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def on_pictures(inception: str, clip: str) -> dict[str, float]:
+    """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
+    fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
+    captions = [fake_caption(i) for i in range(COUNT)]
+    judge, joint = load_judge(), JointNetwork(JointEncoder.load(STARTER))
+    networks = Inception(Path(inception), num_features=64), JudgeFeatures(judge)
+    metrics = {n.name or "inception": PictureQuality(n, real_features(n, real)) for n in networks}
+    metrics["clip_score"] = CLIPScore(CLIPNetwork(clip))
+    others = other_captions(captions, list(range(COUNT)), 20, seed=0)
+    metrics["r_precision"] = CaptionChoice(joint, captions, torch.from_numpy(others))
+    metrics["reading"] = SceneReading(judge)
+    floor = between_halves(real_features(networks[1], real), "floor", {"fid", "kid", "prdc"}, seed=0)
+    return floor | measure(fake._replace(captions=captions), MetricCollection(metrics, compute_groups=False))
+
+
+def fake_caption(i: int) -> str:
+    caption = Scenes(COUNT, 64, 1).captions_of(i)[0]
+    return caption if i % 3 else caption.replace("a ", "a red ", 1)
+
+
+def recalls() -> dict[str, float]:
+    rng = torch.Generator().manual_seed(0)
+    images, captions = torch.randn(COUNT, 8, generator=rng), torch.randn(COUNT, 8, generator=rng)
+    captions, metric = images + captions, ImageTextRecall()
+    for places in shares(COUNT, batch=5):
+        metric.update(images[places], places, captions[places], places, places)
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+def on_scenes() -> dict[str, float]:
+    evaluator = SceneEvaluator(load_judge(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER))
+    text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
+    return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
+
+
+def main(rank: str, world: str, rendezvous: str, inception: str, clip: str, out: str) -> None:
+    if int(world) > 1:
+        distributed.init_process_group("gloo", init_method=rendezvous, rank=int(rank), world_size=int(world))
+    values = on_pictures(inception, clip) | recalls() | on_scenes()
+    Path(out).write_text(json.dumps(values))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
