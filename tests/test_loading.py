@@ -1,5 +1,7 @@
 from itertools import islice
 
+import pytest
+
 from cgan.data.loading import ShuffledDraws, endless_loader
 from cgan.data.scenes import Scenes
 
@@ -15,6 +17,31 @@ def test_workers_do_not_change_the_batches(tmp_path):
     alone, helped = (list(islice(endless_loader(scenes, 4, 0, workers), 5)) for workers in (0, 2))
     for a, b in zip(alone, helped, strict=True):
         assert (a.images == b.images).all() and a.captions == b.captions and (a.image_ids == b.image_ids).all()
+
+
+@pytest.mark.parametrize(("num_behind", "num_images"), [(0, 12), (0, 10), (7, 10)])
+def test_processes_share_each_batch_and_leave_none_out(num_behind, num_images):
+    def draws(rank: int, num_ranks: int) -> list:
+        sampler = ShuffledDraws(num_images, 1, 4, num_behind, rank, num_ranks)
+        return list(islice(sampler, 60 // num_ranks))
+
+    alone, first, second = draws(0, 1), draws(0, 2), draws(1, 2)
+    for batch in range(15):
+        assert alone[4 * batch : 4 * batch + 4] == first[2 * batch : 2 * batch + 2] + second[2 * batch : 2 * batch + 2]
+
+
+def test_two_processes_with_two_workers_each_see_every_picture_once_an_epoch(tmp_path):
+    scenes = Scenes(24, 32, cache=tmp_path)
+    loaders = [endless_loader(scenes, 4, 0, num_workers=2, rank=rank, num_ranks=2) for rank in range(2)]
+    seen = [int(i) for loader in loaders for batch in islice(loader, 6) for i in batch.image_ids]
+    assert sorted(seen) == list(range(24))
+
+
+def test_a_loader_goes_on_where_another_stopped(tmp_path):
+    scenes = Scenes(10, 32, cache=tmp_path)
+    whole = [batch.captions for batch in islice(endless_loader(scenes, 4, 0), 9)]
+    rest = [batch.captions for batch in islice(endless_loader(scenes, 4, 0, num_workers=2, num_behind=12), 6)]
+    assert rest == whole[3:]
 
 
 def test_a_caption_belongs_to_its_picture(tmp_path):

@@ -6,6 +6,7 @@ from itertools import islice
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from cgan.data.shards import ShardedPictures
 from cgan.interfaces import Batch, Sample
 
 
@@ -46,7 +47,8 @@ class OneCaption(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, draw = key
-        sample = self.dataset[index]
+        sharded = isinstance(self.dataset, ShardedPictures)  # their crops and flips may differ from draw to draw
+        sample = self.dataset.drawn(index, draw) if sharded else self.dataset[index]
         return sample._replace(captions=[sample.captions[draw % len(sample.captions)]])
 
 

@@ -19,6 +19,7 @@ class DiscriminatorConfig:
     width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 192
     head_dim: int = 64
+    head_places: int = 8  # each way, at which a head convolves feature maps: 4 is far cheaper
     spectral_norm: bool = True
 
 
@@ -40,8 +41,9 @@ class Trunk(nn.Module):
 class Head(nn.Module):
     """Logits (B,) of a feature map: an unconditional term and the projection <h, V sentence>."""
 
-    def __init__(self, channels: int, text_dim: int, head_dim: int) -> None:
+    def __init__(self, channels: int, text_dim: int, head_dim: int, num_places: int = 8) -> None:
         super().__init__()
+        self.num_places = num_places
         self.reduce = nn.Conv2d(channels, head_dim, 1)
         self.mix = nn.Conv2d(head_dim, head_dim, 3, padding=1)
         self.places = nn.Linear(head_dim * 16, head_dim)  # left is not right: the 4 x 4 places stay apart
@@ -49,7 +51,7 @@ class Head(nn.Module):
         self.projection = nn.Linear(text_dim, head_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.adaptive_avg_pool2d(self.reduce(x), min(x.shape[-1], 8))  # finer maps cost more than they tell
+        x = F.adaptive_avg_pool2d(self.reduce(x), min(x.shape[-1], self.num_places))
         x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
         x = F.adaptive_avg_pool2d(x, 4).flatten(1)  # (B, 16 head_dim)
         return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
@@ -72,7 +74,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.trunk = Trunk(resolution, config.width, config.max_channels)
         channels = [self.trunk.channels, *(map_channels or [])]
-        self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim) for c in channels)
+        self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_places) for c in channels)
         if config.spectral_norm:
             add_spectral_norm(self)
 
