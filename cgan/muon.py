@@ -53,11 +53,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor, num_steps: int = 5) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T, by Newton and Schulz's iteration."""
+    """About U V^T of the singular value decomposition U S V^T, by Newton and Schulz's iteration.
+
+    Each iteration multiplies by a polynomial of X X^T; they are gathered on the short side, so that only the first and
+    the last product touch the long one.
+    """
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
-    x = x / (x.norm() + 1e-7)
+    gram = x @ x.t()
+    size = gram.trace() + 1e-14  # of X, squared
+    gram, product, one = gram / size, size.rsqrt(), torch.eye(len(x), device=x.device, dtype=x.dtype)
     a, b, c = QUINTIC
     for _ in range(num_steps):
-        gram = x @ x.t()
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.t()
+        factor = a * one + b * gram + c * gram @ gram
+        gram, product = factor @ gram @ factor, factor * product if product.dim() == 0 else factor @ product
+    result = product @ x
+    return result if matrix.shape[0] <= matrix.shape[1] else result.t()
