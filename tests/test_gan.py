@@ -124,6 +124,15 @@ def test_it_trains_without_any_image_encoder(tmp_path):
     assert gan.images_seen == 8
 
 
+def test_muon_moves_the_matrices_inside_the_generator_by_steps_of_its_rate(tmp_path):
+    gan = tiny_gan(matrix_learning_rate=0.05)
+    before = copy.deepcopy(gan.generator)
+    fit(gan, tmp_path, max_steps=1)
+    for old, new in zip(before.inner_matrices(), gan.generator.inner_matrices(), strict=True):
+        assert 0.2 < (new - old).square().mean().sqrt() / (0.2 * 0.05) < 1.3  # a gradient of 4 pictures is of low rank
+    assert (gan.generator.style[0].weight - before.style[0].weight).abs().max() < 2e-3  # by Adam, at another rate
+
+
 class Rates(pl.Callback):
     """The learning rates of both players in each step."""
 
