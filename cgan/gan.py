@@ -146,8 +146,9 @@ class TextToImageGAN(pl.LightningModule):
     def follow_schedule(self) -> None:
         """Learning rates for the next step."""
         self.progress = progress_of(self.trainer)
-        for schedule in self.lr_schedulers():
-            schedule.step()
+        for optimizer, schedule in zip(self.optimizers(), self.lr_schedulers(), strict=True):
+            if optimizer.state:  # that player has begun
+                schedule.step()
 
     def adversary_plays(self) -> bool:
         return self.progress >= self.config.adversarial_from

@@ -21,7 +21,7 @@ from cgan.config import RunConfig, explain, load_config
 from cgan.interfaces import UserError
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
-NOT_MEASURES = {"epoch", "step", "images_seen", "images_per_second"}  # columns of metrics.csv, beside loss/...
+NOT_MEASURES = ("epoch", "step", "images_", "loss/", "gradient_norm/", "learning_rate/", "data_wait", "evaluation_")
 
 
 @dataclass
@@ -236,7 +236,7 @@ def gan_result(run: Run) -> dict:
     for row in metrics_of(run):
         values = {name: float(value) for name, value in row.items() if value}
         seen = max(seen, int(values.get("images_seen", 0)))
-        measures = {n: v for n, v in values.items() if n not in NOT_MEASURES and not n.startswith("loss/")}
+        measures = {n: v for n, v in values.items() if not n.startswith(NOT_MEASURES)}
         if measures and "images_seen" in values:
             curve.append({"images_seen": int(values["images_seen"]), **measures})
         last |= measures
