@@ -1,4 +1,4 @@
-"""What happens beside training: grids of samples, measures, checkpoints, and the line that shows progress."""
+"""What happens beside training: grids of samples, and the line that shows progress."""
 
 import time
 from pathlib import Path
@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cgan.evaluation import SceneEvaluator
-from cgan.interfaces import Sample
+from cgan.interfaces import Batch, Sample
 from cgan.joint_evaluation import reconstruction_sheet
 
 CAPTIONS = (
@@ -44,15 +43,12 @@ class SampleGrid(pl.Callback):
     """A PNG of fixed captions (rows) and seeds (columns), drawn by the averaged generator every so many images."""
 
     def __init__(self, folder: Path, every_images: int, captions: list[str]) -> None:
-        self.folder, self.every_images, self.captions, self.due = folder, every_images, captions, 0
+        self.folder, self.every_images, self.captions = folder, every_images, captions
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due = int(module.images_seen)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
-        if int(module.images_seen) >= self.due and trainer.is_global_zero:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
+        due = trainer.global_step == 1 or is_due(trainer, module, batch, self.every_images)
+        if due and trainer.is_global_zero:
             self.draw(trainer, module)
-            self.due += self.every_images
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -99,18 +95,6 @@ class ReconstructionSheet(pl.Callback):
                 logger.log_image("reconstructions", [sheet])
 
 
-class Throughput(pl.Callback):
-    """Logs images_per_second and images_seen."""
-
-    def on_train_batch_start(self, *_) -> None:
-        self.start = time.monotonic()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
-        rate = len(batch.images) * trainer.world_size / (time.monotonic() - self.start)
-        module.log("images_per_second", rate)
-        module.log("images_seen", module.images_seen.float())
-
-
 class ProgressLine(pl.Callback):
     """Images seen of all, images per second, time left and the losses; a line a minute where there is no terminal."""
 
@@ -126,6 +110,8 @@ class ProgressLine(pl.Callback):
             self.line.start()
         total, seen = self.planned(trainer, 0.0), self.seen(trainer)
         self.task = self.line.add_task(self.title, total=total, news="", completed=seen)
+        self.second = self.line.add_task("measuring", total=1, news="", visible=False)
+        self.speaks = trainer.is_global_zero and not self.console.is_terminal
 
     def seen(self, trainer: pl.Trainer) -> int:
         return trainer.global_step * self.batch_size
@@ -148,6 +134,13 @@ class ProgressLine(pl.Callback):
             self.told, left = now, (total - seen) / rate
             print(f"{self.title}: {seen} of {total}, {', '.join(news)}, {left:.0f} s left", flush=True)
 
+    def measuring(self, done: int, total: int) -> None:
+        """A second bar while pictures are measured."""
+        self.line.update(self.second, completed=done, total=total, visible=done < total)
+        if self.speaks and time.monotonic() - self.told > 60:
+            self.told = time.monotonic()
+            print(f"measuring: {done} of {total} pictures", flush=True)
+
     def on_train_end(self, *_) -> None:
         self.line.stop()
 
@@ -155,49 +148,10 @@ class ProgressLine(pl.Callback):
         self.line.stop()
 
 
-class SceneMetrics(pl.Callback):
-    """Measures the averaged generator every so many images and at the end; best.ckpt follows scene_accuracy."""
-
-    def __init__(self, evaluator: SceneEvaluator, folder: Path, every_images: int) -> None:
-        self.evaluator, self.folder, self.every_images, self.due = evaluator, folder, every_images, every_images
-        self.best, self.latest, self.measured_at = -1.0, {}, -1
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due = int(module.images_seen) + self.every_images
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
-        if int(module.images_seen) >= self.due:
-            self.measure(trainer, module)
-            self.due += self.every_images
-
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.measured_at < int(module.images_seen):
-            self.measure(trainer, module)
-
-    def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        with torch.autocast(module.device.type, enabled=False):
-            report = self.evaluator(module.generator_ema, module.text_encoder)
-        self.latest, self.measured_at = report.metrics(), int(module.images_seen)
-        for logger in trainer.loggers:
-            logger.log_metrics({**self.latest, "images_seen": float(self.measured_at)}, trainer.global_step)
-        if report.scene_accuracy > self.best:
-            self.best = report.scene_accuracy
-            save_checkpoint(trainer, self.folder / "best.ckpt")
-
-
-class Checkpoints(pl.Callback):
-    """Keeps last.ckpt, written every so many images and at the end, under a temporary name first."""
-
-    def __init__(self, folder: Path, every_images: int) -> None:
-        self.folder, self.every_images, self.due = folder, every_images, every_images
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due = int(module.images_seen) + self.every_images
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
-        if int(module.images_seen) >= self.due:
-            save_checkpoint(trainer, self.folder / "last.ckpt")
-            self.due += self.every_images
+def is_due(trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, every_images: int) -> bool:
+    """Whether this batch takes the images seen past a multiple of every_images."""
+    seen = int(module.images_seen)
+    return seen // every_images > (seen - len(batch.images) * trainer.world_size) // every_images
 
 
 def titled(row: np.ndarray, caption: str) -> np.ndarray:
@@ -205,14 +159,6 @@ def titled(row: np.ndarray, caption: str) -> np.ndarray:
     strip = Image.new("RGB", (row.shape[1], 13), "white")
     ImageDraw.Draw(strip).text((3, 1), caption, fill="black")
     return np.concatenate([np.asarray(strip), row])
-
-
-def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
-    """Every process calls it; the one before stays whole until the new one is."""
-    unfinished = path.with_suffix(".tmp")
-    trainer.save_checkpoint(unfinished)
-    if trainer.is_global_zero:
-        unfinished.replace(path)
 
 
 def save_png(picture: np.ndarray, path: Path) -> None:

@@ -29,9 +29,16 @@ class TrainerConfig:
     num_nodes: int = 1  # machines
     num_workers: int = 0  # processes that read pictures, for each that trains
     sample_every: int = 10_000  # images between grids of samples
-    evaluate_every: int = 40_000  # images between measures of scenes, about 15 s each on 2 cores
-    evaluation_images: int = 2000  # captions of each split in a measure
+    evaluate_every: int = 40_000  # images between measures, of scenes about 15 s each on 2 cores; 0: never
+    evaluation_images: int = 2000  # captions in a measure, of scenes in each split
+    metrics: list[str] | None = None  # scenes, fid, kid, prdc, clip_score, r_precision; absent: what the data allows
+    best_metric: str | None = None  # that best.ckpt follows: scene_accuracy, else fid, else r_precision when absent
+    inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
+    clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
     checkpoint_every: int = 20_000  # images between checkpoints
+    keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
+    on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
+    gradient_clip: float | None = None  # largest norm of either player's gradient
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
 
 
@@ -43,6 +50,7 @@ class RunConfig:
     init: str | None = None  # a checkpoint whose weights the GAN starts from, with joint.checkpoint of its run, or an
     # exported .safetensors, from which it takes the generator's
     run_dir: str | None = None  # runs/<name>-<time> when absent
+    resume: str | None = None  # a run directory to go on in; auto: run_dir's, or the newest of this name if unfinished
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     joint: JointConfig = field(default_factory=JointConfig)

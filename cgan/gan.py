@@ -43,7 +43,7 @@ class GANConfig:
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
     learning_rate: float = 1e-3
-    matrix_learning_rate: float = 0.0  # of Muon for the matrices inside the generator, 3e-3 or so; 0 leaves them to Adam
+    matrix_learning_rate: float = 0.0  # of Muon, for the matrices inside the generator: about 3e-3; 0 takes Adam
     prior_learning_rate: float = 2e-3
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images

@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024): steps whose every direction counts the same, for the matrices inside a network."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -22,7 +22,11 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": 1e-3, "betas": betas, "momentum": momentum, "orthogonal": False})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Callable[[], None] | None = None) -> None:
+        """closure comes first, as in any optimizer: Lightning's on_before_optimizer_step is in it."""
+        if closure is not None:
+            with torch.enable_grad():
+                closure()
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if group["orthogonal"]:

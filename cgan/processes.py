@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.overrides.distributed import _sync_module_states
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 def num_processes() -> int:
@@ -39,3 +42,29 @@ def rows_of_all(module: LightningModule, x: Tensor) -> Tensor:
 def own_first(module: LightningModule, x: Tensor) -> Tensor:
     """Like rows_of_all, but starting from this process's, so that row i of its own is row i of all."""
     return rows_of_all(module, x).roll(-process_number() * len(x), dims=0)
+
+
+class SharedGradients(DDPStrategy):
+    """For two players in one module: after each backward the stepping player's gradients are averaged, all at once.
+
+    DistributedDataParallel would walk the graph of every backward for the player who does not step.
+    """
+
+    def configure_ddp(self) -> None:
+        _sync_module_states(self.model)  # all start from the first process's weights
+
+    def pre_backward(self, closure_loss: Tensor) -> None:
+        """There is no reducer to prepare."""
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Others than the stepping player's parameters are frozen meanwhile, by toggled_optimizer."""
+        moving = (p for p in self.lightning_module.parameters() if p.requires_grad)
+        average([p.grad for p in moving if p.grad is not None])
+
+
+def average(gradients: list[Tensor]) -> None:
+    """Over all processes, in place."""
+    flat = _flatten_dense_tensors(gradients)
+    distributed.all_reduce(flat)
+    flat /= num_processes()
+    torch._foreach_copy_(gradients, _unflatten_dense_tensors(flat, gradients))

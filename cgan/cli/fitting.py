@@ -1,18 +1,25 @@
 """One training by Lightning, in one process or in several: its trainer, its batches, and the Ctrl-C that may end it."""
 
 import os
+import signal
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
 from cgan.callbacks import SeededSteps
+from cgan.checkpoints import FULL, Found, Hurried, PlainFiles, last_word
 from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
+from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
+from cgan.processes import SharedGradients
+from cgan.recovery import CTRL_C, REQUEUE, StopOnSignal, Stopped
 
 
 @rank_zero_only
@@ -54,48 +61,92 @@ def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: 
 
 
 def trainer_of(
-    settings: TrainerConfig, max_steps: int, minutes: float | None, seed: int, loggers: list, callbacks: list
+    settings: TrainerConfig,
+    max_steps: int,
+    minutes: float | None,
+    seed: int,
+    loggers: list,
+    callbacks: list,
+    players: int = 1,
 ) -> Trainer:
     """Ends after max_steps, and after so many minutes where they are limited."""
-    several = num_processes_of(settings) > 1
-    return Trainer(
+    several, watch = num_processes_of(settings) > 1, Stopwatch()
+    trainer = Trainer(
         max_steps=max(1, max_steps),
         max_time=None if minutes is None else timedelta(minutes=minutes),
         precision=settings.precision,
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
-        strategy="ddp_find_unused_parameters_true" if several else "auto",
+        strategy=strategy_of(several, players),
+        plugins=[PlainFiles()],
         sync_batchnorm=several and torch.cuda.is_available(),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
-        callbacks=[SeededSteps(seed), *callbacks],
+        callbacks=[SeededSteps(seed), Gauges(GAN_PARTS if players > 1 else JOINT_PARTS, watch), *callbacks],
+        profiler=watch,
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
         log_every_n_steps=20,
     )
+    trainer._signal_connector.register_signal_handlers = lambda: None  # signals are heard by cgan.recovery's
+    return trainer
 
 
-def fit(trainer: Trainer, module: LightningModule, dataset: Dataset, batch_size: int, config) -> bool:
-    """Train; returns whether Ctrl-C ended it."""
+def strategy_of(several: bool, players: int) -> str | Strategy:
+    if not several:
+        return "auto"
+    return SharedGradients() if players > 1 else "ddp_find_unused_parameters_true"
+
+
+def fit(
+    trainer: Trainer, module: LightningModule, dataset: Dataset, batch_size: int, config, found: Found | None = None
+) -> int:
+    """Train, from a checkpoint if one is found; returns 0 at the end, or the exit status that a signal asks for."""
     settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
+    behind = found.content["global_step"] * batch_size if found else 0
+    loader = endless_loader(dataset, batch_size, config.seed, settings.num_workers, behind, rank, ranks)
+    (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
     try:
-        trainer.fit(module, endless_loader(dataset, batch_size, config.seed, settings.num_workers, 0, rank, ranks))
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into SystemExit
-        return True
-    return False
+        with stop.signals:
+            trainer.fit(module, loader, ckpt_path=found and found.path, weights_only=True)
+    except Stopped:
+        return stop.signals.status
+    except Hurried:
+        stop.save(trainer)
+        return stop.signals.status
+    except SystemExit as end:
+        if end.code == 1:  # what Lightning makes of a second Ctrl-C
+            leave(CTRL_C)
+        raise
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"the disk is full ({error}); {last_word(stop.folder or Path())}") from None
+    return 0
+
+
+def leave_when_asked() -> None:
+    """Outside of training there is nothing to save."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: sys.exit(REQUEUE))
+
+
+def leave(status: int) -> None:
+    """End by a signal's status. Lightning kills the first process when another one's is not 0."""
+    raise SystemExit(status if is_first_process() else 0)
 
 
 AGREED = "CGAN_RUN_DIR"  # by which the processes that Lightning starts know the run directory of the first
 
 
-def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
+def chosen_run_dir(name: str, time: str, settings: TrainerConfig, agree: bool = True) -> Path:
     """A new directory for a run, the same in each of its processes; raises UserError where they can't agree on one."""
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
     started_together = int(os.environ.get("WORLD_SIZE", 1)) > 1 and AGREED not in os.environ
     if started_together and not job:
         raise UserError("run_dir is not set; processes that torchrun starts need it to agree: run_dir=runs/NAME")
     run_dir = os.environ.get(AGREED) or f"runs/{name}-{job or time}"
-    if num_processes_of(settings) > 1:
+    if agree and num_processes_of(settings) > 1:
         os.environ[AGREED] = run_dir
     return Path(run_dir)

@@ -9,7 +9,8 @@ from pathlib import Path
 def train_joint_alone(config, run_dir: Path) -> None:
     """Train a joint encoder and judge it on pictures that it never saw: task=joint."""
     from cgan.cli.fitting import is_first_process
-    from cgan.cli.train import loggers, opened
+    from cgan.cli.logs import loggers
+    from cgan.cli.train import opened
     from cgan.data import build_dataset
 
     start = time.monotonic()
@@ -26,33 +27,42 @@ def joint_encoder(config, dataset, run_dir: Path):
     """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
     from pytorch_lightning.loggers import CSVLogger
 
+    from cgan.cli.resuming import has_joint
     from cgan.joint import JointEncoder
 
     if config.joint.checkpoint is not None:
         return JointEncoder.load(config.joint.checkpoint)
+    if has_joint(config, run_dir):
+        return JointEncoder.load(run_dir / "joint.safetensors")
     return fitted(config, dataset, run_dir, [CSVLogger(run_dir, name="joint", version="")], [])
 
 
 def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):
-    """Train and write joint.safetensors; Ctrl-C ends the process, with what was learned until then on the disk."""
+    """Train and write joint.safetensors; a signal ends the process, Ctrl-C with what was learned until then."""
     from cgan.callbacks import ProgressLine
-    from cgan.cli.fitting import fit, is_first_process, say, trainer_of, whole_batch
+    from cgan.cli.fitting import fit, is_first_process, leave, say, trainer_of, whole_batch
+    from cgan.cli.resuming import note_done
     from cgan.joint import JointEncoder
+    from cgan.recovery import CTRL_C, FiniteLosses, Signals, SteppingRules, StopOnSignal
     from cgan.text.lstm import Vocabulary
 
     settings, path = config.trainer, run_dir / "joint.safetensors"
     batch_size = whole_batch(settings, settings.joint_batch_size, len(dataset), "trainer.joint_batch_size")
     captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     joint = JointEncoder(config.joint, Vocabulary.of(captions), config.data.resolution)
-    callbacks = [ProgressLine("joint encoder", batch_size), *callbacks]
+    callbacks = [ProgressLine("joint encoder", batch_size), *callbacks, SteppingRules(settings.on_nan, clip=None)]
+    callbacks += [FiniteLosses(run_dir)] if settings.on_nan == "stop" else []
+    callbacks += [StopOnSignal(Signals())]
     max_steps = settings.joint_images // batch_size
     trainer = trainer_of(settings, max_steps, settings.joint_minutes, config.seed, chosen_loggers, callbacks)
-    interrupted = fit(trainer, joint, dataset, batch_size, config)
-    if is_first_process():
+    status = fit(trainer, joint, dataset, batch_size, config)
+    if is_first_process() and status in (0, CTRL_C):
         joint.save(path)
-    if interrupted:
-        say(f"stopped; the joint encoder so far is {path}")
-        raise SystemExit(130)
+    if status:
+        so_far = f"so far is {path}" if status == CTRL_C else f"starts again with: python train.py --resume {run_dir}"
+        say(f"stopped; the joint encoder {so_far}")
+        leave(status)
+    note_done(run_dir, "joint", True)
     trainer.strategy.barrier()
     return joint.eval() if is_first_process() else JointEncoder.load(path)  # statistics of batches differ
 

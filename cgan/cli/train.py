@@ -1,6 +1,5 @@
 """python train.py: pictures with captions, then the joint encoder, then the GAN, all in one run directory."""
 
-import os
 import time
 import warnings
 from datetime import datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 
 SCENES = Path(__file__).parents[2] / "configs" / "gan" / "scenes.yaml"  # what is trained without any YAML file
 USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
+       python train.py --resume RUN_DIR [trainer.key=value ...]
 
 Trains a text-to-image GAN; without arguments on the built-in scenes. Writes checkpoints, sample grids and
 metrics.csv into a run directory under runs/.
@@ -17,6 +17,12 @@ metrics.csv into a run directory under runs/.
   python train.py configs/gan/folder.yaml data.root=PICTURES
   python train.py configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
   python train.py configs/joint/scenes.yaml
+  python train.py --resume runs/scenes-20261124-120000 trainer.images=500000
+  python train.py resume=auto
+
+--resume goes on exactly where a run stopped, by its own settings; resume=auto does so with run_dir's or the newest
+run of the same name if it is unfinished, and begins one otherwise. SIGTERM and SIGUSR1 end a run with a checkpoint and
+status 75, Ctrl-C with status 130.
 
 Every key with its default: cgan/config.py and the dataclasses that it names.
 """
@@ -29,25 +35,41 @@ def main(arguments: list[str]) -> None:
         return
     from cgan.config import load_config
 
+    if "--resume" in arguments:
+        arguments = with_resume_as_key(arguments)
     given = any(argument.endswith((".yaml", ".yml")) and "=" not in argument for argument in arguments)
-    train(load_config(arguments if given else [str(SCENES), *arguments]))
+    train(load_config(arguments if given else [str(SCENES), *arguments]), arguments)
 
 
-def train(config) -> None:
+def with_resume_as_key(arguments: list[str]) -> list[str]:
+    """--resume RUN_DIR as resume=RUN_DIR."""
+    from cgan.interfaces import UserError
+
+    place = arguments.index("--resume")
+    if place + 1 == len(arguments):
+        raise UserError("--resume: give a run directory, or auto")
+    return [*arguments[:place], f"resume={arguments[place + 1]}", *arguments[place + 2 :]]
+
+
+def train(config, arguments: list[str]) -> None:
     import pytorch_lightning as pl
 
-    from cgan.cli.fitting import chosen_run_dir
+    from cgan.cli.fitting import leave_when_asked, say
     from cgan.cli.joint_training import train_joint_alone
+    from cgan.cli.resuming import chosen_run, is_finished
     from cgan.data import check_data
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     silence_lightning()
+    leave_when_asked()
+    config, run_dir = chosen_run(config, arguments, f"{datetime.now():%Y%m%d-%H%M%S}")
+    if config.resume is not None and is_finished(run_dir, config):
+        say(f"{run_dir} is finished; more of it: python train.py --resume {run_dir} trainer.images=...")
+        return
     check_data(config.data)
     check_encoders(config)
     pl.seed_everything(config.seed, verbose=False)
     config.trainer.precision = chosen_precision(config.trainer.precision)
-    now = f"{datetime.now():%Y%m%d-%H%M%S}"
-    run_dir = Path(config.run_dir) if config.run_dir else chosen_run_dir(config.name, now, config.trainer)
     match config.task:
         case "gan":
             train_gan_alone(config, run_dir)
@@ -57,25 +79,34 @@ def train(config) -> None:
 
 def train_gan_alone(config, run_dir: Path) -> None:
     """Train the GAN, after the joint encoder that it stands on: task=gan."""
-    from cgan.cli.fitting import is_first_process
+    from cgan.cli.fitting import is_first_process, leave, say
+    from cgan.cli.resuming import budget, note_done
+    from cgan.recovery import REQUEUE
 
-    start = time.monotonic()
+    start, plan = time.monotonic(), planned_measures(config)
     dataset = opened(config, run_dir)
     gan = build_gan(config, dataset, run_dir)
     if config.init is not None:
         start_from(gan, config.init)
-    interrupted, metrics = train_gan(config, gan, dataset, run_dir)
+    status, metrics = train_gan(config, gan, dataset, run_dir, plan)
+    if status == REQUEUE:
+        say(f"asked to stop; go on with: python train.py --resume {run_dir}")
+        leave(status)
     if is_first_process():
-        summarise(gan, run_dir, metrics, time.monotonic() - start, interrupted, config.data.source)
-    if interrupted:
-        raise SystemExit(130)
+        summarise(gan, run_dir, metrics, time.monotonic() - start, status > 0, config.data.source)
+    if status:
+        leave(status)
+    note_done(run_dir, "gan", budget(config))
 
 
 def opened(config, run_dir: Path):
     """The pictures to train on, and a run directory that holds the settings."""
+    from dataclasses import replace
+
     from omegaconf import OmegaConf
 
     from cgan.cli.fitting import is_first_process, say
+    from cgan.cli.resuming import set_aside
     from cgan.data import build_dataset
 
     say("preparing the pictures (once; they are kept)")
@@ -83,7 +114,9 @@ def opened(config, run_dir: Path):
     report_skipped(dataset)
     run_dir.mkdir(parents=True, exist_ok=True)
     if is_first_process():
-        OmegaConf.save(OmegaConf.structured(config), run_dir / "config.yaml")
+        if config.resume is None:
+            set_aside(run_dir)
+        OmegaConf.save(OmegaConf.structured(replace(config, resume=None)), run_dir / "config.yaml")
     say(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}")
     return dataset
 
@@ -139,6 +172,8 @@ def report_skipped(dataset) -> None:
 
 def build_gan(config, dataset, run_dir: Path):
     """The GAN on the encoders that its configuration asks for; the joint encoder is trained first when needed."""
+    import torch
+
     from cgan.cli.joint_training import joint_encoder
     from cgan.gan import TextToImageGAN
     from cgan.networks.imagenet import ImageNetEncoder
@@ -152,6 +187,7 @@ def build_gan(config, dataset, run_dir: Path):
     if text is None or (discriminator.form == "features" and not imagenet):
         joint = joint_encoder(config, dataset, run_dir)
         text, image = text or joint.text, image or joint.image
+    torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
     return TextToImageGAN(config.gan, text, image, resolution, shared_latent=not (pretrained or imagenet))
 
 
@@ -178,41 +214,63 @@ def start_from(gan, checkpoint: str) -> None:
         raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
 
 
-def train_gan(config, gan, dataset, run_dir: Path) -> tuple[bool, dict[str, float]]:
-    """Train the GAN and keep last.ckpt; returns whether Ctrl-C ended it, and the last measures."""
-    from cgan.callbacks import Checkpoints, ProgressLine, SampleGrid, Throughput, save_checkpoint
+def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str, float]]:
+    """Train the GAN and keep last.ckpt; returns 0, or the status that a signal asks for, and the last measures."""
+    from cgan.callbacks import ProgressLine, SampleGrid
+    from cgan.checkpoints import save_checkpoint
     from cgan.cli.fitting import fit, trainer_of, whole_batch
+    from cgan.cli.logs import loggers
+    from cgan.cli.resuming import checkpoint_of
 
-    settings, measures = config.trainer, scene_metrics(config, run_dir)
+    settings, found, captions = config.trainer, checkpoint_of(config, run_dir), captions_for_grids(config, dataset)
     batch_size = whole_batch(settings, settings.batch_size, len(dataset), "trainer.batch_size")
+    line = ProgressLine("GAN", batch_size)
+    measures = measures_by(plan, config, dataset, run_dir, captions, line)
     callbacks = [
-        SampleGrid(run_dir / "samples", settings.sample_every, captions_for_grids(config, dataset)),
-        Checkpoints(run_dir, settings.checkpoint_every),
-        ProgressLine("GAN", batch_size),
-        Throughput(),
+        SampleGrid(run_dir / "samples", settings.sample_every, captions),
+        line,
         *measures,
+        *keepers(config, run_dir),
     ]
-    max_steps, chosen = settings.images // batch_size, loggers(config, run_dir)
-    trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks)
-    interrupted = fit(trainer, gan, dataset, batch_size, config)
-    save_checkpoint(trainer, run_dir / "last.ckpt")
-    return interrupted, measures[0].latest if measures else {}
+    max_steps = settings.images // batch_size
+    chosen = loggers(config, run_dir, found.content.get("rows", 0) if found else 0)
+    trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, players=2)
+    status = fit(trainer, gan, dataset, batch_size, config, found)
+    if status == 0:
+        save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
+    return status, measures[0].latest if measures else {}
 
 
-def scene_metrics(config, run_dir: Path) -> list:
-    """The measures that scenes allow; other data has none yet."""
-    from cgan.callbacks import SceneMetrics
-    from cgan.evaluation import SceneEvaluator
-    from cgan.joint import JointEncoder
-    from cgan.metrics.scenes import load_judge
-    from cgan.retrieval import STARTER
+def keepers(config, run_dir: Path) -> list:
+    """What watches over a long training; checkpoints come last, after all that a step has brought."""
+    from cgan.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal
 
+    settings, kept = config.trainer, config.trainer.keep_checkpoints
+    return [
+        SteppingRules(settings.on_nan, settings.gradient_clip),
+        *([FiniteLosses(run_dir)] if settings.on_nan == "stop" else []),
+        CollapseSigns(config.gan.adversarial, settings.sample_every),
+        Checkpoints(run_dir, settings.checkpoint_every, kept),
+        StopOnSignal(Signals(), run_dir, kept),
+    ]
+
+
+def planned_measures(config):
+    """What is measured during training, with a word on what can't be; None, and nothing loaded, where nothing is."""
     settings = config.trainer
-    if config.data.source != "scenes" or settings.evaluate_every <= 0:
+    if settings.evaluate_every <= 0 and settings.metrics is None and settings.best_metric is None:
+        return None
+    from cgan.cli.training_measures import plan_of
+
+    return plan_of(config)
+
+
+def measures_by(plan, config, dataset, run_dir: Path, captions: list[str], line) -> list:
+    if plan is None:
         return []
-    joint = JointEncoder.load(STARTER)  # not the one that the generator is trained against
-    evaluator = SceneEvaluator(load_judge(), config.data.resolution, settings.evaluation_images, joint=joint)
-    return [SceneMetrics(evaluator, run_dir, settings.evaluate_every)]
+    from cgan.cli.training_measures import measures_of
+
+    return measures_of(plan, config, dataset, run_dir, captions, line.measuring)
 
 
 def captions_for_grids(config, dataset) -> list[str]:
@@ -240,37 +298,3 @@ def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, int
     Console().print(table)
     caption = "YOUR WORDS" if source != "scenes" else "a dog on grass"
     print(f'next: python sample.py "{caption}" --checkpoint {run_dir / "last.ckpt"}')
-
-
-def loggers(config, run_dir: Path) -> list:
-    """metrics.csv always; W&B online when logged in, otherwise offline, and never with a prompt."""
-    from pytorch_lightning.loggers import CSVLogger
-
-    from cgan.cli.fitting import is_first_process
-
-    chosen = [CSVLogger(run_dir, name="", version="")]
-    mode = config.trainer.wandb
-    if mode == "disabled" or not is_first_process():
-        return chosen
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
-
-    if mode != "offline":
-        online = wandb.login(prompt=False)
-        mode = "online" if online else "offline"
-    chosen.append(wandb_logger(run_dir, mode))
-    try:
-        chosen[-1].experiment.id  # noqa: B018 (it connects)
-    except wandb.errors.Error:
-        print("W&B can't be used online: logging offline")
-        chosen[-1] = wandb_logger(run_dir, "offline")
-    return chosen
-
-
-def wandb_logger(run_dir: Path, mode: str):
-    import wandb
-    from pytorch_lightning.loggers import WandbLogger
-
-    settings = wandb.Settings(mode=mode, init_timeout=60, finish_timeout=60, silent=True)
-    offline = mode == "offline"
-    return WandbLogger(project="cgan", name=run_dir.name, save_dir=run_dir, offline=offline, settings=settings)

@@ -46,7 +46,7 @@ def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:
 
 
 def how_to_fetch(file: Path) -> str:
-    return f"download {INCEPTION_URL} to {file}, or point to it (--inception FILE)"
+    return f"download {INCEPTION_URL} to {file}, or point to it (--inception FILE, or trainer.inception=FILE)"
 
 
 def check_weights_file(path: Path) -> None:
@@ -72,7 +72,8 @@ def clip_source(given: str | None = None, fetch: bool = False) -> str:
         raise MissingWeights(f"{source}: no such folder; give that of a CLIP model, or its name on the hub")
     if fetch and hub_answers():
         return source
-    hint = f"run `hf download {source}` where there is a network, or point to a folder (--clip FOLDER)"
+    folder = "--clip FOLDER, or trainer.clip=FOLDER"
+    hint = f"run `hf download {source}` where there is a network, or point to a folder ({folder})"
     raise MissingWeights(f"CLIP {source} is not on this machine; {hint}")
 
 

@@ -1,0 +1,142 @@
+"""Where a run's numbers go: metrics.csv always, and W&B, which may fail as it likes."""
+
+import csv
+import os
+import secrets
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict
+from http.client import HTTPException
+from pathlib import Path
+
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+PATIENCE = 2  # seconds for the first answer of the server
+
+
+class PatientWandb(WandbLogger):
+    """A WandbLogger whose troubles never end or delay a training: they are said once, and metrics.csv goes on."""
+
+    failed = False
+
+    def log_metrics(self, *args, **kwargs) -> None:
+        self.attempt(super().log_metrics, *args, **kwargs)
+
+    def log_image(self, *args, **kwargs) -> None:
+        self.attempt(super().log_image, *args, **kwargs)
+
+    def log_table(self, *args, **kwargs) -> None:
+        self.attempt(super().log_table, *args, **kwargs)
+
+    def finalize(self, *args, **kwargs) -> None:
+        self.attempt(super().finalize, *args, **kwargs)
+
+    def attempt(self, act: Callable, *args, **kwargs) -> None:
+        if self.failed:
+            return
+        try:
+            act(*args, **kwargs)
+        except Exception as error:
+            self.failed = True
+            print(f"W&B has failed ({type(error).__name__}: {str(error)[:200]}); metrics.csv goes on", flush=True)
+
+
+def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
+    """metrics.csv, with its first num_rows kept; W&B online when logged in, otherwise offline, never with a prompt."""
+    from cgan.cli.fitting import is_first_process
+
+    chosen = [continued_csv(run_dir, num_rows)]
+    mode = config.trainer.wandb
+    if mode == "disabled" or not is_first_process():
+        return chosen
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_DATA_DIR", str((run_dir / "wandb").absolute()))  # of tables' pictures until a sync
+    import wandb
+
+    if mode != "offline":
+        mode = "online" if may_be_online() else "offline"
+    chosen.append(wandb_logger(run_dir, mode))
+    try:
+        chosen[-1].experiment.id  # noqa: B018 (it connects)
+    except wandb.errors.Error:
+        print("W&B can't be used online: logging offline")
+        chosen[-1] = wandb_logger(run_dir, "offline")
+    chosen[-1].attempt(describe, chosen[-1], config)
+    return chosen
+
+
+def describe(logger: WandbLogger, config) -> None:
+    """All settings, and images seen as the axis of all charts."""
+    logger.log_hyperparams(asdict(config))
+    logger.experiment.define_metric("images_seen")
+    logger.experiment.define_metric("*", step_metric="images_seen", step_sync=True)
+
+
+def may_be_online() -> bool:
+    """Whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
+    import wandb
+
+    url = wandb.setup().settings.base_url
+    if not answers(url):
+        print(f"W&B at {url} can't be reached: logging offline; wandb sync sends it later", flush=True)
+        return False
+    try:
+        return wandb.login(prompt=False)
+    except wandb.errors.Error as error:
+        print(f"W&B: {str(error).splitlines()[0]}: logging offline", flush=True)
+        return False
+
+
+def answers(url: str) -> bool:
+    """Soon, and anything at all; a name that can't be looked up may take longer than a connection's timeout."""
+    found = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(f"{url}/healthz", timeout=PATIENCE).close()
+            found.append(True)
+        except urllib.error.HTTPError as error:
+            found.append(error.code < 500)
+        except (OSError, ValueError, HTTPException):
+            found.append(False)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return found == [True]
+
+
+def wandb_logger(run_dir: Path, mode: str) -> WandbLogger:
+    """Of the same W&B run for all of a run directory's trainings."""
+    import wandb
+
+    path = run_dir / "wandb-id"
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
+    return PatientWandb(
+        project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
+        id=path.read_text().strip(), resume="allow",
+    )  # fmt: skip
+
+
+def continued_csv(run_dir: Path, num_rows: int) -> CSVLogger:
+    """Lightning deletes the file that it finds; so what is to be kept of it is written again."""
+    from cgan.cli.fitting import is_first_process
+
+    path, logger = run_dir / "metrics.csv", CSVLogger(run_dir, name="", version="")
+    if num_rows == 0 or not path.exists() or not is_first_process():
+        return logger
+    kept = run_dir / "metrics.tmp"
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, names = list(reader)[:num_rows], list(reader.fieldnames)
+    with kept.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    logger.experiment.metrics_keys = names
+    kept.replace(path)
+    return logger

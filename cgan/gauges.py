@@ -1,0 +1,88 @@
+"""How a training runs, beside its losses: its pace, what it waits for, gradient norms and learning rates."""
+
+import time
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.profilers import Profiler
+
+from cgan.interfaces import Batch
+
+GAN_PARTS = {"generator": ("generator", "prior", "matrices"), "discriminator": ("discriminator",)}
+JOINT_PARTS = {"joint": ("joint",)}
+FETCHING = "[_TrainingEpochLoop].train_dataloader_next"
+
+
+class Stopwatch(Profiler):
+    """Adds up the seconds in which a training waits for its batches; Lightning says when it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited, self.since = 0.0, 0.0
+
+    def start(self, action_name: str) -> None:
+        if action_name == FETCHING:
+            self.since = time.monotonic()
+
+    def stop(self, action_name: str) -> None:
+        if action_name == FETCHING:
+            self.waited += time.monotonic() - self.since
+
+
+class Gauges(pl.Callback):
+    """Logs images_seen, images_per_second, data_wait, gradient_norm/... and learning_rate/..., where losses are logged.
+
+    Steps between are left alone. data_wait is the share of the time that a step waits for its pictures. What other
+    callbacks do at the end of a step does not count, so this one comes first. parts: the optimizers' names, in their
+    order, and those of the groups of parameters of each.
+    """
+
+    def __init__(self, parts: dict[str, tuple[str, ...]], watch: Stopwatch) -> None:
+        self.parts, self.watch = parts, watch
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.seen = int(dict(module.named_buffers()).get("images_seen", 0))
+        self.images, self.busy, self.waited, self.due = 0, 0.0, None, False
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        if self.waited is None:  # the first batch is not waited for: workers start
+            self.waited = self.watch.waited
+        self.due = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        self.began = time.monotonic()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if not self.due:
+            return
+        player = list(self.parts)[trainer.optimizers.index(optimizer)]
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        module.log(f"gradient_norm/{player}", torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
+    ) -> None:
+        if self.due and module.device.type == "cuda":
+            torch.cuda.synchronize()  # it may lag behind; work counts when it is done
+        self.busy += time.monotonic() - self.began
+        self.images += len(batch.images) * trainer.world_size
+        self.seen += len(batch.images) * trainer.world_size
+        if self.due:
+            module.log_dict(self.pace() | self.learning_rates(trainer))
+            self.images, self.busy, self.waited = 0, 0.0, self.watch.waited
+
+    def pace(self) -> dict[str, float]:
+        """Since they were logged before."""
+        waited = self.watch.waited - self.waited
+        seconds = self.busy + waited
+        rates = {"images_per_second": self.images / seconds, "data_wait": waited / seconds}
+        return {"images_seen": float(self.seen), **rates}
+
+    def learning_rates(self, trainer: pl.Trainer) -> dict[str, float]:
+        return {
+            f"learning_rate/{name}": group["lr"]
+            for names, optimizer in zip(self.parts.values(), trainer.optimizers, strict=True)
+            for name, group in zip(names, optimizer.param_groups, strict=True)
+            if group["params"]
+        }
