@@ -93,6 +93,8 @@ class Checkpoints(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         # Lightning counts one too many when it goes on from a checkpoint that was written here
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
+        trainer._logger_connector._first_loop_iter = False
         seen = int(module.images_seen)
         if seen // self.every_images > self.due_after // self.every_images:
             self.due_after = seen

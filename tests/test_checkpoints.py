@@ -178,6 +178,22 @@ def test_gradients_are_clipped_to_their_norm(tmp_path):
     assert norms.seen == pytest.approx([0.01] * 4, rel=1e-3)
 
 
+class Between(pl.Callback):
+    """Logs between the players' steps, and keeps what is logged."""
+
+    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
+        module.log("between", 1.0)
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        self.logged = dict(trainer.callback_metrics)
+
+
+def test_the_first_step_logs_both_players_losses(tmp_path):
+    between = Between()
+    trained(tmp_path, [between, Checkpoints(tmp_path, every_images=100, num_kept=1)], max_steps=1)
+    assert {"loss/discriminator", "loss/generator", "between"} <= set(between.logged)
+
+
 class Ask(pl.Callback):
     """Sends this process a signal in a step."""
 
