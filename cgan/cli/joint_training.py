@@ -62,7 +62,7 @@ def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list
         so_far = f"so far is {path}" if status == CTRL_C else f"starts again with: python train.py --resume {run_dir}"
         say(f"stopped; the joint encoder {so_far}")
         leave(status)
-    note_done(run_dir, "joint", True)
+    note_done(run_dir, "joint", {"images_seen": trainer.global_step * batch_size})
     trainer.strategy.barrier()
     return joint.eval() if is_first_process() else JointEncoder.load(path)  # statistics of batches differ
 

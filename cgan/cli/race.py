@@ -222,12 +222,10 @@ def flat(settings: dict, prefix: str = "") -> dict:
 
 
 def joint_result(run: Run) -> dict:
-    """What train.py judged at the end; images seen to within 20 batches, as often as losses are logged."""
+    """What train.py judged at the end."""
     measures = json.loads((run.folder / "retrieval.json").read_text())
     measures.pop("test_images")
-    steps = [int(row["step"]) + 1 for row in metrics_of(run) if row.get("loss/contrastive")]
-    seen = {"images_seen": max(steps) * run.config.trainer.joint_batch_size} if steps else {}
-    return {**seen, "measures": measures}
+    return {**json.loads((run.folder / "progress.json").read_text())["joint"], "measures": measures}
 
 
 def gan_result(run: Run) -> dict:

@@ -90,7 +90,7 @@ def check_changes(changed: dict[str, tuple], run_dir: Path) -> None:
 
 
 def done(run_dir: Path) -> dict:
-    """What of a run is finished: {"joint": true, "gan": {"images": ..., "minutes": ...}}."""
+    """What of a run is finished: {"joint": {"images_seen": ...}, "gan": {"images": ..., "minutes": ...}}."""
     path = run_dir / "progress.json"
     try:
         return json.loads(path.read_text()) if path.exists() else {}
