@@ -35,6 +35,20 @@ def ended(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, st
     return process.returncode, stdout, stderr
 
 
+def test_forked_workers_die_by_a_signal_that_the_training_would_take():
+    program = """
+import os, signal
+from cgan.cli.fitting import leave_when_asked
+leave_when_asked()
+child = os.fork()
+if child == 0:
+    signal.pause()
+os.kill(child, signal.SIGTERM)
+assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
 def kill(process: subprocess.Popen) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -130,6 +130,16 @@ def leave_when_asked() -> None:
     """Outside of training there is nothing to save."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: sys.exit(REQUEUE))
+    os.register_at_fork(after_in_child=die_when_asked)
+
+
+def die_when_asked() -> None:
+    """Processes that are forked to draw or to read pictures must not take signals as this one does.
+
+    A pool ends its workers by SIGTERM, and would wait for ever for one that lost the SystemExit of a handler.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def leave(status: int) -> None:

@@ -145,6 +145,8 @@ def decode_into(file: Path, pictures: list[Path | Stored], resolution: int) -> l
             reasons.append(reason)
             if pixels is not None:
                 array[index] = pixels
+        pool.close()
+        pool.join()
     array.flush()
     os.replace(unfinished, file)
     return reasons

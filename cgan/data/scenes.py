@@ -423,6 +423,8 @@ class Scenes(Dataset):
         with Pool() as pool:
             for index, picture in enumerate(pool.imap(draw_indexed, jobs, chunksize=64)):
                 pictures[index] = picture
+            pool.close()
+            pool.join()
         pictures.flush()
         os.replace(unfinished, path)
 

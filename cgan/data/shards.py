@@ -163,6 +163,8 @@ def index_of(shards: list[Path], cache: Path) -> np.ndarray:
         pass
     with Pool() as pool:
         rows = np.concatenate(pool.map(rows_of, list(enumerate(shards)), chunksize=1))
+        pool.close()
+        pool.join()
     cache.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(f".{os.getpid()}.tmp.npy")
     np.save(unfinished, rows)
