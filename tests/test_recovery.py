@@ -40,9 +40,13 @@ def test_forked_workers_die_by_a_signal_that_the_training_would_take():
 import os, signal
 from cgan.cli.fitting import leave_when_asked
 leave_when_asked()
+reading, writing = os.pipe()
 child = os.fork()
 if child == 0:
-    signal.pause()
+    os.write(writing, b"ready")
+    while True:
+        signal.pause()
+os.read(reading, 5)
 os.kill(child, signal.SIGTERM)
 assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 """
