@@ -64,7 +64,7 @@ class SampleGrid(pl.Callback):
             row = torch.cat(list(images), dim=2).permute(1, 2, 0)  # (H, 8 W, 3)
             rows.append(titled(((row + 1) * 127.5).round().byte().cpu().numpy(), caption))
         grid = np.concatenate(rows)
-        save_png(grid, self.folder / f"images_{int(module.images_seen):09d}.png")
+        save_png(grid, self.folder / f"images_{module.images_seen:09d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.WandbLogger):
                 logger.log_image("samples", [grid], caption=[" | ".join(self.captions)])
@@ -150,7 +150,7 @@ class ProgressLine(pl.Callback):
 
 def is_due(trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, every_images: int) -> bool:
     """Whether this batch takes the images seen past a multiple of every_images."""
-    seen = int(module.images_seen)
+    seen = module.images_seen
     return seen // every_images > (seen - len(batch.images) * trainer.world_size) // every_images
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Literal, NamedTuple
 
@@ -19,6 +21,7 @@ from cgan.muon import Muon
 from cgan.networks.augment import Augmentation, augment
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.layers import recomputed
 from cgan.networks.posterior import Posterior
 from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
 from cgan.schedule import late_decay, progress_of
@@ -48,15 +51,29 @@ class GANConfig:
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images
     ema_ramp_up: float = 0.05  # the half-life is at most this share of the images seen
+    accumulate: int = 1  # parts that a batch is worked through in, to save memory; contrast stays within a part
+    recompute: bool = False  # activations of generator and frozen features in the backward pass, to save memory
+
+
+class Part(NamedTuple):
+    """A batch, or some rows of one, with all of a step that no player's gradient touches."""
+
+    batch: Batch
+    text: TextFeatures
+    noise: Tensor  # (B, Z)
+    mismatched: Tensor  # (B, D): for each picture the sentence of another one
+    differs: Tensor  # (B,) bool: whether it truly is of another one
+    real_maps: list[Tensor]  # frozen feature maps of the pictures
 
 
 class Fakes(NamedTuple):
     """Pictures of the generator; the first of them redraw the real ones when there is a posterior."""
 
     images: Tensor  # (B, 3, H, W)
+    maps: list[Tensor]  # their frozen feature maps
+    embedding: Tensor | None  # (B, E), by the frozen network
     num_redrawn: int
-    divergence: Tensor  # KL of the posterior from N(0, 1)
-    surprise: Tensor  # mean negative log density of the posterior's latents under the prior
+    moments: tuple[Tensor, Tensor] | None  # mean and log variance of the posterior, each (B, Z)
 
 
 def mismatched_captions(image_ids: Tensor, caption_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,6 +91,11 @@ def caption_ids(captions: list[str], device: torch.device) -> Tensor:
     """A number of the words of each caption, the same in every process: (B,) int64."""
     digests = (hashlib.blake2b(caption.encode(), digest_size=8).digest() for caption in captions)
     return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], device=device)
+
+
+def rows(tree: object, chosen: slice) -> object:
+    """The chosen rows of all tensors and lists in nested NamedTuples."""
+    return type(tree)(*(rows(branch, chosen) for branch in tree)) if isinstance(tree, tuple) else tree[chosen]
 
 
 class TextToImageGAN(pl.LightningModule):
@@ -109,7 +131,8 @@ class TextToImageGAN(pl.LightningModule):
                 maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.progress = 0.0  # how much of the training is over
-        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+        self.images_seen = 0
+        self.generator.recompute = config.recompute
         self.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "TextToImageGAN":
@@ -120,28 +143,53 @@ class TextToImageGAN(pl.LightningModule):
                 network.eval()
         return self
 
+    def compile_networks(self, backend: str = "inductor") -> None:
+        """What is run in each step, by torch.compile, with its first step; names of weights stay as they are."""
+        networks = [*self.generator.blocks, self.discriminator.trunk, *self.discriminator.heads, self.image_encoder]
+        for network in networks:
+            if network is not None:
+                network.compile(backend=backend)
+
     def on_train_start(self) -> None:
         self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         generator_optimizer, discriminator_optimizer = self.optimizers()
         self.leave_uncounted(discriminator_optimizer)
-        batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
-        with torch.no_grad():
-            text = self.text_encoder(batch.captions)
-            real_maps = self.maps(batch.images)
-        fakes = self.imagine(batch, text, real_maps)
-        fake_maps, embedding = self.maps(fakes.images), self.embedding
+        parts = self.parts_of(batch)
+        shared = self.imagine(parts[0]) if len(parts) == 1 else None  # of several parts memory holds one at a time
         if self.adversary_plays():
-            with self.toggled_optimizer(discriminator_optimizer):
-                with parametrize.cached():  # spectral norms once a step, not once a look
-                    loss = self.discriminator_loss(batch, text, real_maps, fakes, [m.detach() for m in fake_maps])
-                    self.update(discriminator_optimizer, loss)
-        with self.toggled_optimizer(generator_optimizer):
-            self.update(generator_optimizer, self.generator_loss(batch, text, real_maps, fakes, fake_maps, embedding))
+            self.update(discriminator_optimizer, self.discriminator_loss, parts, shared)
+        self.update(generator_optimizer, self.generator_loss, parts, shared)
         self.images_seen += len(batch.images) * num_processes()
         self.average_generator(len(batch.images) * num_processes())
         self.follow_schedule()
+
+    def update(
+        self,
+        optimizer: LightningOptimizer,
+        loss_of: Callable[[Part, Fakes], Tensor],
+        parts: list[Part],
+        shared: Fakes | None,
+    ) -> None:
+        """A step of one player by the mean of the parts' losses; fakes that are not shared are drawn for it."""
+        with self.toggled_optimizer(optimizer):
+            optimizer.zero_grad()
+            for part in parts:
+                with parametrize.cached():  # spectral norms once, not once a look
+                    self.manual_backward(loss_of(part, shared or self.imagine(part)) / len(parts))
+            optimizer.step()
+
+    @torch.no_grad()
+    def parts_of(self, batch: Batch) -> list[Part]:
+        """The batch in as many parts as gan.accumulate says; mismatched pairs are of the whole of it."""
+        text = self.text_encoder(batch.captions)
+        noise = random_rows(torch.randn, len(batch.images), self.config.generator.noise_dim, device=self.device)
+        batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
+        whole = Part(batch, text, noise, *self.mismatched(batch, text), [])
+        size = len(batch.images) // self.config.accumulate
+        parts = [rows(whole, slice(start, start + size)) for start in range(0, len(batch.images), size)]
+        return [part._replace(real_maps=self.maps(part.batch.images)) for part in parts]
 
     def follow_schedule(self) -> None:
         """Learning rates for the next step."""
@@ -153,20 +201,19 @@ class TextToImageGAN(pl.LightningModule):
     def adversary_plays(self) -> bool:
         return self.progress >= self.config.adversarial_from
 
-    def imagine(self, batch: Batch, text: TextFeatures, real_maps: list[Tensor]) -> Fakes:
+    def imagine(self, part: Part) -> Fakes:
         """A picture for each caption, the first of them from the latent that the posterior finds in the real one."""
-        noise = random_rows(torch.randn, len(batch.images), self.config.generator.noise_dim, device=self.device)
+        noise, sentence = part.noise, part.text.sentence
         if self.posterior is None:
-            nothing = torch.zeros((), device=self.device)
-            return Fakes(self.generator(noise, text), 0, nothing, nothing)
+            images = self.generator(noise, part.text)
+            return Fakes(images, self.maps(images), self.embedding, 0, None)
         num_redrawn = min(max(1, round(self.config.redrawn_share * len(noise))), len(noise))
-        mean, log_variance = self.posterior(batch.images, real_maps, text.sentence)
+        mean, log_variance = self.posterior(part.batch.images, part.real_maps, sentence)
         found = (mean + noise * (log_variance / 2).exp())[:num_redrawn]
         # the prior learns from the posterior alone; what fools the discriminator is no business of its
-        fresh = self.generator.prior(noise[num_redrawn:], text.sentence[num_redrawn:]).detach()
-        images = self.generator.draw(torch.cat([found, fresh]), text)
-        surprise = self.prior_loss(mean.detach(), log_variance.detach(), text.sentence)
-        return Fakes(images, num_redrawn, losses.kl_to_normal(mean, log_variance), surprise)
+        fresh = self.generator.prior(noise[num_redrawn:], sentence[num_redrawn:]).detach()
+        images = self.generator.draw(torch.cat([found, fresh]), part.text)
+        return Fakes(images, self.maps(images), self.embedding, num_redrawn, (mean, log_variance))
 
     def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 4) -> Tensor:
         """Negative log density of latents of the posterior under the prior."""
@@ -180,23 +227,20 @@ class TextToImageGAN(pl.LightningModule):
         if self.image_encoder is None:
             self.embedding = None
             return []
-        features = self.image_encoder(images)
+        features = recomputed(self.image_encoder, images) if self.config.recompute else self.image_encoder(images)
         self.embedding = features.embedding
         return features.maps
 
-    def discriminator_loss(
-        self, batch: Batch, text: TextFeatures, real_maps: list[Tensor], fakes: Fakes, fake_maps: list[Tensor]
-    ) -> Tensor:
-        kind, judge = self.config.adversarial, self.discriminator.judge
-        hidden = self.look(batch.images, real_maps)
+    def discriminator_loss(self, part: Part, fakes: Fakes) -> Tensor:
+        kind, judge, text = self.config.adversarial, self.discriminator.judge, part.text
+        hidden = self.look(part.batch.images, part.real_maps)
         real = judge(hidden, text.sentence)
-        fake = judge(self.look(fakes.images.detach(), fake_maps), text.sentence)
-        sentence, valid = self.mismatched(batch, text)
-        mismatch = losses.mismatch_loss(kind, real, judge(hidden, sentence), valid)
+        fake = judge(self.look(fakes.images.detach(), [x.detach() for x in fakes.maps]), text.sentence)
+        mismatch = losses.mismatch_loss(kind, real, judge(hidden, part.mismatched), part.differs)
         loss = losses.discriminator_loss(kind, real, fake)
         self.log("loss/discriminator", loss, prog_bar=True)
         self.log("loss/mismatched", mismatch)
-        return loss + self.config.mismatched_weight * mismatch + self.gradient_penalty(batch, text, fakes)
+        return loss + self.config.mismatched_weight * mismatch + self.gradient_penalty(part, fakes)
 
     def mismatched(self, batch: Batch, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """For each picture the sentence of another one in the whole batch, (B, D), and whether it truly differs."""
@@ -204,18 +248,19 @@ class TextToImageGAN(pl.LightningModule):
         index, valid = (own_rows(x) for x in mismatched_captions(*(rows_of_all(self, x) for x in ids)))
         return rows_of_all(self, text.sentence)[index], valid
 
-    def gradient_penalty(self, batch: Batch, text: TextFeatures, fakes: Fakes) -> Tensor | float:
-        """On pictures, in float32, through the frozen features as well."""
+    def gradient_penalty(self, part: Part, fakes: Fakes) -> Tensor | float:
+        """On pictures as the discriminator sees them, in float32, through the frozen features as well."""
         if self.config.penalty_weight == 0:
             return 0.0
+        text, pictures = part.text.sentence.float(), (part.batch.images, fakes.images.detach())
 
         def critic(images: Tensor, sentence: Tensor | None = None) -> Tensor:
             if sentence is None:
-                sentence = text.sentence.float().repeat(len(images) // len(text.sentence), 1)
-            return self.discriminator.judge(self.look(images, self.maps(images)), sentence)
+                sentence = text.repeat(len(images) // len(text), 1)
+            return self.discriminator.judge(self.look(images, self.maps(images), augmented=True), sentence)
 
-        with torch.autocast(self.device.type, enabled=False):
-            real, fake = batch.images.float(), fakes.images.detach().float()
+        with torch.autocast(self.device.type, enabled=False), self.uncompiled_for_second_order():
+            real, fake = (augment(images.float(), self.config.augmentation) for images in pictures)
             match self.config.penalty:
                 case "finite":
                     noise = random_rows(torch.randn, *real.shape, device=self.device)
@@ -223,75 +268,65 @@ class TextToImageGAN(pl.LightningModule):
                 case "exact":
                     penalty = sum(losses.exact_gradient_penalty(critic, images) for images in (real, fake))
                 case "matching_aware":
-                    penalty = losses.matching_aware_penalty(critic, real, text.sentence.float())
+                    penalty = losses.matching_aware_penalty(critic, real, text)
         self.log("loss/penalty", penalty)
         return self.config.penalty_weight * penalty
 
-    def generator_loss(
-        self,
-        batch: Batch,
-        text: TextFeatures,
-        real_maps: list[Tensor],
-        fakes: Fakes,
-        fake_maps: list[Tensor],
-        embedding: Tensor | None,
-    ) -> Tensor:
+    def uncompiled_for_second_order(self) -> AbstractContextManager:
+        """torch.compile has no gradients of gradients, which all but the finite penalty need."""
+        return nullcontext() if self.config.penalty == "finite" else torch.compiler.set_stance("force_eager")
+
+    def generator_loss(self, part: Part, fakes: Fakes) -> Tensor:
         loss = torch.zeros((), device=self.device)
         if self.adversary_plays():
-            adversarial = self.adversarial_loss(batch, text, real_maps, fakes, fake_maps)
-            loss = loss + self.config.adversarial_weight * adversarial
+            loss = loss + self.config.adversarial_weight * self.adversarial_loss(part, fakes)
         if self.matching:
-            matching = self.matching_loss(batch, text, embedding)
+            matching = self.matching_loss(part, fakes.embedding)
             self.log("loss/matching", matching)
             loss = loss + self.config.matching_weight * matching
         if fakes.num_redrawn > 0:
-            loss = loss + self.redrawing_loss(batch, real_maps, fakes, fake_maps)
+            loss = loss + self.redrawing_loss(part, fakes)
         return loss
 
-    def adversarial_loss(
-        self, batch: Batch, text: TextFeatures, real_maps: list[Tensor], fakes: Fakes, fake_maps: list[Tensor]
-    ) -> Tensor:
-        fake = self.discriminator.judge(self.look(fakes.images, fake_maps), text.sentence)
+    def adversarial_loss(self, part: Part, fakes: Fakes) -> Tensor:
+        fake = self.discriminator.judge(self.look(fakes.images, fakes.maps), part.text.sentence)
         real = None
         if self.config.adversarial == "relativistic":
             with torch.no_grad():
-                real = self.discriminator.judge(self.look(batch.images, real_maps), text.sentence)
+                real = self.discriminator.judge(self.look(part.batch.images, part.real_maps), part.text.sentence)
         loss = losses.generator_loss(self.config.adversarial, fake, real)
         self.log("loss/generator", loss, prog_bar=True)
         return loss
 
-    def redrawing_loss(self, batch: Batch, real_maps: list[Tensor], fakes: Fakes, fake_maps: list[Tensor]) -> Tensor:
+    def redrawing_loss(self, part: Part, fakes: Fakes) -> Tensor:
         """Real pictures drawn again from the posterior's noise: by pixels, by frozen features, and by its KL."""
-        config, n = self.config, fakes.num_redrawn
-        pixels = losses.pyramid_loss(fakes.images[:n], batch.images[:n])
+        config, n, (mean, log_variance) = self.config, fakes.num_redrawn, fakes.moments
+        pixels = losses.pyramid_loss(fakes.images[:n], part.batch.images[:n])
+        divergence = losses.kl_to_normal(mean, log_variance)
+        prior = self.prior_loss(mean.detach(), log_variance.detach(), part.text.sentence)
         self.log("loss/reconstruction", pixels, prog_bar=True)
-        self.log("loss/divergence", fakes.divergence)
-        self.log("loss/prior", fakes.surprise)
-        loss = config.reconstruction_weight * pixels + config.kl_weight * fakes.divergence + fakes.surprise
-        if fake_maps:
+        self.log("loss/divergence", divergence)
+        self.log("loss/prior", prior)
+        loss = config.reconstruction_weight * pixels + config.kl_weight * divergence + prior
+        if fakes.maps:
             loss = loss + config.feature_weight * losses.feature_loss(
-                [m[:n] for m in fake_maps], [m[:n] for m in real_maps]
+                [x[:n] for x in fakes.maps], [x[:n] for x in part.real_maps]
             )
         return loss
 
-    def matching_loss(self, batch: Batch, text: TextFeatures, embedding: Tensor) -> Tensor:
+    def matching_loss(self, part: Part, embedding: Tensor) -> Tensor:
         """Each fake should find its caption among the whole batch's, in the joint encoder's latent."""
-        pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, text.sentence))
-        ids = batch.image_ids, own_first(self, batch.image_ids)
+        pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, part.text.sentence))
+        ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
         found = losses.info_nce(pictures @ own_first(self, captions).t(), *ids)
         return (found + losses.info_nce(captions @ own_first(self, pictures).t(), *ids)) / 2
 
-    def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
-        """What the discriminator sees in pictures and their frozen maps; with augmentation, in changed pictures."""
-        if self.config.augmentation:
+    def look(self, images: Tensor, maps: list[Tensor], augmented: bool = False) -> list[Tensor]:
+        """What the discriminator sees in pictures and their frozen maps; unless augmented before, in changed ones."""
+        if self.config.augmentation and not augmented:
             images = augment(images, self.config.augmentation)
             maps = self.maps(images)
         return self.discriminator.look(images, maps if len(self.discriminator.heads) > 1 else [])
-
-    def update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
 
     def leave_uncounted(self, optimizer: LightningOptimizer) -> None:
         """Let Lightning's global_step count the other optimizer's steps only (its hooks are reset with each batch)."""
@@ -301,7 +336,7 @@ class TextToImageGAN(pl.LightningModule):
     @torch.no_grad()
     def average_generator(self, num_images: int) -> None:
         """Move the average towards the generator; its half-life counts images (Karras et al. 2020)."""
-        half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(int(self.images_seen), 1))
+        half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(self.images_seen, 1))
         share = 1 - 0.5 ** (num_images / half_life)
         torch._foreach_lerp_(list(self.generator_ema.parameters()), list(self.generator.parameters()), share)
 
@@ -333,3 +368,7 @@ class TextToImageGAN(pl.LightningModule):
             "text": self.text_encoder.spec(),
             "resolution": self.resolution,
         }
+        checkpoint["images_seen"] = self.images_seen
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.images_seen = checkpoint["images_seen"]

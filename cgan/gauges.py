@@ -41,7 +41,7 @@ class Gauges(pl.Callback):
         self.parts, self.watch = parts, watch
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.seen = int(dict(module.named_buffers()).get("images_seen", 0))
+        self.seen = getattr(module, "images_seen", 0)
         self.images, self.busy, self.waited, self.due = 0, 0.0, None, False
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:

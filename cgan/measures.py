@@ -62,7 +62,7 @@ class Measures(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.check_agreement(trainer)
-        self.seen = int(module.images_seen)
+        self.seen = module.images_seen
         if self.measured_at is None:
             self.measured_at = self.seen
         self.measure_if_due(trainer, module)  # what a signal may have broken off

@@ -12,6 +12,7 @@ from pytorch_lightning.overrides.distributed import _sync_module_states
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.optim import Optimizer
 
 
 def num_processes() -> int:
@@ -45,7 +46,7 @@ def own_first(module: LightningModule, x: Tensor) -> Tensor:
 
 
 class SharedGradients(DDPStrategy):
-    """For two players in one module: after each backward the stepping player's gradients are averaged, all at once.
+    """For two players in one module: before each step the stepping player's gradients are averaged, all at once.
 
     DistributedDataParallel would walk the graph of every backward for the player who does not step.
     """
@@ -57,9 +58,12 @@ class SharedGradients(DDPStrategy):
         """There is no reducer to prepare."""
 
     def post_backward(self, closure_loss: Tensor) -> None:
-        """Others than the stepping player's parameters are frozen meanwhile, by toggled_optimizer."""
-        moving = (p for p in self.lightning_module.parameters() if p.requires_grad)
-        average([p.grad for p in moving if p.grad is not None])
+        """Nor to wait for."""
+
+    def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], object], *others, **settings) -> object:
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        average([weight.grad for weight in weights if weight.grad is not None])
+        return super().optimizer_step(optimizer, closure, *others, **settings)
 
 
 def average(gradients: list[Tensor]) -> None:

@@ -83,7 +83,7 @@ class Checkpoints(pl.Callback):
         self.folder, self.every_images, self.num_kept, self.due_after = folder, every_images, num_kept, None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due_after = int(module.images_seen)
+        self.due_after = module.images_seen
         if trainer.world_size > 1:
             found = [None] * trainer.world_size
             distributed.all_gather_object(found, trainer.global_step)
@@ -95,7 +95,7 @@ class Checkpoints(pl.Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
         trainer._logger_connector._first_loop_iter = False
-        seen = int(module.images_seen)
+        seen = module.images_seen
         if seen // self.every_images > self.due_after // self.every_images:
             self.due_after = seen
             save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)
@@ -221,7 +221,7 @@ class CollapseSigns(pl.Callback):
     ) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0 and "loss/discriminator" in trainer.callback_metrics:
             self.weigh(trainer, float(trainer.callback_metrics["loss/discriminator"]))
-        seen, step = int(module.images_seen), len(batch.images) * trainer.world_size
+        seen, step = module.images_seen, len(batch.images) * trainer.world_size
         if seen // self.every_images > (seen - step) // self.every_images and trainer.is_global_zero:
             self.compare(trainer, module, batch)
 

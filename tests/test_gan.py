@@ -35,12 +35,19 @@ def tiny_gan(**changes) -> TextToImageGAN:
     return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
 
 
-def fit(gan: TextToImageGAN, tmp_path, max_steps: int, **settings) -> pl.Trainer:
+def without_images(gan: TextToImageGAN) -> TextToImageGAN:
+    """The same without an image encoder."""
+    gan.config.discriminator.form = "trunk"
+    torch.manual_seed(0)
+    return TextToImageGAN(gan.config, gan.text_encoder, None, 32)
+
+
+def fit(gan: TextToImageGAN, tmp_path, max_steps: int, ckpt_path=None, **settings) -> pl.Trainer:
     trainer = pl.Trainer(
         max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
         enable_checkpointing=False, enable_model_summary=False, **settings,
     )  # fmt: skip
-    trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None))
+    trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None), ckpt_path=ckpt_path)
     return trainer
 
 
@@ -61,14 +68,70 @@ def test_a_players_step_moves_only_that_player(player, tmp_path):
     assert moved(before[player], getattr(gan, player)) and not moved(before[frozen], getattr(gan, frozen))
 
 
+class Gradients(pl.Callback):
+    """Of each player, as they are when it steps."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
+        moving = {name: p for name, p in module.named_parameters() if p.requires_grad and "prior" not in name}
+        self.seen.append({name: p.grad.clone() for name, p in moving.items()})
+
+
+def gradients_of(gan: TextToImageGAN, tmp_path) -> list[dict[str, torch.Tensor]]:
+    seen = Gradients()
+    torch.manual_seed(1)
+    fit(gan, tmp_path, max_steps=1, callbacks=[seen])
+    return seen.seen
+
+
+def assert_near(ones: list[dict[str, torch.Tensor]], others: list[dict[str, torch.Tensor]]) -> None:
+    """Gradients of both players, relative to the size of all of a player's."""
+    assert len(ones) == len(others) == 2
+    for one, other in zip(ones, others, strict=True):
+        flat = [torch.cat([x.flatten() for x in gradients.values()]) for gradients in (one, other)]
+        assert one.keys() == other.keys() and (flat[0] - flat[1]).norm() < 1e-5 * flat[0].norm()
+
+
+def test_a_batch_in_parts_gives_both_players_the_gradients_of_the_whole(tmp_path):
+    whole, parts = (tiny_gan(matching_weight=0.0, accumulate=n) for n in (1, 2))
+    for gan in (whole, parts):
+        gan.eval()  # Lightning leaves it so; spectral norms, which drift with each look, then stay as they are
+    assert_near(gradients_of(whole, tmp_path), gradients_of(parts, tmp_path))
+
+
+def saved_bytes(gan: TextToImageGAN) -> int:
+    """What a drawing keeps for its gradient, weights apart."""
+    kept, weights = {}, {p.data_ptr() for p in gan.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.data_ptr(), x), lambda x: x):
+        gan.imagine(gan.parts_of(some_batch())[0])
+    return sum(x.nbytes for place, x in kept.items() if place not in weights)
+
+
+def test_recomputing_saves_memory_and_leaves_the_gradients(tmp_path):
+    kept, recomputed = (tiny_gan(recompute=again) for again in (False, True))
+    assert saved_bytes(recomputed) < 0.6 * saved_bytes(kept)
+    assert_near(gradients_of(kept, tmp_path), gradients_of(recomputed, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", ["finite", "exact"])
+def test_compiled_networks_give_the_gradients_of_eager_ones(penalty, tmp_path):
+    eager, compiled = (without_images(tiny_gan(penalty=penalty, penalty_weight=0.01)) for _ in range(2))
+    names = list(compiled.state_dict())
+    compiled.compile_networks("aot_eager")  # all of torch.compile but minutes of C++
+    assert_near(gradients_of(eager, tmp_path), gradients_of(compiled, tmp_path))
+    assert list(compiled.state_dict()) == names
+
+
 @pytest.mark.parametrize(("share", "num_redrawn"), [(0.0, 1), (0.5, 2), (1.0, 4)])
 def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_redrawn):
-    gan, batch = tiny_gan(redrawn_share=share), some_batch()
-    maps, text = gan.maps(batch.images), gan.text_encoder(batch.captions)
+    gan = tiny_gan(redrawn_share=share)
+    (part,) = gan.parts_of(some_batch())
     drawn = []
     for _ in range(2):
-        torch.manual_seed(1)
-        drawn.append(gan.imagine(batch, text, maps))
+        drawn.append(gan.imagine(part))
         gan.generator.prior.layers[0].network[-1].bias.data += 1  # a change of the prior shows where it is used
     same = [torch.equal(one, two) for one, two in zip(drawn[0].images, drawn[1].images, strict=True)]
     assert drawn[0].num_redrawn == num_redrawn and same == [i < num_redrawn for i in range(4)]
@@ -117,9 +180,7 @@ def test_augmentation_changes_what_the_discriminator_sees(kinds):
 
 
 def test_it_trains_without_any_image_encoder(tmp_path):
-    gan = tiny_gan()
-    gan.config.discriminator.form = "trunk"
-    gan = TextToImageGAN(gan.config, gan.text_encoder, None, 32)
+    gan = without_images(tiny_gan())
     fit(gan, tmp_path, max_steps=2)
     assert gan.images_seen == 8
 

@@ -71,7 +71,7 @@ def state(run: Path) -> dict:
 
 
 def images_in(run: Path) -> int:
-    return int(state(run)["state_dict"]["images_seen"]) if (run / "last.ckpt").exists() else 0
+    return int(state(run)["images_seen"]) if (run / "last.ckpt").exists() else 0
 
 
 def losses(run: Path) -> list[dict[str, str]]:

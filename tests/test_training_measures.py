@@ -193,7 +193,7 @@ def test_the_best_checkpoint_follows_the_metric_that_is_asked_for(run):
     rows = [row for row in csv.DictReader((run[0] / "metrics.csv").open()) if row["frechet_distance"]]
     best = min(rows, key=lambda row: float(row["frechet_distance"]))
     state = torch.load(run[0] / "best.ckpt", weights_only=True)
-    assert int(state["state_dict"]["images_seen"]) == float(best["images_seen"])
+    assert int(state["images_seen"]) == float(best["images_seen"])
     assert state["callbacks"]["Measures"]["best"] == float(best["frechet_distance"])
 
 

@@ -20,6 +20,7 @@ from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
 from cgan.processes import SharedGradients
 from cgan.recovery import CTRL_C, REQUEUE, StopOnSignal, Stopped
+from cgan.scaling import ScalerForEach
 
 
 @rank_zero_only
@@ -52,12 +53,15 @@ def num_processes_of(settings: TrainerConfig) -> int:
     return num_devices(settings.devices) * settings.num_nodes
 
 
-def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: str) -> int:
-    """The pictures of a step of all processes together: not more than there are, and as many in each process."""
+def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: str, parts: int = 1) -> int:
+    """The pictures of a step of all processes together: not more than there are, and as many in each part of each."""
     processes = num_processes_of(settings)
-    if batch_size % processes:
-        raise UserError(f"{key}={batch_size}: not a multiple of the {processes} processes that share each batch")
-    return min(batch_size, num_images - num_images % processes)
+    if parts < 1:
+        raise UserError(f"gan.accumulate={parts}: must be at least 1")
+    if batch_size % (processes * parts):
+        shares = f"{processes} processes that share each batch" + f" in {parts} parts each" * (parts > 1)
+        raise UserError(f"{key}={batch_size}: not a multiple of the {shares}")
+    return min(batch_size, num_images - num_images % (processes * parts))
 
 
 def trainer_of(
@@ -74,11 +78,11 @@ def trainer_of(
     trainer = Trainer(
         max_steps=max(1, max_steps),
         max_time=None if minutes is None else timedelta(minutes=minutes),
-        precision=settings.precision,
+        precision=None if settings.precision == "16-mixed" else settings.precision,
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
         strategy=strategy_of(several, players),
-        plugins=[PlainFiles()],
+        plugins=[PlainFiles(), *([ScalerForEach()] if settings.precision == "16-mixed" else [])],
         sync_batchnorm=several and torch.cuda.is_available(),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,

@@ -223,7 +223,8 @@ def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str,
     from cgan.cli.resuming import checkpoint_of
 
     settings, found, captions = config.trainer, checkpoint_of(config, run_dir), captions_for_grids(config, dataset)
-    batch_size = whole_batch(settings, settings.batch_size, len(dataset), "trainer.batch_size")
+    key, parts = "trainer.batch_size", config.gan.accumulate
+    batch_size = whole_batch(settings, settings.batch_size, len(dataset), key, parts)
     line = ProgressLine("GAN", batch_size)
     measures = measures_by(plan, config, dataset, run_dir, captions, line)
     callbacks = [
@@ -232,6 +233,8 @@ def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str,
         *measures,
         *keepers(config, run_dir),
     ]
+    if settings.compile:
+        gan.compile_networks()
     max_steps = settings.images // batch_size
     chosen = loggers(config, run_dir, found.content.get("rows", 0) if found else 0)
     trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, players=2)
@@ -290,7 +293,7 @@ def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, int
 
     table = Table("", "", show_header=False)
     table.add_row("stopped after" if interrupted else "time", f"{seconds / 60:.1f} min")
-    table.add_row("images seen", f"{int(gan.images_seen):,}")
+    table.add_row("images seen", f"{gan.images_seen:,}")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.3f}")
     files = ["last.ckpt", "best.ckpt", "samples/", "metrics.csv", "config.yaml", "joint.safetensors"]

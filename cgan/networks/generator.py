@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, start_without_checkerboard
+from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, recomputed, start_without_checkerboard
 from cgan.networks.prior import Prior
 
 
@@ -43,6 +43,8 @@ class Upsample(nn.Module):
 class Generator(nn.Module):
     """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
 
+    recompute = False  # the blocks' activations in the backward pass
+
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__()
         self.config, self.resolution = config, resolution
@@ -73,7 +75,7 @@ class Generator(nn.Module):
         x = self.start(condition).unflatten(1, (-1, 4, 4))  # (B, C, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
-            x = block(x, style)  # (B, C', 2H, 2W)
+            x = recomputed(block, x, style) if self.recompute else block(x, style)  # (B, C', 2H, 2W)
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())

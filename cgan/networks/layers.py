@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 def channels_at(resolution: int, full_resolution: int, width: int, max_channels: int) -> int:
@@ -62,6 +63,11 @@ class Downsample(nn.Module):
         shortcut = self.shortcut(x)  # (B, C', H/2, W/2)
         x = self.first(F.leaky_relu(x, 0.2))
         return (shortcut + self.second(F.leaky_relu(x, 0.2))) * math.sqrt(0.5)
+
+
+def recomputed(network: nn.Module, *inputs: Tensor) -> object:
+    """Its output; what it computed on the way is computed again for the gradient, not kept (Chen et al. 2016)."""
+    return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 @torch.no_grad()

@@ -1,0 +1,40 @@
+"""16-bit floats in mixed precision, where a loss is scaled up lest small gradients vanish."""
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision
+from torch import Tensor
+
+
+class ScalerForEach(MixedPrecision):
+    """A loss scale for each optimizer, all of them in the checkpoints.
+
+    Lightning has one for all: the overflow of one player would take from the other's precision as well.
+    """
+
+    def __init__(self) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        super().__init__("16-mixed", device, torch.amp.GradScaler(device))
+        self.scalers = {0: self.scaler}
+
+    def pre_backward(self, tensor: Tensor, module: pl.LightningModule) -> Tensor:
+        """The scale is that of the optimizer whose weights are not frozen now; its step comes next."""
+        number = next(i for i, optimizer in enumerate(module.trainer.optimizers) if moves(optimizer))
+        self.scaler = self.of(number)
+        return super().pre_backward(tensor, module)
+
+    def of(self, number: int) -> torch.amp.GradScaler:
+        if number not in self.scalers:
+            self.scalers[number] = torch.amp.GradScaler(self.device)
+        return self.scalers[number]
+
+    def state_dict(self) -> dict:
+        return {str(number): scaler.state_dict() for number, scaler in self.scalers.items()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        for number, state in state_dict.items():
+            self.of(int(number)).load_state_dict(state)
+
+
+def moves(optimizer: torch.optim.Optimizer) -> bool:
+    return any(weight.requires_grad for group in optimizer.param_groups for weight in group["params"])
