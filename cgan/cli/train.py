@@ -64,7 +64,8 @@ def train(config, arguments: list[str]) -> None:
     leave_when_asked()
     config, run_dir = chosen_run(config, arguments, f"{datetime.now():%Y%m%d-%H%M%S}")
     if config.resume is not None and is_finished(run_dir, config):
-        say(f"{run_dir} is finished; more of it: python train.py --resume {run_dir} trainer.images=...")
+        more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
+        say(f"{run_dir} is finished{more}")
         return
     check_data(config.data)
     check_encoders(config)

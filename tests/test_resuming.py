@@ -1,0 +1,49 @@
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from cgan.cli.resuming import budget, chosen_run, note_done
+from cgan.config import RunConfig, load_config
+from cgan.interfaces import UserError
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    """A working directory with three runs, the oldest of which is finished, the newest of another name."""
+    monkeypatch.chdir(tmp_path)
+    for age, (folder, name) in enumerate([("scenes-3", "birds"), ("scenes-2", "scenes"), ("scenes-1", "scenes")]):
+        run = tmp_path / "runs" / folder
+        run.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.structured(RunConfig(name=name)), run / "config.yaml")
+        os.utime(run / "config.yaml", (1e9 - age, 1e9 - age))
+    note_done(Path("runs/scenes-1"), "gan", budget(RunConfig()))
+    return tmp_path / "runs"
+
+
+def chosen(*arguments: str) -> Path:
+    return chosen_run(load_config(list(arguments)), list(arguments), "20261125-120000")[1]
+
+
+def test_auto_goes_on_in_the_newest_unfinished_run_of_its_name(runs):
+    assert chosen("resume=auto") == Path("runs/scenes-2")
+
+
+def test_auto_begins_a_new_run_where_the_newest_one_is_finished(runs):
+    note_done(Path("runs/scenes-2"), "gan", budget(RunConfig()))
+    assert chosen("resume=auto") == Path("runs/scenes-20261125-120000")
+
+
+def test_a_finished_run_goes_on_when_more_is_asked_of_it(runs):
+    note_done(Path("runs/scenes-2"), "gan", budget(RunConfig()))
+    assert chosen("resume=auto", "trainer.images=500000") == Path("runs/scenes-2")
+
+
+def test_without_resume_a_new_run_begins(runs):
+    assert chosen() == Path("runs/scenes-20261125-120000")
+
+
+def test_a_folder_that_is_no_run_is_one_line(runs):
+    with pytest.raises(UserError, match="resume=elsewhere: no run directory"):
+        chosen("resume=elsewhere")
