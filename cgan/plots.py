@@ -12,7 +12,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 64, 180, 40, 50  # pixels; t
 SCALE = 2  # drawn so much larger first, then shrunk: smooth lines
 INK, FAINT = "#222222", "#e4e4e4"
 FONT, LARGE = (ImageFont.load_default(size=size * SCALE) for size in (13, 16))
-FEW_POINTS = 40  # that are marked one by one
+FEW_POINTS = 20  # that are marked one by one
 
 
 class Line(NamedTuple):

@@ -179,15 +179,14 @@ def replace(file: Path, lines: list[str]) -> None:
 @pytest.mark.slow
 def test_what_extending_adds_works_by_its_own_checks_and_trains(tmp_path):
     copy, work = extended(tmp_path), tmp_path / "work"
-    work.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(copy), "CGAN_CACHE": str(tmp_path / "cache")}
     checks = [block for block in blocks(EXTENDING, "python") if not block.startswith("# cgan/")]
-    (work / "checks.py").write_text("\n".join(checks))
-    train, sample = commands_in(EXTENDING)[-3:-1]
-    runs = [["checks.py"], [str(copy / "train.py"), *train[2:], *TINY], [str(copy / "sample.py"), *sample[2:]]]
-    assert len(checks) == 3
-    for arguments in runs:
-        command = [sys.executable, *arguments]
-        ended = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=120)
-        assert ended.returncode == 0, ended.stderr
+    (train, sample), call = commands_in(EXTENDING), "import cgan.cli.{0}; cgan.cli.{0}.main({1})"
+    assert len(checks) == 3 and train[:2] == ["python", "train.py"] and sample[:2] == ["python", "sample.py"]
+    calls = [call.format("train", [*train[2:], *TINY]), call.format("sample", sample[2:])]
+    work.mkdir()
+    (work / "all.py").write_text("\n".join([*checks, *calls]))
+    environment = {**os.environ, "PYTHONPATH": str(copy), "CGAN_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "all.py"]
+    ended = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
     assert list(work.glob("samples/*.png")) and (work / "runs/tiny/last.ckpt").is_file()

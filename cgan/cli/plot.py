@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+from collections import Counter
 from pathlib import Path
 
 from cgan.cli.run_records import RUNS, Row, minutes_of, rows_of, runs_in
@@ -37,10 +38,10 @@ class Curves:
             raise UserError(f"{folder}: no metrics.csv with rows; give a run directory, such as `cgan runs` lists")
         self.places = minutes_of(self.rows) if against == "minutes" else [place_of(row) for row in self.rows]
 
-    def metrics(self, least: int) -> list[str]:
-        """Those of which there are so many values."""
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        return [name for name in names if len(self.points(name)[0]) >= least]
+    def numbers(self) -> Counter:
+        """How many values there are of each metric."""
+        return Counter(name for row, x in zip(self.rows, self.places, strict=True) if x is not None
+                       for name, value in row.items() if is_finite(value))  # fmt: skip
 
     def points(self, metric: str) -> tuple[list[float], list[float]]:
         pairs = zip(self.places, self.rows, strict=True)
@@ -63,8 +64,8 @@ def main(arguments: list[str]) -> None:
     if len(folders) > MOST_RUNS:
         raise UserError(f"{len(folders)} runs: {MOST_RUNS} at most can be told apart in a plot")
     runs = named([Curves(folder, options.against) for folder in folders])
-    least = 2 if len(runs) == 1 else 1  # a point of one run can be compared with another's
-    metrics = list(dict.fromkeys(name for curves in runs.values() for name in curves.metrics(least)))
+    numbers = sum((curves.numbers() for curves in runs.values()), Counter())
+    metrics = [name for name, number in numbers.items() if number > 1]  # one in each of two runs can be compared
     plots = asked(options.metric, metrics) if options.metric else chosen(metrics, together=len(runs) == 1)
     out = options.out or (folders[0] if len(folders) == 1 else Path()) / "curves.png"
     draw(runs, plots, AXES[options.against], out)
