@@ -9,7 +9,7 @@ from cgan.cli.commands import VERBS
 
 def usage() -> str:
     lines = [f"  {verb:12s}{what}" for verb, what in VERBS.items()]
-    return "\n".join(["usage: cgan VERB ...; --help after a verb says more", "", *lines])
+    return "\n".join(["usage: cgan VERB ...; --help after a verb says more", "       cgan --version", "", *lines])
 
 
 def main() -> None:

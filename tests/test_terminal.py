@@ -232,6 +232,14 @@ def test_the_report_names_machine_and_versions_and_no_secret(monkeypatch, capsys
     assert f"torch               {torch.__version__.partition('+')[0]}" in out and str(os.cpu_count()) in out
 
 
+def test_gpus_are_told_with_memory_and_driver(monkeypatch, tmp_path):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100 80GB HBM3, 81559 MiB, 550.54.15'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert env.gpus() == {"gpu 0": "NVIDIA H100 80GB HBM3, 81559 MiB, driver 550.54.15"}
+
+
 def test_versions_and_help_come_at_once():
     """Torch is not needed for them."""
     code = "import sys; from cgan.__main__ import main; sys.argv = ['cgan', ARG]; main(); print('torch' in sys.modules)"
