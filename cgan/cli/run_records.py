@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +73,16 @@ def started(run: Run) -> datetime:
             return datetime.strptime(named[1], "%Y%m%d-%H%M%S")
         except ValueError:
             pass  # a number of another kind
-    return datetime.fromtimestamp(min(file.stat().st_mtime for file in run.path.rglob("*") if file.is_file()))
+    return datetime.fromtimestamp(min(facts.st_mtime for facts in files_in(run.path)))
+
+
+def files_in(folder: Path) -> Iterator[os.stat_result]:
+    """Size and time of each; a training may rename some meanwhile."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            facts = path.stat()
+            if stat.S_ISREG(facts.st_mode):
+                yield facts
 
 
 def state(run: Run) -> str:

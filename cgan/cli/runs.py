@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from cgan.cli.run_records import RUNS, Row, Run, images_of, minutes_of, read_run, runs_in, started, state
+from cgan.cli.run_records import RUNS, Row, Run, files_in, images_of, minutes_of, read_run, runs_in, started, state
 from cgan.errors import UserError
 from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better
 
@@ -67,7 +67,7 @@ def summary_of(run: Run) -> dict:
         "best": {name: best[name] for name in ordered(best, run)},
         "best_at_images": round(best.get("images_seen", 0)) or None,
         "loss": {name.removeprefix("loss/"): value for name, value in recent_losses(run.rows).items()},
-        "bytes": sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file()),
+        "bytes": sum(facts.st_size for facts in files_in(run.path)),
     }
 
 
