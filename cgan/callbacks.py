@@ -1,17 +1,21 @@
 """What happens beside training: grids of samples, and the line that shows progress."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image, ImageDraw
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from cgan.interfaces import Batch, Sample
 from cgan.joint_evaluation import reconstruction_sheet
+from cgan.metric_names import HIGHER, LOWER, PREFERRED
 
 CAPTIONS = (
     "a small red dog on grass",
@@ -96,21 +100,25 @@ class ReconstructionSheet(pl.Callback):
 
 
 class ProgressLine(pl.Callback):
-    """Images seen of all, images per second, time left and the losses; a line a minute where there is no terminal."""
+    """Images seen of all and time left; below, pace, losses and the last metrics. A line a minute without a terminal.
 
-    def __init__(self, title: str, batch_size: int) -> None:
-        self.title, self.batch_size, self.console = title, batch_size, Console()
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[news]}")
-        self.line = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
+    latest gives those metrics.
+    """
+
+    def __init__(self, title: str, batch_size: int, latest: Callable[[], dict[str, float]] = dict) -> None:
+        self.title, self.batch_size, self.latest, self.console = title, batch_size, latest, Console()
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self.bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
+        self.news = Text()
+        self.live = Live(Group(self.bars, self.news), console=self.console)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.start = self.told = self.asked = time.monotonic()
         self.done = trainer.global_step
         if trainer.is_global_zero and self.console.is_terminal:
-            self.line.start()
-        total, seen = self.planned(trainer, 0.0), self.seen(trainer)
-        self.task = self.line.add_task(self.title, total=total, news="", completed=seen)
-        self.second = self.line.add_task("measuring", total=1, news="", visible=False)
+            self.live.start()
+        self.task = self.bars.add_task(self.title, total=self.planned(trainer, 0.0), completed=self.seen(trainer))
+        self.second = self.bars.add_task("measuring", total=1, visible=False)
         self.speaks = trainer.is_global_zero and not self.console.is_terminal
 
     def seen(self, trainer: pl.Trainer) -> int:
@@ -126,26 +134,33 @@ class ProgressLine(pl.Callback):
             return
         self.asked, passed = now, now - self.start
         rate = (trainer.global_step - self.done) * self.batch_size / passed
-        news = [f"{rate:.0f} images/s"]
-        news += [f"{name.split('/')[-1]} {float(value):.3f}" for name, value in trainer.progress_bar_metrics.items()]
+        losses = [(name.split("/")[-1], float(value)) for name, value in trainer.progress_bar_metrics.items()]
+        news = ", ".join([f"{rate:.0f} images/s", *(f"{name} {value:.3f}" for name, value in losses)])
         seen, total = self.seen(trainer), self.planned(trainer, module.progress)
-        self.line.update(self.task, completed=seen, total=total, news=", ".join(news))
-        if trainer.is_global_zero and not self.console.is_terminal and now - self.told > 60:
+        self.bars.update(self.task, completed=seen, total=total)
+        self.news.plain = "\n".join([news, *self.measured()])
+        if self.speaks and now - self.told > 60:
             self.told, left = now, (total - seen) / rate
-            print(f"{self.title}: {seen} of {total}, {', '.join(news)}, {left:.0f} s left", flush=True)
+            print(f"{self.title}: {seen} of {total}, {news}, {left:.0f} s left", flush=True)
+
+    def measured(self) -> list[str]:
+        """A line of the last metrics that count most, once there are some."""
+        values = self.latest()
+        names = [name for name in dict.fromkeys(PREFERRED + HIGHER + LOWER) if name in values][:3]
+        return [f"measured last: {', '.join(f'{name} {values[name]:.3g}' for name in names)}"] if names else []
 
     def measuring(self, done: int, total: int) -> None:
         """A second bar while pictures are measured."""
-        self.line.update(self.second, completed=done, total=total, visible=done < total)
+        self.bars.update(self.second, completed=done, total=total, visible=done < total)
         if self.speaks and time.monotonic() - self.told > 60:
             self.told = time.monotonic()
             print(f"measuring: {done} of {total} pictures", flush=True)
 
     def on_train_end(self, *_) -> None:
-        self.line.stop()
+        self.live.stop()
 
     def on_exception(self, *_) -> None:
-        self.line.stop()
+        self.live.stop()
 
 
 def is_due(trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, every_images: int) -> bool:

@@ -13,11 +13,8 @@ from pytorch_lightning.loggers import WandbLogger
 from torch import distributed
 
 from cgan.checkpoints import Hurried, breakable, end_all, save_checkpoint
+from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better
 
-HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "clip_score", "r_precision", "precision", "recall", "density",
-          "coverage", "diversity")  # fmt: skip
-LOWER = ("fid", "kid", "frechet_distance", "kernel_distance")
-PREFERRED = ("scene_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision", "clip_score", "kid")
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes
 
 
@@ -27,18 +24,6 @@ class Examination(NamedTuple):
     evaluate: Callable[..., dict[str, float]]
     names: list[str]  # of the values that can be followed
     num_captions: int
-
-
-def is_known(name: str) -> bool:
-    """Whether it is told which way such a metric is better; joint/recall is a recall."""
-    return name.rpartition("/")[2] in HIGHER + LOWER
-
-
-def is_better(name: str, value: float, best: float | None) -> bool:
-    """Never so for NaN."""
-    if best is None:
-        return value == value
-    return value < best if name.rpartition("/")[2] in LOWER else value > best
 
 
 class Measures(pl.Callback):

@@ -11,7 +11,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 64, 180, 40, 50  # pixels; the legend stands on the right
 SCALE = 2  # drawn so much larger first, then shrunk: smooth lines
 INK, FAINT = "#222222", "#e4e4e4"
-FONT, LARGE = (ImageFont.load_default(size=size * SCALE) for size in (12, 15))
+FONT, LARGE = (ImageFont.load_default(size=size * SCALE) for size in (13, 16))
+FEW_POINTS = 20  # that are marked one by one
 
 
 class Line(NamedTuple):
@@ -52,12 +53,33 @@ def line_plot(lines: list[Line], title: str, x_label: str) -> Image.Image:
     for number, (line, colour) in enumerate(zip(lines, cycle(COLOURS), strict=False)):
         points = [frame.place(*point) for point in zip(line.x, line.y, strict=True)]
         draw.line(points, colour, 2 * SCALE, joint="curve")
-        for point in points:
+        for point in points if len(points) <= FEW_POINTS else ():
             draw.circle(point, 3 * SCALE, colour)
         x, y = (WIDTH - RIGHT + 12) * SCALE, (TOP + 8 + 20 * number) * SCALE
         draw.line((x, y, x + 18 * SCALE, y), colour, 3 * SCALE)
-        draw.text((x + 24 * SCALE, y), line.name, INK, FONT, anchor="lm")
+        draw.text((x + 24 * SCALE, y), cut(line.name, (RIGHT - 40) * SCALE), INK, FONT, anchor="lm")
     return page.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+
+
+def cut(name: str, width: int) -> str:
+    """A name of so many pixels, with dots where its middle is missing."""
+    kept = len(name)
+    while kept > 2 and FONT.getlength(middle_cut(name, kept)) > width:
+        kept -= 1
+    return middle_cut(name, kept)
+
+
+def middle_cut(name: str, kept: int) -> str:
+    return name if kept >= len(name) else f"{name[: kept // 2]}...{name[len(name) - (kept + 1) // 2 :]}"
+
+
+def sheet(plots: list[Image.Image], columns: int = 2) -> Image.Image:
+    """Plots beside and below each other."""
+    columns = min(columns, len(plots))
+    page = Image.new("RGB", (WIDTH * columns, HEIGHT * -(-len(plots) // columns)), "white")
+    for i, plot in enumerate(plots):
+        page.paste(plot, (i % columns * WIDTH, i // columns * HEIGHT))
+    return page
 
 
 def draw_axes(draw: ImageDraw.ImageDraw, frame: Frame) -> None:

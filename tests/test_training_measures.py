@@ -19,7 +19,8 @@ from cgan.data import build_dataset
 from cgan.data.scenes import Scenes
 from cgan.gauges import FETCHING, Stopwatch
 from cgan.interfaces import UserError
-from cgan.measures import HIGHER, LOWER, PREFERRED, is_better, is_known, thinned
+from cgan.measures import thinned
+from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better, is_known
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary

@@ -6,10 +6,7 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> None:
     """Write the averaged generator and its text encoder as safetensors."""
-    parser = argparse.ArgumentParser(prog="cgan export", description="Write what sampling needs as safetensors.")
-    parser.add_argument("checkpoint", type=Path, help="the last.ckpt of a run")
-    parser.add_argument("out", type=Path, help="the .safetensors file to write")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     from cgan.interfaces import UserError
     from cgan.sampling import TextToImage
 
@@ -18,3 +15,10 @@ def main(arguments: list[str]) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     TextToImage.load(options.checkpoint).save(options.out, half=True)
     print(options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="cgan export", description="Write what sampling needs as safetensors.")
+    result.add_argument("checkpoint", type=Path, help="the last.ckpt of a run")
+    result.add_argument("out", type=Path, help="the .safetensors file to write")
+    return result

@@ -19,31 +19,31 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str]) -> None:
     """Write shards, or check a data set; raises UserError."""
-    options = parsed(arguments)
+    options = parser().parse_intermixed_args(arguments)
     if options.check:
         check(options)
     else:
         write(options)
 
 
-def parsed(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
         prog="cgan prepare",
         description="Check and resize the pictures of a configuration's data set, and write them as tar shards.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("settings", nargs="*", help="CONFIG.yaml and key=value, as for train.py; or DIR")
-    parser.add_argument("--out", type=Path, help="the folder to write, or to go on with after an interruption")
-    parser.add_argument("--size", type=int, help="pixels of the shorter side; default: data.resolution")
+    result.add_argument("settings", nargs="*", help="CONFIG.yaml and key=value, as for train.py; or DIR")
+    result.add_argument("--out", type=Path, help="the folder to write, or to go on with after an interruption")
+    result.add_argument("--size", type=int, help="pixels of the shorter side; default: data.resolution")
     crops = ("center", "random", "none")
-    parser.add_argument("--crop", choices=crops, default="center", help="which square is kept; none keeps all")
-    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="png keeps every pixel")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG, 1 to 100")
-    parser.add_argument("--shard-size", type=int, default=1000, help="pictures in a shard")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="default: every core")
-    parser.add_argument("--check", action="store_true", help="say what is wrong with DIR, or with the settings' data")
-    return parser.parse_intermixed_args(arguments)
+    result.add_argument("--crop", choices=crops, default="center", help="which square is kept; none keeps all")
+    result.add_argument("--format", choices=("jpg", "png"), default="jpg", help="png keeps every pixel")
+    result.add_argument("--quality", type=int, default=95, help="of JPEG, 1 to 100")
+    result.add_argument("--shard-size", type=int, default=1000, help="pictures in a shard")
+    result.add_argument("--workers", type=int, default=num_cores(), help="default: every core")
+    result.add_argument("--check", action="store_true", help="say what is wrong with DIR, or with the settings' data")
+    return result
 
 
 def num_cores() -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cgan.cli.race import Race, environment, write_json
-from cgan.plots import HEIGHT, WIDTH, Line, line_plot
+from cgan.plots import Line, line_plot, sheet
 from cgan.significance import Difference, Spread, paired_difference, spread
 
 
@@ -181,11 +181,7 @@ def curves(race: Race, results: list[dict], measures: list[str]) -> Image.Image:
     for measure in measures:
         found = [line for variant in race.variants if (line := curve(variant, results, measure)) is not None]
         plots += [line_plot(found, measure, "images seen")] if found else []
-    columns = min(2, len(plots))
-    page = Image.new("RGB", (WIDTH * columns, HEIGHT * -(-len(plots) // columns)), "white")
-    for i, plot in enumerate(plots):
-        page.paste(plot, (i % columns * WIDTH, i // columns * HEIGHT))
-    return page
+    return sheet(plots)
 
 
 def curve(variant: str, results: list[dict], measure: str) -> Line | None:

@@ -108,6 +108,7 @@ def opened(config, run_dir: Path):
 
     from cgan.cli.fitting import is_first_process, say
     from cgan.cli.resuming import set_aside
+    from cgan.cli.under_way import mark_under_way
     from cgan.data import build_dataset
 
     say("preparing the pictures (once; they are kept)")
@@ -118,6 +119,7 @@ def opened(config, run_dir: Path):
         if config.resume is None:
             set_aside(run_dir)
         OmegaConf.save(OmegaConf.structured(replace(config, resume=None)), run_dir / "config.yaml")
+        mark_under_way(run_dir)
     say(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}")
     return dataset
 
@@ -228,6 +230,8 @@ def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str,
     batch_size = whole_batch(settings, settings.batch_size, len(dataset), key, parts)
     line = ProgressLine("GAN", batch_size)
     measures = measures_by(plan, config, dataset, run_dir, captions, line)
+    if measures:
+        line.latest = lambda: measures[0].latest
     callbacks = [
         SampleGrid(run_dir / "samples", settings.sample_every, captions),
         line,
@@ -242,7 +246,13 @@ def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str,
     status = fit(trainer, gan, dataset, batch_size, config, found)
     if status == 0:
         save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
-    return status, measures[0].latest if measures else {}
+    return status, with_best(measures[0]) if measures else {}
+
+
+def with_best(measures) -> dict[str, float]:
+    """The last values, and the one of best.ckpt."""
+    best = {} if measures.best is None else {f"{measures.followed} of best.ckpt": measures.best}
+    return {**measures.latest, **best}
 
 
 def keepers(config, run_dir: Path) -> list:
@@ -302,3 +312,4 @@ def summarise(gan, run_dir: Path, metrics: dict[str, float], seconds: float, int
     Console().print(table)
     caption = "YOUR WORDS" if source != "scenes" else "a dog on grass"
     print(f'next: python sample.py "{caption}" --checkpoint {run_dir / "last.ckpt"}')
+    print(f"curves: cgan plot {run_dir}")

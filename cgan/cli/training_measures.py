@@ -16,8 +16,9 @@ from cgan.data.scenes import Scenes
 from cgan.evaluation import FEWEST, SceneEvaluator, captions_of, choice_of
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
-from cgan.measures import PREFERRED, Examination, Measures, is_known
+from cgan.measures import Examination, Measures
 from cgan.measuring import JointNetwork, device_of, of_dataset
+from cgan.metric_names import PREFERRED, is_known
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice

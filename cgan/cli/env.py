@@ -1,0 +1,128 @@
+"""cgan env: what a bug report should say of the machine and its software; no secrets, no values of variables."""
+
+import argparse
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from cgan import __version__
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "transformers", "tokenizers",
+            "wandb", "omegaconf", "safetensors", "rich", "numpy", "pillow", "datasets")  # fmt: skip
+VARIABLES = ("CGAN_", "CUDA_", "NCCL_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "WANDB_", "HF_", "SLURM_JOB_ID")
+
+
+def main(arguments: list[str]) -> None:
+    """Print the report, a line for each fact."""
+    parser().parse_args(arguments)
+    for name, value in report().items():
+        print(f"{name:20s}{value}")
+
+
+def parser() -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog="cgan env", description="Describe this machine and its software, for a report.")
+
+
+def report() -> dict[str, str]:
+    facts = {
+        "cgan": cgan_version(),
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "system": platform.platform(),
+        "processor": f"{processor()}, {cores()}",
+        "memory": memory(),
+    }
+    return facts | torch_facts() | packages() | {"cache": cache(), "variables set": ", ".join(variables()) or "none"}
+
+
+def cgan_version() -> str:
+    """With the commit, in a checkout."""
+    commit = said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") if (ROOT / ".git").exists() else ""
+    changed = commit and said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+    return f"{__version__} (commit {commit}{', with changes' if changed else ''})" if commit else __version__
+
+
+def said(*command: str) -> str:
+    """What a program prints; nothing where it fails, or is not there."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def processor() -> str:
+    """The model's name, which Linux tells in a file, and macOS by a command."""
+    names = [value for key, value in cpuinfo() if key == "model name"]
+    return (
+        names[0] if names else said("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or "not known"
+    )
+
+
+def cpuinfo() -> list[tuple[str, str]]:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [(line.partition(":")[0].strip(), line.partition(":")[2].strip()) for line in lines]
+
+
+def cores() -> str:
+    """Cores, the threads that they run, and how many of these this process may use."""
+    from cgan.cli.prepare import num_cores
+
+    sockets = [value for key, value in cpuinfo() if key == "physical id"]
+    numbers = [value for key, value in cpuinfo() if key == "core id"]
+    threads, physical = os.cpu_count() or 1, len(set(zip(sockets, numbers, strict=False)))
+    own = f"{physical} cores, " if physical else ""
+    return f"{own}{threads} threads, {num_cores()} for this process"
+
+
+def memory() -> str:
+    try:
+        return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
+    except (ValueError, OSError):
+        return "not known"
+
+
+def torch_facts() -> dict[str, str]:
+    """What torch sees, and apart from it what the driver says."""
+    facts = gpus() or {"gpu": "none that nvidia-smi shows"}
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return facts | {"torch sees": f"nothing, it can't be imported ({error})"}
+    seen = f"{torch.cuda.device_count()} GPUs, CUDA {torch.version.cuda or 'not built in'}, "
+    seen += f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return facts | {"torch sees": seen}
+
+
+def gpus() -> dict[str, str]:
+    """Name, memory and driver of each."""
+    query = said("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    lines = [line.rpartition(", ") for line in query.splitlines()]
+    return {f"gpu {i}": f"{name}, driver {driver}" for i, (name, _, driver) in enumerate(lines)}
+
+
+def packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def cache() -> str:
+    """The folder, unless a variable names it, and how much is in it."""
+    folder = Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser()
+    name = "named by CGAN_CACHE" if "CGAN_CACHE" in os.environ else "~/.cache/cgan"
+    if not folder.is_dir():
+        return f"{name}, not there yet"
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    return f"{name}, {sum(sizes) / 1e6:,.1f} MB in {len(sizes):,} files"
+
+
+def variables() -> list[str]:
+    """Names alone."""
+    return sorted(name for name in os.environ if name.startswith(VARIABLES))

@@ -1,0 +1,192 @@
+"""Commands, settings, links and code in README.md and docs/ are ones that work."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from argparse import ArgumentParser
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cgan.cli.commands import VERBS, keys_of, parsers
+from cgan.cli.train import with_resume_as_key
+from cgan.config import RunConfig, load_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXTENDING = ROOT / "docs/extending.md"
+TINY = """gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4 data.resolution=32
+    trainer.images=64 trainer.batch_size=32 trainer.evaluate_every=0 trainer.wandb=disabled trainer.precision=32-true
+    run_dir=runs/tiny""".split()
+PARSERS = parsers()
+KEY = re.compile(r"(data|text|joint|gan|trainer)\.[a-z_.]+(=.*)?")
+FILES = ("py", "md", "json", "ckpt", "yaml", "safetensors")
+KEYS = {key.name for key in keys_of(RunConfig)}
+
+
+def code_lines(page: Path) -> list[str]:
+    """Of indented blocks, and of fenced ones that name no language; lines that a backslash continues are one."""
+    lines, fence = [], None
+    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            fence = line[3:] if fence is None else None
+        elif fence == "" or (fence is None and line.startswith("    ")):
+            lines.append(line.strip())
+    return lines
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The words of each command of cgan, without comments and what is optional."""
+    lines = [re.sub(r"\[[^\]]*\.\.\.\]", "", line) for line in code_lines(page)]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    starts = ("cgan ", "python train.py", "python sample.py", "torchrun ")
+    return [shlex.split(part, comments=True) for part in parts if part.startswith(starts)]
+
+
+def command_of(words: list[str]) -> tuple[str, list[str]]:
+    """The verb and its arguments."""
+    for script, verb in (("train.py", "train"), ("sample.py", "sample")):
+        if script in words:
+            return verb, words[words.index(script) + 1 :]
+    return words[1], words[2:]
+
+
+@cache
+def check(verb: str, arguments: tuple[str, ...]) -> None:
+    """Raises unless the command line is one that the verb understands."""
+    assert verb in VERBS or verb.startswith("--"), verb
+    if verb == "train":
+        given = with_resume_as_key(list(arguments)) if "--resume" in arguments else arguments
+        load_config([filled(argument) for argument in given if is_setting(argument)])
+        return
+    if verb == "benchmark":
+        verb, arguments = f"benchmark {arguments[0]}", arguments[1:]
+    if verb in PARSERS:
+        options = understood(PARSERS[verb], [filled(argument) for argument in arguments])
+        settings = getattr(options, "settings", None) or getattr(options, "data", None) or []
+        if len(settings) != 1 or "=" in settings[0] or settings[0].endswith(".yaml"):  # or else it is a folder
+            load_config([setting for setting in settings if is_setting(setting)])
+        for file in [argument for argument in arguments if argument.startswith(("configs/", "assets/"))]:
+            assert (ROOT / file).is_file(), file
+
+
+def understood(parser: ArgumentParser, arguments: list[str]):
+    try:
+        return parser.parse_args(arguments)
+    except SystemExit:
+        return parser.parse_intermixed_args(arguments)
+
+
+def is_setting(argument: str) -> bool:
+    return argument != "key=value" and not argument.endswith("=...")
+
+
+def filled(argument: str) -> str:
+    """What stands for the user's own configuration, as one of ours."""
+    argument = "configs/gan/folder.yaml" if argument == "CONFIG.yaml" else argument
+    return str(ROOT / argument) if argument.startswith("configs/") else argument
+
+
+def inline_code(page: Path) -> list[str]:
+    text = re.sub(r"^(```.*?^```|    .*?$)", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != EXTENDING], ids=lambda page: page.name)
+def test_every_command_is_understood(page):
+    for words in commands_in(page):
+        try:
+            verb, arguments = command_of(words)
+            check(verb, tuple(arguments))
+        except (SystemExit, Exception) as error:
+            pytest.fail(f"{shlex.join(words)}: {error}")
+
+
+def test_commands_are_found_at_all():
+    assert len(commands_in(ROOT / "README.md")) > 10 and len(commands_in(ROOT / "docs/faq.md")) > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_key_that_is_named_exists_and_takes_its_value(page):
+    words = {word for span in inline_code(page) for word in span.split() if KEY.fullmatch(word)}
+    named = {word.partition("=")[0] for word in words} - {"trainer.key"}
+    unknown = {name for name in named if not any(f"{key}.".startswith(f"{name}.") for key in KEYS)}
+    assert not {name for name in unknown if not name.endswith(FILES)}
+    if page != EXTENDING:  # there values are added
+        load_config([word for word in sorted(words) if "=" in word and not re.search(r"=[A-Z]+$|=\.\.\.", word)])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_verb_and_option_that_is_named_exists(page):
+    options = {option for parser in PARSERS.values() for action in parser._actions for option in action.option_strings}
+    for span in inline_code(page):
+        words = span.split()
+        if words[0] == "cgan" and len(words) > 1:
+            assert set(words[1].split("|")) <= {*VERBS, "VERB", "--version"}, span
+        if words[0] in ("cgan", "sample.py") or words[0].startswith("--"):
+            unknown = {word for word in words if re.match(r"--\w", word)} - options - {"--version", "--help"}
+            assert not unknown or words[0] in ("--requeue", "--max-restarts"), span
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+# ---------------------------------------------------------------------------------------------- blocks of code
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_python_of_the_questions_runs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for block in blocks(ROOT / "docs/faq.md", "python"):
+        exec(compile(block, "faq.md", "exec"), {})
+
+
+def extended(folder: Path) -> Path:
+    """A copy of the project with what docs/extending.md adds."""
+    copy = folder / "project"
+    shutil.copytree(ROOT / "cgan", copy / "cgan", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("configs", "assets"):
+        (copy / name).symlink_to(ROOT / name)
+    for name in ("train.py", "sample.py"):
+        shutil.copy(ROOT / name, copy)
+    for block in blocks(EXTENDING, "python"):
+        if block.startswith("# cgan/"):
+            (copy / block.splitlines()[0][2:]).write_text(block.partition("\n")[2])
+    for block in blocks(EXTENDING, "diff"):
+        name, *lines = block.splitlines()
+        replace(copy / name.removeprefix("--- "), lines)
+    return copy
+
+
+def replace(file: Path, lines: list[str]) -> None:
+    """Lines as a diff shows them; what is replaced must stand in the file exactly once."""
+    before, after = ("".join(f"{line[1:]}\n" for line in lines if not line.startswith(other)) for other in ("+", "-"))
+    text = file.read_text()
+    assert text.count(before) == 1, f"docs/extending.md: not once in {file.name}:\n{before}"
+    file.write_text(text.replace(before, after))
+
+
+@pytest.mark.slow
+def test_what_extending_adds_works_by_its_own_checks_and_trains(tmp_path):
+    copy, work = extended(tmp_path), tmp_path / "work"
+    checks = [block for block in blocks(EXTENDING, "python") if not block.startswith("# cgan/")]
+    (train, sample), call = commands_in(EXTENDING), "import cgan.cli.{0}; cgan.cli.{0}.main({1})"
+    assert len(checks) == 3 and train[:2] == ["python", "train.py"] and sample[:2] == ["python", "sample.py"]
+    calls = [call.format("train", [*train[2:], *TINY]), call.format("sample", sample[2:])]
+    work.mkdir()
+    (work / "all.py").write_text("\n".join([*checks, *calls]))
+    environment = {**os.environ, "PYTHONPATH": str(copy), "CGAN_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "all.py"]
+    ended = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert list(work.glob("samples/*.png")) and (work / "runs/tiny/last.ckpt").is_file()
