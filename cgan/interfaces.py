@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-
-class UserError(Exception):
-    """A mistake that the user can mend, in one line: what, where, what to do. Scripts show no traceback."""
+from cgan.errors import UserError as UserError
 
 
 class Sample(NamedTuple):

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from cgan.interfaces import UserError
+from cgan.errors import UserError
 
 
 def run(command: Callable[[list[str]], None]) -> None:
