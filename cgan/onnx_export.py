@@ -34,10 +34,10 @@ def write_onnx(pipe: TextToImage, path: Path) -> str:
         raise UserError('--onnx needs other packages: pip install "cgan[onnx]"') from None
     inputs = inputs_of(pipe, 2)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    dynamic = [{0: batch}, {0: batch}, {0: batch, 1: length}, {0: batch, 1: length}][: len(inputs)]
+    text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]
     torch.onnx.export(
-        PlainGenerator(pipe.generator), inputs, path, dynamo=True, external_data=False, verbose=False,
-        input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=tuple(dynamic),
+        PlainGenerator(pipe.generator).eval(), inputs, path, dynamo=True, external_data=False, verbose=False,
+        input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=({0: batch}, text),
     )  # fmt: skip
     return compared(pipe, path)
 

@@ -47,7 +47,7 @@ def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A temporary name to write to, which becomes path at the end; what can't be written is a UserError."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished

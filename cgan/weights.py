@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cgan.errors import UserError
@@ -95,7 +95,7 @@ def read_config(path: Path) -> dict:
 def write(path: Path, tensors: Mapping[str, Tensor], half: bool, metadata: dict[str, str]) -> None:
     """As safetensors, in half precision if asked; the file is there whole or not at all."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    save_file({name: shrunk(value, half) for name, value in tensors.items()}, unfinished, metadata=metadata)
+    unfinished.write_bytes(save({name: shrunk(value, half) for name, value in tensors.items()}, metadata))
     os.replace(unfinished, path)
 
 
