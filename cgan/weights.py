@@ -66,7 +66,8 @@ def downloaded(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[EXPORTED, CONFIG], etag_timeout=5))
     except Exception as error:  # of the hub, of the network, of the disk: their kinds change with the hub's versions
         reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:120]
-        raise UserError(f"{name}: no such folder here, and not to be had from the hub ({reason})") from None
+        told = f"no such folder here, and not to be had from the hub ({reason})"
+        raise UserError(f"{name}: {told}; check the name") from None
 
 
 def read(path: Path) -> Weights:
