@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from PIL import Image, ImageDraw
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,17 +15,8 @@ from rich.text import Text
 from cgan.interfaces import Batch, Sample
 from cgan.joint_evaluation import reconstruction_sheet
 from cgan.metric_names import HIGHER, LOWER, PREFERRED
+from cgan.sheets import save_png, titled
 
-CAPTIONS = (
-    "a small red dog on grass",
-    "a big blue car on sand, to the right",
-    "an orange cat in the snow",
-    "a white bird at night",
-    "a yellow fish on water",
-    "a purple house in front of a brick wall",
-    "a green tree on grass, on the left",
-    "a black ball on sand",
-)
 NUM_SEEDS = 8
 
 
@@ -167,18 +157,3 @@ def is_due(trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, every_
     """Whether this batch takes the images seen past a multiple of every_images."""
     seen = module.images_seen
     return seen // every_images > (seen - len(batch.images) * trainer.world_size) // every_images
-
-
-def titled(row: np.ndarray, caption: str) -> np.ndarray:
-    """A row of pictures, uint8 (H, W, 3), under a strip with its caption."""
-    strip = Image.new("RGB", (row.shape[1], 13), "white")
-    ImageDraw.Draw(strip).text((3, 1), caption, fill="black")
-    return np.concatenate([np.asarray(strip), row])
-
-
-def save_png(picture: np.ndarray, path: Path) -> None:
-    """Write a picture, uint8 (H, W, 3), under a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    Image.fromarray(picture).save(unfinished, format="PNG")
-    unfinished.replace(path)

@@ -1,85 +1,154 @@
 """A checkpoint and captions to pictures: the one sampler under everything. It needs no data set and no Lightning."""
 
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from PIL import Image
 from torch import Tensor
 
-from cgan.interfaces import TextEncoder, UserError
+from cgan.interfaces import TextEncoder, TextFeatures, UserError
 from cgan.networks.generator import Generator, GeneratorConfig
 from cgan.text import restore_text_encoder
+from cgan.weights import DAMAGE, PARTS, digest, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
-PARTS = ("generator_ema.", "text_encoder.")
 
 
 class TextToImage:
-    """pipe(captions, seeds) -> pictures, uint8 (B, H, W, 3); a picture depends on its caption and seed alone."""
+    """pipe(caption, seed=0) -> a PIL picture; a picture depends on its caption and seed alone."""
 
-    def __init__(self, spec: dict, weights: dict[str, Tensor]) -> None:
-        self.spec = spec
+    def __init__(self, spec: dict, tensors: dict[str, Tensor]) -> None:
+        self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
         self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
         config = GeneratorConfig(**spec["generator"])
         self.generator = Generator(config, spec["resolution"], self.text_encoder.dim).eval()
-        self.weights = {name: value for name, value in weights.items() if name.startswith(PARTS)}
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
-            mine = {n.removeprefix(prefix): v for n, v in self.weights.items() if n.startswith(prefix)}
+            mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
             network.load_state_dict(mine)
 
     @classmethod
+    def from_pretrained(cls, name: str | Path) -> "TextToImage":
+        """From a checkpoint, exported weights, a run directory, an exported folder, or owner/name on the hub."""
+        return cls.load(find(name))
+
+    @classmethod
     def load(cls, path: str | Path) -> "TextToImage":
-        """From a training checkpoint (.ckpt) or exported weights (.safetensors); nothing in the file is executed."""
+        """From one file, a training checkpoint (.ckpt) or exported weights (.safetensors)."""
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint; train one with `python train.py`")
         try:
-            if path.suffix == ".safetensors":
-                with safe_open(path, "pt") as file:
-                    weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                    return cls(json.loads(file.metadata()["sampler"]), weights)
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            return cls(checkpoint["sampler"], checkpoint["state_dict"])
-        except (SafetensorError, UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
+            return cls(*read(path))
+        except DAMAGE:
             raise UserError(f"{path}: damaged, or not a checkpoint of cgan; try another one") from None
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Export as safetensors, in half precision if asked, with the sampler's settings as JSON in its metadata."""
-        path = Path(path)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        weights = {name: (value.half() if half else value).contiguous() for name, value in self.weights.items()}
-        save_file(weights, unfinished, metadata={"sampler": json.dumps(self.spec)})
-        os.replace(unfinished, path)
+        write(Path(path), self.tensors, half, {"sampler": json.dumps(self.spec)})
 
-    @torch.inference_mode()
-    def __call__(self, captions: list[str], seeds: list[int], truncation: float = 1.0) -> np.ndarray:
-        """Draw each caption with its seed; truncation below 1 brings noise nearer to zero: safer, less varied."""
+    def to(self, device: str | torch.device) -> "TextToImage":
+        """Move the networks; noise is drawn on the CPU all the same, so a seed means the same on each device."""
+        try:
+            for network in (self.generator, self.text_encoder):
+                network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise UserError(f"device {device}: not to be had here ({reason}); take cpu") from None
+        self.device = torch.device(device)
+        return self
+
+    def __call__(
+        self,
+        captions: str | list[str],
+        seed: int | list[int] = 0,
+        num: int = 1,
+        truncation: float = 1.0,
+        batch_size: int = 1,
+    ) -> Image.Image | list[Image.Image]:
+        """Draw pictures: one of a single caption and seed, otherwise a list, caption by caption.
+
+        num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
+        or a single caption all of them.
+        """
+        each, seeds = pairs(captions, seed, num)
+        pictures = [Image.fromarray(picture) for picture in self.stream(each, seeds, truncation, batch_size)]
+        alone = isinstance(captions, str) and isinstance(seed, Integral) and num == 1
+        return pictures[0] if alone else pictures
+
+    def draw(self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1) -> np.ndarray:
+        """Draw each caption with its seed, uint8 (B, H, W, 3)."""
+        return np.stack(list(self.stream(captions, seeds, truncation, batch_size)))
+
+    def stream(
+        self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Draw each caption with its seed, one after another, uint8 (H, W, 3).
+
+        truncation below 1 brings noise nearer to zero: safer, less varied. Drawn alone, as by default, a picture is
+        the same bit for bit whatever stands beside it; batch_size above 1 is for throughput, and changes roundings.
+        """
         if any(not caption.strip() for caption in captions):
             raise UserError('a caption is empty; say what to draw, for instance "a dog on grass"')
-        pictures = []
-        for caption, seed in zip(captions, seeds, strict=True):
-            noise = torch.randn(1, self.generator.config.noise_dim, generator=torch.Generator().manual_seed(seed))
-            image = self.generator(noise * truncation, self.text_encoder([caption]))[0]
-            pictures.append(((image + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
-        return np.stack(pictures)
+        if len(captions) != len(seeds):
+            raise UserError(f"{len(captions)} captions and {len(seeds)} seeds: give as many of one as of the other")
+        for start, end in pairwise([*range(0, len(captions), batch_size), len(captions)]):
+            yield from self.images(self.noise(seeds[start:end]) * truncation, self.encode(captions[start:end]))
 
     def best_of(
         self, captions: list[str], seeds: list[int], num: int, score: Score, truncation: float = 1.0
     ) -> np.ndarray:
-        """Like a call, but each picture is the best of num by `score`; the call's own is the first candidate."""
+        """Like draw, but each picture is the best of num by `score`; draw's own is the first candidate."""
         chosen = []
         for caption, seed in zip(captions, seeds, strict=True):
-            candidates = self([caption] * num, [seed + (k << 32) for k in range(num)], truncation)  # (num, H, W, 3)
+            candidates = self.candidates(caption, seed, num, truncation)
             images = torch.from_numpy(candidates).permute(0, 3, 1, 2).float() / 127.5 - 1
             chosen.append(candidates[int(score(images, caption).argmax())])
         return np.stack(chosen)
 
+    def candidates(self, caption: str, seed: int, num: int, truncation: float = 1.0) -> np.ndarray:
+        """num pictures of a caption, uint8 (num, H, W, 3): draw's own, then of what noise the seed gives next."""
+        noise, text = self.noise([seed], num) * truncation, self.encode([caption])
+        return np.concatenate([self.images(row, text) for row in noise.split(1)])
+
+    def noise(self, seeds: list[int], num: int = 1) -> Tensor:
+        """Noise (B num, Z): num rows of each seed. Only the seed's lower 32 bits count."""
+        dim, rows = self.generator.config.noise_dim, []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            rows += [torch.randn(dim, generator=generator) for _ in range(num)]
+        return torch.stack(rows).to(self.device)
+
+    @torch.inference_mode()
+    def encode(self, captions: list[str]) -> TextFeatures:
+        return self.text_encoder(captions)
+
+    @torch.inference_mode()
+    def images(self, noise: Tensor, text: TextFeatures) -> np.ndarray:
+        """Pictures of noise (B, Z) and text, uint8 (B, H, W, 3)."""
+        images = self.generator(noise, text)
+        return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Words of captions that training never saw."""
         return self.text_encoder.unknown_words(captions)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights as they are drawn with: equal where the pictures are."""
+        return digest({name: value.float() for name, value in self.tensors.items()})
+
+
+def pairs(captions: str | list[str], seed: int | list[int], num: int) -> tuple[list[str], list[int]]:
+    """Captions and seeds, one for each picture."""
+    each = [captions] if isinstance(captions, str) else list(captions)
+    if isinstance(seed, Integral):
+        return [c for c in each for _ in range(num)], [seed + k for _ in each for k in range(num)]
+    if num != 1:
+        raise UserError(f"num={num} with a list of seeds: the list already says how many; leave num out")
+    return each * len(seed) if len(each) == 1 else each, list(seed)

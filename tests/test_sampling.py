@@ -1,9 +1,19 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from cgan.cli.sample import STARTER
+from cgan.errors import UserError
+from cgan.interpolation import frames, turned
 from cgan.sampling import TextToImage
+from cgan.weights import find
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -17,15 +27,151 @@ def redness(images: torch.Tensor, caption: str) -> torch.Tensor:
 
 def test_the_best_of_several_scores_at_least_as_well_as_the_first_and_is_one_of_them(pipe):
     chosen = pipe.best_of(["a dog on grass"], [3], 4, redness)[0]
-    candidates = pipe(["a dog on grass"] * 4, [3 + (k << 32) for k in range(4)])
+    candidates = pipe.candidates("a dog on grass", 3, 4)
     assert any((chosen == candidate).all() for candidate in candidates)
     assert chosen[..., 0].mean() == max(candidate[..., 0].mean() for candidate in candidates)
 
 
+def test_the_candidates_of_best_of_are_different_pictures(pipe):
+    candidates = pipe.candidates("a dog on grass", 3, 4)
+    assert len(np.unique(candidates, axis=0)) == 4 and (candidates[0] == pipe.draw(["a dog on grass"], [3])[0]).all()
+
+
 def test_the_best_of_one_is_the_picture_itself(pipe):
-    assert (pipe.best_of(["a red car"], [1], 1, redness) == pipe(["a red car"], [1])).all()
+    assert (pipe.best_of(["a red car"], [1], 1, redness) == pipe.draw(["a red car"], [1])).all()
 
 
 def test_a_truncation_of_zero_draws_one_picture_whatever_the_seed(pipe):
-    pictures = pipe(["a cat"] * 2, [1, 2], truncation=0.0)
+    pictures = pipe.draw(["a cat"] * 2, [1, 2], truncation=0.0)
     assert np.array_equal(*pictures)
+
+
+def test_a_call_gives_one_picture_for_one_caption_and_a_list_otherwise(pipe):
+    picture = pipe("a dog on grass", seed=3)
+    assert picture.size == (64, 64) and (np.asarray(picture) == pipe.draw(["a dog on grass"], [3])[0]).all()
+    assert len(pipe(["a dog on grass"])) == 1 and len(pipe("a dog on grass", seed=[4])) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"captions": "a", "seed": 5, "num": 2}, [("a", 5), ("a", 6)]),
+        ({"captions": ["a", "b"], "seed": 5}, [("a", 5), ("b", 5)]),
+        ({"captions": ["a", "b"], "seed": 5, "num": 2}, [("a", 5), ("a", 6), ("b", 5), ("b", 6)]),
+        ({"captions": ["a", "b"], "seed": [5, 9]}, [("a", 5), ("b", 9)]),
+        ({"captions": "a", "seed": [5, 9]}, [("a", 5), ("a", 9)]),
+        ({"captions": []}, []),
+    ],
+)
+def test_captions_and_seeds_of_a_call_are_drawn_in_order(pipe, arguments, expected):
+    pictures = [np.asarray(picture) for picture in pipe(**arguments)]
+    assert len(pictures) == len(expected)
+    for picture, (caption, seed) in zip(pictures, expected, strict=True):
+        assert (picture == pipe.draw([caption], [seed])[0]).all()
+
+
+@pytest.mark.parametrize("arguments", [{"seed": [1, 2], "num": 2}, {"captions": ["a", "b"], "seed": [1, 2, 3]}])
+def test_seeds_that_do_not_fit_the_captions_are_refused(pipe, arguments):
+    with pytest.raises(UserError, match="seeds"):
+        pipe(**{"captions": "a dog", **arguments})
+
+
+def test_a_batch_changes_a_picture_by_rounding_alone(pipe):
+    captions = ["a dog on grass", "a big blue car on sand, to the right", "a cat"] * 3
+    alone, together = (pipe.draw(captions, list(range(9)), batch_size=size).astype(int) for size in (1, 4))
+    assert abs(alone - together).max() <= 1
+
+
+def test_the_networks_on_their_device_draw_with_the_noise_of_the_cpu(pipe):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    moved = TextToImage.load(STARTER).to(device)
+    assert abs(moved.draw(["a red car"], [7]).astype(int) - pipe.draw(["a red car"], [7])).max() <= 2
+
+
+def test_a_device_that_is_not_there_is_one_line(pipe):
+    with pytest.raises(UserError, match="device nothing: not to be had"):
+        pipe.to("nothing")
+
+
+def save_checkpoint(pipe: TextToImage, path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    torch.save({"sampler": pipe.spec, "state_dict": pipe.tensors}, path)
+
+
+def save_folder(pipe: TextToImage, folder: Path, **config) -> None:
+    """An exported folder as docs/sampling.md describes it."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    save_file(pipe.tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"format": 1, "cgan": "0.1.0", "sampler": pipe.spec, **config}))
+
+
+def test_weights_are_found_in_a_run_directory_and_in_an_exported_folder(pipe, tmp_path):
+    save_checkpoint(pipe, tmp_path / "run/last.ckpt")
+    save_folder(pipe, tmp_path / "exported")
+    expected = pipe("a dog on grass")
+    for name in ("run", "run/last.ckpt", "exported", "exported/model.safetensors"):
+        found = TextToImage.from_pretrained(tmp_path / name)
+        assert found("a dog on grass") == expected and found.sha256 == pipe.sha256
+
+
+def test_a_folder_of_a_later_format_says_so(pipe, tmp_path):
+    save_folder(pipe, tmp_path / "exported", format=2, cgan="9.0")
+    with pytest.raises(UserError, match="written by cgan 9.0"):
+        TextToImage.from_pretrained(tmp_path / "exported")
+
+
+@pytest.fixture
+def offline_hub(monkeypatch, tmp_path) -> Path:
+    """The hub's cache, with no network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_a_name_on_the_hub_is_taken_from_its_cache(pipe, offline_hub):
+    repository, commit = offline_hub / "models--owner--scenes", "0123456789" * 4
+    save_folder(pipe, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    assert TextToImage.from_pretrained("owner/scenes")("a red car") == pipe("a red car")
+
+
+def test_a_name_that_the_hub_does_not_give_is_one_line(offline_hub):
+    with pytest.raises(UserError, match="owner/name: no such folder here, and not to be had from the hub") as error:
+        TextToImage.from_pretrained("owner/name")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["gone.ckpt", "tests/gone", "../gone", "gone/x.safetensors", "a/b/c", "", "\0"])
+def test_a_path_that_is_not_there_does_not_go_to_the_hub(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match="no such checkpoint|neither last.ckpt"):
+        find(name)
+
+
+def test_a_way_begins_and_ends_with_the_pictures_of_its_ends(pipe):
+    way = list(frames(pipe, ["a red car", "a dog on grass", "a cat"], (3, 8), 4))
+    assert len(way) == 7
+    assert (way[0] == pipe.draw(["a red car"], [3])[0]).all() and (way[-1] == pipe.draw(["a cat"], [8])[0]).all()
+    assert all((one != other).any() for one, other in zip(way, way[1:], strict=False))
+
+
+def test_a_way_with_one_seed_passes_through_its_captions(pipe):
+    way = list(frames(pipe, ["a red car", "a dog on grass", "a cat"], (3, 3), 3))
+    assert (way[2] == pipe.draw(["a dog on grass"], [3])[0]).all()
+
+
+def test_noise_turns_along_the_arc():
+    one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    assert torch.allclose(turned(one, other, 1 / 3), torch.tensor([[3**0.5 / 2, 0.5]]), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_importing_cgan_costs_nothing():
+    code = "import sys, cgan; print(cgan.__version__, 'torch' in sys.modules, 'numpy' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.split()[1:] == ["False", "False"], ended.stderr

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    result.add_argument("checkpoint", type=Path, nargs="?", help="a .ckpt or .safetensors file")
+    result.add_argument("checkpoint", type=Path, nargs="?", help="a .ckpt or .safetensors file, a run directory, ...")
     result.add_argument("--images", type=Path, metavar="DIR", help="pictures to measure in place of a checkpoint's")
     result.add_argument("--reference", type=Path, metavar="DIR", help="real pictures in place of a data set's")
     result.add_argument("--data", nargs="+", default=[], metavar="X", help="CONFIG.yaml key=value ...; default: scenes")

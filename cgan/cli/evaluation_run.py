@@ -63,7 +63,7 @@ class EvaluationRun:
     def __init__(self, options: argparse.Namespace, asked: list[str] | None) -> None:
         self.options, self.asked = options, asked
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.pipe = None if options.checkpoint is None else TextToImage.load(options.checkpoint)
+        self.pipe = None if options.checkpoint is None else TextToImage.from_pretrained(options.checkpoint)
         self.folder = None if options.images is None else pictures_of_folder(options.images, options.resolution)
         self.config = None if options.reference is not None else self.data_config()
         self.on_scenes = self.config is not None and self.config.source == "scenes"
@@ -72,8 +72,7 @@ class EvaluationRun:
         self.wanted, missing = self.possible()
         self.networks = self.loaded(missing)
         if self.pipe is not None:
-            for network in (self.pipe.generator, self.pipe.text_encoder):
-                network.to(self.device)
+            self.pipe.to(self.device)
 
     # ------------------------------------------------------------------------------------------ pictures
 

@@ -1,24 +1,123 @@
-"""cgan export: a checkpoint to a small file of weights for sampling."""
+"""cgan export: a checkpoint to a folder that can be published, or to one small file of weights."""
 
 import argparse
+import json
+import os
+import re
+import shutil
 from pathlib import Path
+
+from cgan.errors import UserError
+
+NO_FOLDERS = (".ckpt", ".pt", ".pth", ".bin", ".onnx", ".zip")  # an OUT that ends so is a mistake
 
 
 def main(arguments: list[str]) -> None:
-    """Write the averaged generator and its text encoder as safetensors."""
+    """Write the averaged generator and its text encoder; raises UserError for a mistake in the arguments."""
     options = parser().parse_args(arguments)
-    from cgan.interfaces import UserError
+    check(options)
     from cgan.sampling import TextToImage
+    from cgan.weights import find
 
-    if options.out.suffix != ".safetensors":
-        raise UserError(f"{options.out}: the file to write must end in .safetensors")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    TextToImage.load(options.checkpoint).save(options.out, half=True)
+    checkpoint = find(options.checkpoint)
+    pipe = TextToImage.load(checkpoint)
+    if options.out.suffix == ".safetensors":
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        pipe.save(options.out, half=not options.full)
+    else:
+        write_folder(pipe, checkpoint, options)
     print(options.out)
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan export", description="Write what sampling needs as safetensors.")
-    result.add_argument("checkpoint", type=Path, help="the last.ckpt of a run")
-    result.add_argument("out", type=Path, help="the .safetensors file to write")
+    result = argparse.ArgumentParser(prog="cgan export", description="Write what sampling needs, to keep or publish.")
+    add = result.add_argument
+    add("checkpoint", type=Path, help="a run directory, its last.ckpt or best.ckpt, or an exported folder")
+    add("out", type=Path, help="the folder to write, or a name that ends in .safetensors for the weights alone")
+    add("--full", action="store_true", help="weights in float32, which draw just as the checkpoint; default: half")
+    add("--license", default="mit", metavar="NAME", help="of the weights, for the folder's README.md; default: mit")
+    add("--captions", type=Path, metavar="FILE", help="captions of samples.png, one a line; default: scenes")
+    add("--onnx", action="store_true", help="the generator as generator.onnx as well")
+    add("--force", action="store_true", help="replace a folder that was exported before")
     return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise UserError for what is wrong at first sight."""
+    out, alone = options.out, options.out.suffix == ".safetensors"
+    if out.suffix in NO_FOLDERS:
+        raise UserError(f"{out}: give a folder to write, or a file whose name ends in .safetensors")
+    if alone and (options.onnx or options.captions is not None):
+        raise UserError(f"{out}: --onnx and --captions go into a folder; give OUT a name without .safetensors")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,60}", options.license):
+        raise UserError(f"--license={options.license}: give a short name, such as mit, apache-2.0 or other")
+    if out.exists() and not alone:
+        if not options.force:
+            raise UserError(f"{out}: is there already; give another folder, or --force to replace it")
+        if not is_exported(out):
+            raise UserError(f"{out}: no folder that `cgan export` has written, so --force doesn't replace it")
+
+
+def is_exported(folder: Path) -> bool:
+    from cgan.weights import CONFIG, EXPORTED
+
+    return (folder / EXPORTED).is_file() and (folder / CONFIG).is_file()
+
+
+def write_folder(pipe, checkpoint: Path, options: argparse.Namespace) -> None:
+    """All files under a temporary name, which then takes the place of OUT."""
+    out = options.out.absolute()
+    unfinished, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
+    try:
+        unfinished.mkdir(parents=True)
+        fill(unfinished, pipe, checkpoint, options)
+        if out.exists():
+            out.rename(old)
+        unfinished.rename(out)
+    except OSError as error:
+        raise UserError(f"{options.out}: can't be written ({error.strerror or error}); give another place") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> None:
+    """Weights, settings, model card and sample grid."""
+    import cgan
+    from cgan.cli.model_card import facts_of, model_card
+    from cgan.sampling import TextToImage
+    from cgan.weights import CONFIG, EXPORTED, FORMAT, write
+
+    write(folder / EXPORTED, pipe.tensors, half=not options.full, metadata={"format": "pt"})
+    config = {"format": FORMAT, "cgan": cgan.__version__, "precision": "full" if options.full else "half"}
+    (folder / CONFIG).write_text(json.dumps({**config, "sampler": pipe.spec}, indent=1), encoding="utf-8")
+    exported = TextToImage.load(folder / EXPORTED)
+    captions = write_samples(folder / "samples.png", exported, options.captions)
+    if options.onnx:
+        from cgan.onnx_export import write_onnx
+
+        print(write_onnx(exported, folder / "generator.onnx"))
+    facts = facts_of(checkpoint)
+    card = model_card(exported, options.out.absolute().name, options.license, captions, facts, options.onnx)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_samples(path: Path, pipe, caption_file: Path | None) -> list[str]:
+    """A grid of captions and seeds; says which words of the captions the model never saw."""
+    import cgan
+    from cgan.cli.naming import cleaned
+    from cgan.cli.retrieve import captions_in
+    from cgan.cli.sample import listed, warn
+    from cgan.drawing import Drawing
+    from cgan.sampling import pairs
+    from cgan.sheets import CAPTIONS, save_png
+    from cgan.weights import EXPORTED
+
+    captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)[:32]]
+    unknown = pipe.unknown_words(captions)
+    if unknown:
+        warn(f"samples.png: the model never saw {listed(unknown)}; give captions of its own kind by --captions FILE")
+    drawing = Drawing(captions, list(range(8)), "grid")
+    about = drawing.to_json(checkpoint={"file": EXPORTED, "sha256": pipe.sha256}, cgan=cgan.__version__)
+    save_png(drawing.page(pipe.stream(*pairs(captions, 0, len(drawing.seeds)))), path, about)
+    return captions

@@ -91,7 +91,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int):
 
     rng = np.random.default_rng([seed, 78])
     captions = [describe(sample_scene(rng, "seen"), rng) for _ in range(count)]
-    images = TextToImage.load(checkpoint)(captions, [seed * 1_000_003 + i for i in range(count)])
+    images = TextToImage.load(checkpoint).draw(captions, [seed * 1_000_003 + i for i in range(count)])
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
     return resize(images, [64, 64], antialias=True).contiguous()
 

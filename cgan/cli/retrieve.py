@@ -85,10 +85,11 @@ def check(options: argparse.Namespace) -> None:
 
 
 def captions_in(file: Path) -> list[str]:
-    """The lines of a text file, each once, without the empty ones; raises UserError when there are none."""
-    if not file.is_file():
+    """The lines of a text file, or of standard input for "-", each once; raises UserError when there are none."""
+    if str(file) != "-" and not file.is_file():
         raise UserError(f"--captions={file}: no such file; give a text file with one caption a line")
-    lines = (line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines())
+    content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    lines = (line.strip() for line in content.decode("utf-8-sig", errors="replace").splitlines())
     captions = list(dict.fromkeys(line for line in lines if line))
     if not captions:
         raise UserError(f"--captions={file}: no captions in it; write one a line")
@@ -97,8 +98,8 @@ def captions_in(file: Path) -> list[str]:
 
 def show(title: str, scores: np.ndarray, paths: list[Path], sheet: Path) -> None:
     """A table of the pictures that were found, and a sheet of the first of them."""
-    from cgan.callbacks import save_png
     from cgan.data.pictures import decode
+    from cgan.sheets import save_png
 
     print_table(title, scores, paths)
     thumbnails = [decode((path, THUMBNAIL))[0] for path in paths[:LARGEST_SHEET]]

@@ -1,89 +1,255 @@
-"""python sample.py: captions to PNG files."""
+"""python sample.py: captions to PNG files, or to an animation of the way from one to another."""
 
 import argparse
-import re
+import json
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from cgan.interfaces import UserError
+from cgan.errors import UserError
 
 STARTER = Path(__file__).parents[2] / "assets" / "scenes-64.safetensors"  # trained on scenes; see the README
+MOST = 10_000  # pictures of a caption
+ANIMATIONS, OTHERS = (".gif", ".mp4"), (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".webm", ".avi", ".mov")
 
 
 def main(arguments: list[str]) -> None:
     """Draw each caption and say where; raises UserError for a mistake in the arguments."""
-    options = parser().parse_args(arguments)
-    import numpy as np
-    from PIL import Image
+    options = parser().parse_intermixed_args(arguments)
+    check(options)
+    from cgan.drawing import read_drawing
 
-    from cgan.sampling import TextToImage
-
-    checkpoint = checkpoint_of(options.checkpoint)
-    pipe = TextToImage.load(checkpoint)
-    draw = drawer(pipe, checkpoint, options)
-    for word in pipe.unknown_words(options.captions):
-        print(f"warning: the model never saw the word '{word}'", file=sys.stderr)
-    for number, caption in enumerate(options.captions):
-        seeds = list(range(options.seed, options.seed + options.num))
-        pictures = draw([caption] * options.num, seeds)
-        path = path_of(options, caption, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        Image.fromarray(np.concatenate(list(pictures), axis=1)).save(unfinished, format="PNG")
-        unfinished.replace(path)
-        print(path)
+    drawing, about = (None, {}) if options.again is None else read_drawing(options.again)
+    drawings = wanted(options) if drawing is None else [replace(drawing, batch_size=1, device=options.device)]
+    for each in drawings:
+        each.check()
+    pipe, checkpoint = opened(options, about)
+    drawings[0].check_size(pipe.generator.resolution)
+    judge = None if drawings[0].best_of == 1 else judge_of(options, checkpoint)
+    made_with = {"checkpoint": {"file": label(checkpoint), "sha256": pipe.sha256}, **versions()}
+    made_with["joint"] = judge and judge.about
+    for line in differences(options, drawing, about, made_with):
+        warn(line)
+    write_all(pipe, drawings, judge, made_with, options)
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="sample.py", description="Draw pictures from captions.")
-    result.add_argument("captions", nargs="+", help='what to draw, for instance "a dog on grass"')
-    result.add_argument("--seed", type=int, default=0, help="the same seed and caption give the same picture")
-    result.add_argument("--num", type=int, default=1, help="pictures of each caption, side by side")
-    result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
-    result.add_argument(
-        "--checkpoint", type=Path, help="file or run directory; default: the newest run, else starter weights"
-    )
-    result.add_argument("--out", type=Path, help="a .png file for one caption, or a folder; default: samples/")
-    result.add_argument("--best-of", type=int, default=1, help="draw so many of each, keep the one that fits best")
-    result.add_argument(
-        "--joint", type=Path, help="joint.safetensors that judges --best-of; default: the run's, else starter weights"
-    )
+    add = result.add_argument
+    add("captions", nargs="*", help='what to draw, for instance "a dog on grass"')
+    add("--captions", dest="caption_file", type=Path, metavar="FILE", help="more captions, one a line; - reads them in")
+    add("--seed", type=int, default=0, help="the same seed and caption give the same picture")
+    add("--num", type=int, default=1, help="pictures of each caption, side by side, of seed, seed + 1, ...")
+    add("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
+    add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub; "
+        "default: the newest run, else starter weights")  # fmt: skip
+    add("--out", type=Path, help="a .png file, or a folder; .gif or .mp4 with --interpolate; default: samples/")
+    layout = result.add_mutually_exclusive_group()
+    layout.add_argument("--separate", action="store_true", help="a file for each picture")
+    layout.add_argument("--grid", action="store_true", help="one file: a row for each caption, a column for each seed")
+    layout.add_argument("--interpolate", type=int, metavar="N", help="N pictures from each caption to the next, in one")
+    add("--between-seeds", type=int, nargs=2, metavar=("A", "B"), help="let the noise turn from seed A's to seed B's")
+    add("--best-of", type=int, default=1, help="draw so many of each, keep the one that fits best")
+    add("--joint", type=Path, help="joint.safetensors that judges --best-of; default: the run's, else starter weights")
+    add("--again", type=Path, metavar="PICTURE", help="draw once more what a PNG shows, by what it says of itself")
+    add("--json", action="store_true", help="print a JSON object for each picture in place of the files' names")
+    add("--batch-size", type=int, default=1, help="pictures at once: faster on a GPU, equal only up to rounding")
+    add("--device", default="cpu", help="cpu, cuda, mps; the same on each up to rounding")
     return result
 
 
-def drawer(pipe, checkpoint: Path, options: argparse.Namespace) -> Callable:
-    """What draws captions with seeds: the pipe itself, or the best of several by a joint encoder."""
-    if options.best_of < 1:
-        raise UserError(f"--best-of={options.best_of}: must be at least 1; 8 is a good start")
-    if options.best_of == 1:
-        return partial(pipe, truncation=options.truncation)
-    from cgan.joint import JointEncoder
-    from cgan.measuring import resized
+def check(options: argparse.Namespace) -> None:
+    """Raise UserError for what is wrong at first sight, before anything is loaded."""
+    given = bool(options.captions) or options.caption_file is not None
+    if options.again is not None and given:
+        raise UserError("--again draws what its picture says; leave captions out")
+    if options.again is None and not given:
+        raise UserError('nothing to draw; give a caption, for instance "a dog on grass", or --captions FILE')
+    if not 1 <= options.num <= MOST:
+        raise UserError(f"--num={options.num}: must be from 1 to {MOST:,}; for more, call again with another --seed")
+    on_way = options.interpolate is not None or options.between_seeds is not None
+    if on_way and (options.best_of != 1 or options.num != 1 or options.grid or options.separate):
+        raise UserError("--interpolate draws one way in one file; leave --num, --best-of, --grid and --separate out")
+    suffix = "" if options.out is None or options.out.is_dir() else options.out.suffix.lower()
+    if suffix in OTHERS:
+        raise UserError(f"--out={options.out}: give a name in .png, for animations .gif or .mp4, or a folder")
+    if suffix in ANIMATIONS and not on_way:
+        raise UserError(f"--out={options.out}: only a way is animated; give --interpolate 24 and two captions")
+
+
+def wanted(options: argparse.Namespace) -> list:
+    """A Drawing for each file."""
+    from cgan.cli.naming import cleaned
+    from cgan.drawing import Drawing
+
+    captions = [cleaned(caption) for caption in captions_of(options)]
+    seeds = list(range(options.seed, options.seed + options.num))
+    one = Drawing(captions, seeds, "grid", options.truncation, options.best_of, 0, options.batch_size, options.device)
+    if options.interpolate is not None or options.between_seeds is not None:
+        if len(captions) == 1 and options.between_seeds is None:
+            raise UserError("--interpolate needs two captions to go between, or --between-seeds A B")
+        ends = options.between_seeds or [options.seed] * 2
+        steps = 8 if options.interpolate is None else options.interpolate
+        return [replace(one, layout="way", seeds=ends, steps=steps, batch_size=1)]
+    if options.grid:
+        return [one]
+    each = [[seed] for seed in seeds] if options.separate else [seeds]
+    return [replace(one, layout="row", captions=[c], seeds=some) for c in captions for some in each]
+
+
+def captions_of(options: argparse.Namespace) -> list[str]:
+    if options.caption_file is None:
+        return options.captions
+    from cgan.cli.retrieve import captions_in
+
+    return options.captions + captions_in(options.caption_file)
+
+
+def opened(options: argparse.Namespace, about: dict) -> tuple:
+    """The sampler, and the file of its weights."""
+    from cgan.sampling import TextToImage
+    from cgan.weights import find
+
+    checkpoint = find(options.checkpoint) if options.checkpoint is not None else default_checkpoint(about)
+    return TextToImage.load(checkpoint).to(options.device), checkpoint
+
+
+def default_checkpoint(about: dict) -> Path:
+    """The one of runs/ or the starter weights that a picture to draw again names, else the newest run's."""
+    runs = sorted(Path("runs").glob("*/last.ckpt"), key=lambda p: p.stat().st_mtime)
+    named = about.get("checkpoint", {}).get("file")
+    for path in (*reversed(runs), *Path("runs").glob("*/best.ckpt"), STARTER):
+        if label(path) == named:
+            return path
+    if not runs and not STARTER.is_file():
+        raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
+    return runs[-1] if runs else STARTER
+
+
+def label(path: Path) -> str:
+    """A file's name with its folder's, which is a run's name."""
+    return f"{path.absolute().parent.name}/{path.name}"
+
+
+class Judge:
+    """judge(images, caption) -> how well images (B, 3, H, W) fit, (B,), by a joint encoder."""
+
+    def __init__(self, path: Path) -> None:
+        from cgan.joint import JointEncoder
+        from cgan.measuring import resized
+        from cgan.weights import digest
+
+        self.joint, self.resized = JointEncoder.load(path), resized
+        self.about = {"file": label(path), "sha256": digest(self.joint.state_dict())}
+
+    def __call__(self, images, caption: str):
+        return self.joint.scores(self.resized(images, self.joint.resolution), [caption])[:, 0]
+
+
+def judge_of(options: argparse.Namespace, checkpoint: Path) -> Judge:
+    """By --joint, the joint encoder beside the checkpoint, or the starter's."""
     from cgan.retrieval import STARTER
 
     beside = checkpoint.with_name("joint.safetensors")
-    joint = JointEncoder.load(options.joint or (beside if beside.is_file() else STARTER))
-
-    def fits(images, caption: str):
-        return joint.scores(resized(images, joint.resolution), [caption])[:, 0]
-
-    return partial(pipe.best_of, num=options.best_of, score=fits, truncation=options.truncation)
+    return Judge(options.joint or (beside if beside.is_file() else STARTER))
 
 
-def checkpoint_of(path: Path | None) -> Path:
-    """The checkpoint that is meant by a file, a run directory, or nothing at all."""
-    if path is not None:
-        return path / "last.ckpt" if path.is_dir() else path
-    found = sorted(Path("runs").glob("*/last.ckpt"), key=lambda p: p.stat().st_mtime)
-    if not found and not STARTER.is_file():
-        raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
-    return found[-1] if found else STARTER
+def versions() -> dict[str, str]:
+    import torch
+
+    import cgan
+
+    return {"cgan": cgan.__version__, "torch": torch.__version__}
 
 
-def path_of(options: argparse.Namespace, caption: str, number: int) -> Path:
-    if options.out is not None and options.out.suffix == ".png":
-        return options.out if number == 0 else options.out.with_stem(f"{options.out.stem}-{number}")
-    name = re.sub(r"[^\w]+", "-", caption.lower()).strip("-")[:60]
-    return (options.out or Path("samples")) / f"{name}-{options.seed}.png"
+def differences(options: argparse.Namespace, drawing, about: dict, made_with: dict) -> Iterator[str]:
+    """Why a picture that is drawn again will not be the same."""
+    if drawing is None:
+        return
+    for part in ("checkpoint", "joint"):
+        was, now = (x.get(part) or {} for x in (about, made_with))
+        if was.get("sha256") != now.get("sha256"):
+            option = "--checkpoint" if part == "checkpoint" else "--joint"
+            yield (f"{options.again} was drawn by other weights, {short(was)}; these are {short(now)}, so the picture "
+                   f"differs; give them by {option}")  # fmt: skip
+    if drawing.batch_size > 1 or drawing.device != options.device:
+        yield (f"{options.again} was drawn on {drawing.device} in batches of {drawing.batch_size}, now on "
+               f"{options.device} one by one; it is the same up to rounding")  # fmt: skip
+
+
+def short(weights: dict) -> str:
+    from cgan.cli.naming import cleaned
+
+    return cleaned(f"{str(weights.get('file'))[:100]} ({str(weights.get('sha256'))[:12]})")
+
+
+def warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
+
+
+def drawn(pipe, drawings: list, judge: Callable | None) -> Iterator:
+    """The pictures of all drawings, one after another, uint8 (H, W, 3)."""
+    first = drawings[0]
+    if first.layout == "way":
+        from cgan.interpolation import frames
+
+        yield from frames(pipe, first.captions, first.seeds, first.steps, first.truncation)
+        return
+    pairs = [(caption, seed) for drawing in drawings for caption in drawing.captions for seed in drawing.seeds]
+    if judge is None:
+        captions, seeds = ([pair[i] for pair in pairs] for i in (0, 1))
+        yield from pipe.stream(captions, seeds, first.truncation, first.batch_size)
+    else:
+        for caption, seed in pairs:
+            yield pipe.best_of([caption], [seed], first.best_of, judge, first.truncation)[0]
+
+
+def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, options: argparse.Namespace) -> None:
+    """Each file as soon as its pictures are there."""
+    from cgan.sheets import save_animation, save_png
+
+    unknown = pipe.unknown_words(list(dict.fromkeys(caption for each in drawings for caption in each.captions)))
+    if unknown:
+        warn(f"the model never saw {listed(unknown)}")
+    names, pictures = names_of(options), drawn(pipe, drawings, judge)
+    animated = names.suffix in ANIMATIONS
+    for each in drawings:
+        path = names.of(each.captions, each.seeds[0])
+        about = each.to_json(**made_with)
+        save_animation(pictures, path, about) if animated else save_png(each.page(pictures), path, about)
+        for line in lines(path, each, pipe, options):
+            print(line, flush=True)
+
+
+def names_of(options: argparse.Namespace):
+    """What names the files; a picture that is drawn again stands beside the other ones, and replaces none."""
+    from cgan.cli.naming import Names, slug
+
+    out = options.out
+    if out is None and options.again is not None:
+        out = Path("samples") / f"{slug(options.again.stem)}-again.png"
+    animated = out is not None and out.suffix.lower() in ANIMATIONS and not out.is_dir()
+    return Names(out, out.suffix.lower() if animated else ".png")
+
+
+def listed(words: list[str], most: int = 10) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ("the word " if len(words) == 1 else "the words ") + ", ".join(f"'{w[:40]}'" for w in words[:most]) + more
+
+
+def lines(path: Path, drawing, pipe, options: argparse.Namespace) -> Iterator[str]:
+    """What is said of a file: its name, or with --json an object for each picture in it."""
+    if not options.json:
+        yield str(path)
+        return
+    shared = {"path": str(path), "truncation": drawing.truncation, "checkpoint": pipe.sha256}
+    if drawing.layout == "way":
+        words = pipe.unknown_words(drawing.captions)
+        yield json.dumps({**shared, "captions": drawing.captions, "seeds": drawing.seeds, "unknown_words": words})
+        return
+    for row, caption in enumerate(drawing.captions):
+        words = pipe.unknown_words([caption])
+        for column, seed in enumerate(drawing.seeds):
+            place = {"caption": caption, "seed": seed, "row": row, "column": column}
+            yield json.dumps({**shared, **place, "unknown_words": words})

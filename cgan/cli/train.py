@@ -289,7 +289,7 @@ def measures_by(plan, config, dataset, run_dir: Path, captions: list[str], line)
 
 def captions_for_grids(config, dataset) -> list[str]:
     """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
-    from cgan.callbacks import CAPTIONS
+    from cgan.sheets import CAPTIONS
 
     if config.data.source == "scenes":
         return list(CAPTIONS)

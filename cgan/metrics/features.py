@@ -1,7 +1,6 @@
 """Pictures as feature vectors, by which sets of pictures are compared: Inception's, or what stands in its place."""
 
 from abc import ABC, abstractmethod
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.metrics.scenes import SceneJudge
+from cgan.weights import digest
 
 Resize = Literal["torch-fidelity", "clean"]
 LAYERS = {64: 4, 192: 7, 768: 15, 2048: 19}  # how many of Inception's blocks lead to so many features
@@ -41,11 +41,7 @@ class MatchingNetwork(FeatureNetwork, ABC):
 
 def weights_hash(network: nn.Module) -> str:
     """SHA-256 of all weights, wherever they came from."""
-    digest = sha256()
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest(network.state_dict())
 
 
 def as_floats(images: Tensor) -> Tensor:

@@ -43,10 +43,10 @@ class WordAttention(nn.Module):
         nn.init.zeros_(self.merge.weight)
 
     def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        query = self.query(x).flatten(2).transpose(1, 2)  # (B, HW, C)
-        key, value = self.key_value(words).chunk(2, dim=-1)  # (B, L, C)
-        seen = F.scaled_dot_product_attention(query, key.to(query.dtype), value.to(query.dtype), mask[:, None, :])
-        return x + self.merge(seen.transpose(1, 2).reshape(x.shape))
+        query = self.query(x).flatten(2).transpose(1, 2)[:, None]  # (B, 1, HW, C): one head, which ONNX asks for
+        key, value = self.key_value(words)[:, None].chunk(2, dim=-1)  # (B, 1, L, C)
+        seen = F.scaled_dot_product_attention(query, key.to(query.dtype), value.to(query.dtype), mask[:, None, None, :])
+        return x + self.merge(seen[:, 0].transpose(1, 2).reshape(x.shape))
 
 
 class Downsample(nn.Module):

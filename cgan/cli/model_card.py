@@ -1,0 +1,110 @@
+"""README.md of an exported folder: what the model is, how to use it, what was measured and how it was trained."""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import cgan
+
+NO_MEASURES = ("epoch", "step")  # columns beside the measures in their rows of metrics.csv
+SECTIONS = ("seed", "data", "text", "joint", "gan", "trainer")  # of a run's settings that are told
+PLACES = ("root", "annotations", "checkpoint", "name", "clip", "inception", "weights")  # where things lie on a disk
+
+
+class Facts(NamedTuple):
+    """What a run directory tells of its checkpoint."""
+
+    measures: dict[str, float]  # while it trained
+    evaluation: dict[str, float]  # by cgan evaluate
+    settings: list[str]  # key=value
+
+
+def facts_of(checkpoint: Path) -> Facts:
+    """From the files beside a checkpoint, as far as they are there."""
+    run = checkpoint.absolute().parent
+    seen = images_seen(checkpoint)
+    return Facts(measures_of(run / "metrics.csv", seen), evaluation_of(run), settings_of(run / "config.yaml"))
+
+
+def images_seen(checkpoint: Path) -> int | None:
+    """How many images the generator had seen; None for exported weights, which don't say."""
+    if checkpoint.suffix != ".ckpt":
+        return None
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return int(state["images_seen"]) if "images_seen" in state else None
+
+
+def measures_of(path: Path, seen: int | None) -> dict[str, float]:
+    """The last measures of a metrics.csv that were taken no later than the checkpoint."""
+    if not path.is_file() or seen is None:
+        return {}
+    with path.open(encoding="utf-8") as file:
+        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+    rows = [row for row in rows if len(row) > 3 and 0 < float(row.get("images_seen", 0)) <= seen]
+    return {name: float(value) for name, value in rows[-1].items() if name not in NO_MEASURES} if rows else {}
+
+
+def evaluation_of(run: Path) -> dict[str, float]:
+    """The metrics of the newest report of `cgan evaluate --out` in a run directory."""
+    for path in sorted(run.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            if "protocol" in report:
+                return {name: float(value) for name, value in report["metrics"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return {}
+
+
+def settings_of(path: Path) -> list[str]:
+    """key=value of a config.yaml, without what is absent and without places on somebody's disk."""
+    if not path.is_file():
+        return []
+    import yaml
+
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    return [line for section in SECTIONS if section in config for line in flat(section, config[section])]
+
+
+def flat(key: str, value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [line for name, inner in value.items() for line in flat(f"{key}.{name}", inner)]
+    private = key.rpartition(".")[2] in PLACES or (isinstance(value, str) and ("/" in value or "\\" in value))
+    return [] if value is None or private else [f"{key}={json.dumps(value) if not isinstance(value, str) else value}"]
+
+
+def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts, onnx: bool) -> str:
+    """The page; pipe is the exported model, captions are those of samples.png."""
+    size, caption = pipe.generator.resolution, captions[0].replace('"', "'")
+    parts = [
+        f"---\nlicense: {licence}\nlibrary_name: cgan\npipeline_tag: text-to-image\n"
+        "tags:\n- text-to-image\n- gan\n- pytorch\n---",
+        f"# {name}",
+        f"A text-to-image GAN: one forward pass from a caption to a picture of {size} x {size} pixels. Written by cgan "
+        f"{cgan.__version__}; SHA-256 of the weights `{pipe.sha256}`.",
+        "![Rows of captions, columns of seeds](samples.png)",
+        "Each row is a caption, with the seeds 0 to 7; none is chosen.",
+        "## Use",
+        "    from cgan import TextToImage\n\n"
+        f'    pipe = TextToImage.from_pretrained("{name}")  # this folder, or OWNER/NAME on the hub\n'
+        f'    pipe("{caption}", seed=0).save("picture.png")',
+        f'Or `python sample.py "{caption}" --checkpoint {name} --num 4`.',
+    ]
+    if onnx:
+        parts.append(
+            "`generator.onnx` is the generator alone: `noise` (B, Z) of a normal distribution and the text encoder's "
+            "`sentence` (B, D) to `images` (B, 3, H, W) in [-1, 1]."
+        )
+    parts += table("Measured by `cgan evaluate`", facts.evaluation)
+    parts += table("Measured while it trained", facts.measures)
+    if facts.settings:
+        parts += ["## Training", "    " + "\n    ".join(facts.settings)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(title: str, values: dict[str, float]) -> list[str]:
+    rows = "\n".join(f"| `{name}` | {value:.6g} |" for name, value in values.items())
+    return [f"## {title}", f"| | |\n|---|---|\n{rows}"] if values else []

@@ -1,0 +1,89 @@
+"""Pictures on a page and in a file: rows under strips with captions, PNG files that say what they show, animations."""
+
+import os
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from cgan.errors import UserError
+
+CAPTIONS = (
+    "a small red dog on grass",
+    "a big blue car on sand, to the right",
+    "an orange cat in the snow",
+    "a white bird at night",
+    "a yellow fish on water",
+    "a purple house in front of a brick wall",
+    "a green tree on grass, on the left",
+    "a black ball on sand",
+)
+FRAMES_PER_SECOND = 12
+LINE = 13  # pixels that a line of a strip is high
+
+
+def titled(row: np.ndarray, caption: str, most_lines: int = 3) -> np.ndarray:
+    """A row of pictures, uint8 (H, W, 3), under a strip with its caption, which is cut where it is too long."""
+    font = ImageFont.load_default()
+    letters = max(8, int((row.shape[1] - 6) / font.getlength("n")))
+    lines = textwrap.wrap(caption[:1000], letters, max_lines=most_lines, placeholder="...") or [""]
+    strip = Image.new("RGB", (row.shape[1], LINE * len(lines)), "white")
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(strip).text((3, 1 + LINE * i), line, fill="black", font=font)
+    return np.concatenate([np.asarray(strip), row])
+
+
+def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
+    """A row for each caption, uint8 (H, W, 3); pictures go along the rows."""
+    num = len(pictures) // len(captions)
+    rows = [np.concatenate(pictures[i * num : (i + 1) * num], axis=1) for i in range(len(captions))]
+    return np.concatenate([titled(row, caption) for row, caption in zip(rows, captions, strict=True)])
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, which becomes path at the end; what can't be written is a UserError."""
+    unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror or error}); give another place") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def save_png(picture: np.ndarray, path: Path, about: str | None = None) -> None:
+    """Write a picture, uint8 (H, W, 3); about goes into its text chunk "cgan"."""
+    chunks = PngInfo()
+    if about is not None:
+        chunks.add_text("cgan", about)
+    with whole(path) as unfinished:
+        Image.fromarray(picture).save(unfinished, format="PNG", pnginfo=chunks)
+
+
+def save_animation(frames: Iterable[np.ndarray], path: Path, about: str) -> None:
+    """Write frames, uint8 (H, W, 3) each, as .gif, or as .mp4 where imageio is installed; raises UserError."""
+    with whole(path) as unfinished:
+        if path.suffix.lower() == ".mp4":
+            imageio().imwrite(unfinished, list(frames), extension=".mp4", fps=FRAMES_PER_SECOND)
+            return
+        first, *others = [Image.fromarray(frame) for frame in frames]
+        pace = {"duration": 1000 // FRAMES_PER_SECOND, "loop": 0}
+        first.save(unfinished, format="GIF", save_all=True, append_images=others, comment=about.encode(), **pace)
+
+
+def imageio():
+    """The optional library that writes films; raises UserError where it is missing."""
+    try:
+        import imageio.v3
+        import imageio_ffmpeg  # noqa: F401 (what imageio writes films with)
+    except ImportError:
+        raise UserError('.mp4 needs imageio: pip install "imageio[ffmpeg]", or give --out a .gif') from None
+    return imageio.v3

@@ -1,0 +1,113 @@
+"""The weights that sampling needs: found by a path or a name on the hub, read, hashed and written."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from cgan.errors import UserError
+
+PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
+FORMAT = 1  # of exported folders; they say theirs in config.json
+EXPORTED, CONFIG, RUN = "model.safetensors", "config.json", "last.ckpt"
+DAMAGE = (
+    SafetensorError, UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError, OSError,
+)  # fmt: skip
+
+
+class Weights(NamedTuple):
+    """spec says how to build the networks; tensors go into them, each under the name of its part."""
+
+    spec: dict
+    tensors: dict[str, Tensor]
+
+
+def find(name: str | Path) -> Path:
+    """The file that is meant by a file, a run directory, an exported folder or owner/name on the hub.
+
+    Raises UserError where there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return file_in(path)
+    if path.is_file():
+        return path
+    if is_hub_name(str(name)) and not path.parent.is_dir():
+        return file_in(downloaded(str(name)))
+    raise UserError(f"{name}: no such checkpoint; train one with `python train.py`")
+
+
+def file_in(folder: Path) -> Path:
+    """The weights in an exported folder or a run directory."""
+    for name in (EXPORTED, RUN):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder}: neither {RUN} nor {EXPORTED} is in it; give a run directory or an exported folder")
+
+
+def is_hub_name(name: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and not name.endswith((".ckpt", ".safetensors"))
+
+
+def downloaded(name: str) -> Path:
+    """An exported folder from the hub, or its copy in the hub's cache where there is no network."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[EXPORTED, CONFIG], etag_timeout=5))
+    except Exception as error:  # of the hub, of the network, of the disk: their kinds change with the hub's versions
+        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:120]
+        told = f"no such folder here, and not to be had from the hub ({reason})"
+        raise UserError(f"{name}: {told}; check the name") from None
+
+
+def read(path: Path) -> Weights:
+    """From a training checkpoint (.ckpt) or exported weights (.safetensors); nothing in the file is executed.
+
+    Raises one of DAMAGE, or UserError where the file is of a later cgan.
+    """
+    if path.suffix != ".safetensors":
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(PARTS)}
+        return Weights(checkpoint["sampler"], tensors)
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        alone = (file.metadata() or {}).get("sampler")
+    return Weights(json.loads(alone) if alone is not None else read_config(path.with_name(CONFIG)), tensors)
+
+
+def read_config(path: Path) -> dict:
+    """The sampler's settings from an exported folder's config.json."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config["format"] > FORMAT:
+        raise UserError(f"{path}: written by cgan {config['cgan']}, in a later format; install that version")
+    return config["sampler"]
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], half: bool, metadata: dict[str, str]) -> None:
+    """As safetensors, in half precision if asked; the file is there whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    unfinished.write_bytes(save({name: shrunk(value, half) for name, value in tensors.items()}, metadata))
+    os.replace(unfinished, path)
+
+
+def shrunk(value: Tensor, half: bool) -> Tensor:
+    return (value.half() if half and value.is_floating_point() else value).contiguous()
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, kinds, shapes and values."""
+    result = sha256()
+    for name, value in sorted(tensors.items()):
+        result.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return result.hexdigest()
