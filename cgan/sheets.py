@@ -46,14 +46,12 @@ def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary name to write to, which becomes path at the end; what can't be written is a UserError."""
+    """A temporary name to write to, which becomes path at the end."""
     unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
         unfinished.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be written ({error.strerror or error}); give another place") from None
     finally:
         with suppress(OSError):
             unfinished.unlink()

@@ -77,6 +77,8 @@ def write_folder(pipe, checkpoint: Path, options: argparse.Namespace) -> None:
     except OSError as error:
         raise UserError(f"{options.out}: can't be written ({error.strerror or error}); give another place") from None
     finally:
+        if old.exists() and not out.exists():
+            old.rename(out)
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -217,7 +217,10 @@ def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, option
     for each in drawings:
         path = names.of(each.captions, each.seeds[0])
         about = each.to_json(**made_with)
-        save_animation(pictures, path, about) if animated else save_png(each.page(pictures), path, about)
+        try:
+            save_animation(pictures, path, about) if animated else save_png(each.page(pictures), path, about)
+        except OSError as error:
+            raise UserError(f"{path}: can't be written ({error.strerror or error}); give another place") from None
         for line in lines(path, each, pipe, options):
             print(line, flush=True)
 
