@@ -10,7 +10,7 @@ FLOORS = {
     **dict.fromkeys(("checkpoints",), 1),
     **dict.fromkeys(("gan", "joint"), 2),
     **dict.fromkeys(("sampling", "retrieval", "measuring"), 3),
-    **dict.fromkeys(("evaluation", "joint_evaluation", "picture_evaluation"), 4),
+    **dict.fromkeys(("evaluation", "joint_evaluation", "picture_evaluation", "two_object_evaluation"), 4),
     **dict.fromkeys(("callbacks", "gauges", "measures", "recovery", "config"), 5),
     "cli": 6,
     "__main__": 7,
