@@ -13,11 +13,13 @@ from pytorch_lightning.loggers import WandbLogger
 from torch import distributed
 
 from cgan.checkpoints import Hurried, breakable, end_all, save_checkpoint
+from cgan.schedule import leave_uncounted, minutes_of
 
-HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "clip_score", "r_precision", "precision", "recall", "density",
-          "coverage", "diversity")  # fmt: skip
+HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "two_object_accuracy", "objects", "colour_binding", "relation",
+          "clip_score", "r_precision", "precision", "recall", "density", "coverage", "diversity")  # fmt: skip
 LOWER = ("fid", "kid", "frechet_distance", "kernel_distance")
-PREFERRED = ("scene_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision", "clip_score", "kid")
+PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision",
+             "clip_score", "kid")  # fmt: skip
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes
 
 
@@ -99,11 +101,12 @@ class Measures(pl.Callback):
             self.best = state["best"]
 
     def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        start = time.monotonic()
+        start, minutes = time.monotonic(), minutes_of(trainer)
         with torch.autocast(module.device.type, enabled=False), breakable():
             self.latest = self.examination.evaluate(module.generator_ema, module.text_encoder, self.tell)
         seconds, self.measured_at = time.monotonic() - start, self.seen
-        log(trainer, {**self.latest, "evaluation_seconds": seconds}, self.seen)
+        leave_uncounted(trainer, seconds)
+        log(trainer, {**self.latest, "evaluation_seconds": seconds, "training_minutes": minutes}, self.seen)
         value = self.latest.get(self.followed, float("nan"))
         better = trainer.strategy.broadcast(is_better(self.followed, value, self.best))
         if trainer.is_global_zero:

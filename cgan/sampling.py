@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cgan.interfaces import TextEncoder, UserError
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.text import restore_text_encoder
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
@@ -27,7 +27,7 @@ class TextToImage:
         self.spec = spec
         self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
         config = GeneratorConfig(**spec["generator"])
-        self.generator = Generator(config, spec["resolution"], self.text_encoder.dim).eval()
+        self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         self.weights = {name: value for name, value in weights.items() if name.startswith(PARTS)}
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in self.weights.items() if n.startswith(prefix)}

@@ -20,7 +20,7 @@ from cgan.data.scenes import Scenes
 from cgan.gauges import FETCHING, Stopwatch
 from cgan.interfaces import UserError
 from cgan.measures import HIGHER, LOWER, PREFERRED, is_better, is_known, thinned
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
@@ -235,7 +235,7 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     assert "without r_precision: 12 different captions are too few to find 99 wrong ones" in lines
     assert lines[-1] == "measuring fid, clip_score every 40,000 images; best.ckpt follows clip_score"
     vocabulary = Vocabulary(["picture"])
-    generator = Generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
+    generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
     text_encoder, heard = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), vocabulary).eval(), []
     examination = measures.examination
     values = examination.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))
