@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parents[1] / "cgan"
 FLOORS = {
     **dict.fromkeys(("interfaces", "processes"), 0),
     **dict.fromkeys(("data", "text", "networks", "losses", "metrics", "schedule", "plots", "significance", "muon"), 1),
-    **dict.fromkeys(("checkpoints",), 1),
+    **dict.fromkeys(("checkpoints", "guidance"), 1),
     **dict.fromkeys(("gan", "joint"), 2),
     **dict.fromkeys(("sampling", "retrieval", "measuring"), 3),
     **dict.fromkeys(("evaluation", "joint_evaluation", "picture_evaluation", "two_object_evaluation"), 4),
