@@ -65,9 +65,9 @@ def test_a_recipe_moves_both_players_and_stays_finite(recipe, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["dfgan", "r3gan"])
-@pytest.mark.parametrize("resolution", [32, 128])
-def test_generators_of_papers_draw_within_range_and_hear_the_noise(form, resolution):
-    config = GeneratorConfig(form=form, noise_dim=8, style_dim=16, width=4, max_channels=16)
+@pytest.mark.parametrize(("resolution", "patch"), [(32, 1), (32, 2), (128, 2)])
+def test_generators_of_papers_draw_within_range_and_hear_the_noise(form, resolution, patch):
+    config = GeneratorConfig(form=form, patch=patch, noise_dim=8, style_dim=16, width=4, max_channels=16)
     generator, noise, text = build_generator(config, resolution, 16), torch.randn(2, 8), some_text()
     images = generator(noise, text)
     assert images.shape == (2, 3, resolution, resolution) and images.abs().max() <= 1
@@ -90,9 +90,10 @@ def test_residual_blocks_of_papers_start_as_their_shortcuts():
 
 
 @pytest.mark.parametrize("trunk", [StridedTrunk, PlainTrunk])
+@pytest.mark.parametrize("patch", [1, 2, 4])
 @pytest.mark.parametrize("resolution", [32, 128])
-def test_trunks_of_papers_end_in_a_map_of_four_by_four(trunk, resolution):
-    network = trunk(resolution, 4, 16)
+def test_trunks_of_papers_end_in_a_map_of_four_by_four(trunk, patch, resolution):
+    network = trunk(resolution, 4, 16, patch)
     assert network(torch.randn(2, 3, resolution, resolution)).shape == (2, network.channels, 4, 4)
 
 

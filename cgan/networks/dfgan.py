@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
 from cgan.networks.generator import Generator, GeneratorConfig
-from cgan.networks.layers import channels_at
+from cgan.networks.layers import channels_at, to_pixels
 from cgan.networks.prior import normalised
 
 
@@ -55,12 +55,12 @@ class AffineGenerator(Generator):
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__(config, resolution, text_dim)
-        sizes = [2**i for i in range(2, resolution.bit_length())]  # 4, 8, ..., resolution
+        sizes = [2**i for i in range(2, (resolution // config.patch).bit_length())]  # 4, 8, ..., resolution / patch
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
         self.start = nn.Linear(config.noise_dim, channels[0] * 16)
         pairs, dims = zip(channels[:-1], channels[1:], strict=True), (config.noise_dim + text_dim, config.style_dim)
         self.blocks = nn.ModuleList(UpBlock(before, after, *dims) for before, after in pairs)
-        self.to_image = nn.Conv2d(channels[-1], 3, 3, padding=1)
+        self.to_image = to_pixels(channels[-1], config.patch)
 
     def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
         condition = torch.cat([latent, normalised(text.sentence)], dim=1)  # (B, Z + D)
@@ -87,14 +87,14 @@ class DownBlock(nn.Module):
 
 
 class StridedTrunk(nn.Module):
-    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4), from a convolution at full resolution on."""
+    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4), from a convolution of patches of pixels on."""
 
-    def __init__(self, resolution: int, width: int, max_channels: int) -> None:
+    def __init__(self, resolution: int, width: int, max_channels: int, patch: int = 1) -> None:
         super().__init__()
-        sizes = [2**i for i in range(resolution.bit_length() - 1, 1, -1)]  # resolution, ..., 8, 4
+        sizes = [2**i for i in range((resolution // patch).bit_length() - 1, 1, -1)]  # resolution / patch, ..., 8, 4
         channels = [channels_at(size, resolution, width, max_channels) for size in sizes]
         self.channels = channels[-1]
-        self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(3, channels[0], patch + 2, stride=patch, padding=1)
         self.blocks = nn.Sequential(*[DownBlock(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
 
     def forward(self, images: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class DiscriminatorConfig:
     condition: Literal["projection", "concat", "separate"] = "projection"  # separate: concat, and without the caption
     width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 192
+    patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
     head_dim: int = 64
     head_places: int = 8  # each way, at which a head convolves feature maps: 4 is far cheaper
     spectral_norm: bool = True
@@ -38,9 +39,9 @@ def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | Non
         case "pooled":
             return Trunk(*sizes)
         case "dfgan":
-            return StridedTrunk(*sizes)
+            return StridedTrunk(*sizes, config.patch)
         case "r3gan":
-            return PlainTrunk(*sizes)
+            return PlainTrunk(*sizes, config.patch)
         case "none":
             return None
 

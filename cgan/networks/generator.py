@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, start_without_checkerboard
+from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, to_pixels
 from cgan.networks.prior import Prior
 
 
@@ -97,10 +97,7 @@ class ModulatedGenerator(Generator):
         if config.word_attention:
             self.attention["16"] = WordAttention(channels[sizes.index(16)], text_dim)
         self.last_norm = ModulatedNorm(channels[-1], config.style_dim)
-        self.to_image = nn.Sequential(
-            nn.Conv2d(channels[-1], 3 * config.patch**2, 3, padding=1), nn.PixelShuffle(config.patch)
-        )
-        start_without_checkerboard(self.to_image[0], config.patch**2)
+        self.to_image = to_pixels(channels[-1], config.patch)
 
     def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
         sentence = F.normalize(text.sentence, dim=1) * text.sentence.shape[1] ** 0.5

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
 from cgan.networks.generator import Generator, GeneratorConfig
-from cgan.networks.layers import channels_at, num_groups
+from cgan.networks.layers import channels_at, num_groups, to_pixels
 from cgan.networks.prior import normalised
 
 EXPANSION, DEPTH = 2, 2  # hidden channels for each outer one, blocks of a resolution
@@ -58,13 +58,13 @@ class PlainGenerator(Generator):
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__(config, resolution, text_dim)
-        sizes = [2**i for i in range(2, resolution.bit_length())]  # 4, 8, ..., resolution
+        sizes = [2**i for i in range(2, (resolution // config.patch).bit_length())]  # 4, 8, ..., resolution / patch
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
         self.basis = nn.Parameter(torch.randn(channels[0], 4, 4))
         self.start = scaled(nn.Linear(config.noise_dim + text_dim, channels[0], bias=False))
         self.blocks = nn.ModuleList(Stage(c) for c in channels)
         self.transitions = nn.ModuleList(transition(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
-        self.to_image = scaled(nn.Conv2d(channels[-1], 3, 1))
+        self.to_image = to_pixels(channels[-1], config.patch, kernel=1)
 
     def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
         condition = torch.cat([latent, normalised(text.sentence)], dim=1)  # (B, Z + D)
@@ -78,12 +78,12 @@ class PlainGenerator(Generator):
 class PlainTrunk(nn.Module):
     """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4): the generator's stages the other way round."""
 
-    def __init__(self, resolution: int, width: int, max_channels: int) -> None:
+    def __init__(self, resolution: int, width: int, max_channels: int, patch: int = 1) -> None:
         super().__init__()
-        sizes = [2**i for i in range(resolution.bit_length() - 1, 1, -1)]  # resolution, ..., 8, 4
+        sizes = [2**i for i in range((resolution // patch).bit_length() - 1, 1, -1)]  # resolution / patch, ..., 8, 4
         channels = [channels_at(size, resolution, width, max_channels) for size in sizes]
         self.channels = channels[-1]
-        self.stem = scaled(nn.Conv2d(3, channels[0], 1))
+        self.stem = scaled(nn.Conv2d(3, channels[0], patch, stride=patch))
         self.blocks = nn.ModuleList(Stage(c) for c in channels)
         self.transitions = nn.ModuleList(transition(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
 
