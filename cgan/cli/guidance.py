@@ -24,7 +24,7 @@ from cgan.plots import Line, line_plot
 from cgan.retrieval import STARTER
 from cgan.sampling import TextToImage
 
-AMOUNTS = {"truncation": (0.25, 0.5, 0.75, 1.0), "best of": (1, 2, 4, 8), "away from the mean": (0.0, 0.5, 1.0, 2.0)}
+AMOUNTS = {"truncation": (0.25, 0.5, 0.75, 1.0), "best of": (1, 2, 4, 8), "away from the mean": (0.0, 0.25, 0.5, 1.0)}
 NUM_MEAN = 500  # captions whose mean is the negative one
 BATCH = 32
 
