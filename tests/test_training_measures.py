@@ -65,6 +65,8 @@ def test_every_metric_knows_which_way_it_is_better():
         (["trainer.best_metric=fid"], "not measured in this run; choose one of scene_accuracy"),
         (["trainer.metrics=[scenes,fidd]"], "fidd is not one of scenes"),
         (["trainer.evaluation_images=3"], "take at least 8"),
+        (["trainer.examiner=none.safetensors"], "no such file"),
+        (["data.level=two", "trainer.metrics=[scenes,fid]"], "fid is not for data.level=two"),
     ],
 )
 def test_a_mistake_in_what_to_measure_is_one_line(arguments, said):
@@ -93,6 +95,19 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
     plan = plan_of("data.source=folder", "data.root=x", f"trainer.clip={save_clip(tmp_path)}")
     assert {"clip_score", "joint/r_precision", "clip/r_precision"} <= set(plan.names())
     assert plan.followed(None) == "clip/r_precision"  # the generator is not trained against it
+
+
+def test_an_examiner_of_another_run_judges_without_flattering():
+    plan = plan_of("data.source=folder", "data.root=x", f"trainer.examiner={STARTER}")
+    assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
+
+
+def test_scenes_of_two_objects_have_a_judge_of_their_own(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(training_measures, "PAIR_WEIGHTS", tmp_path / "judge")
+    assert plan_of("data.level=two") is None and "cgan judge --level two" in capsys.readouterr().out
+    (tmp_path / "judge").touch()
+    plan = plan_of("data.level=two")
+    assert plan.followed(None) == "two_object_accuracy" and {"colour_binding", "relation_heldout"} <= set(plan.names())
 
 
 def test_nothing_is_planned_when_nothing_is_measured():

@@ -1,11 +1,13 @@
 """Scenes of two objects: captions and their claims, drawing, and the accuracies of what a judge reads."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from cgan.cli.judge import main as train_judge
 from cgan.data import DataConfig, build_dataset
 from cgan.data.scenes import COLOURS, GROUNDS, OBJECTS, Scenes
 from cgan.data.two_objects import (
@@ -20,8 +22,11 @@ from cgan.data.two_objects import (
     sample_pair,
 )
 from cgan.data.unrecognisable_pairs import PAIR_KINDS, spoil_pair
-from cgan.metrics.scenes import Reading
+from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
 from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
+from cgan.networks.generator import GeneratorConfig, build_generator
+from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.two_object_evaluation import NAMES, TwoObjectEvaluator, pair_captions
 
 DOG, CAT, BALL, RED, BLUE = OBJECTS.index("dog"), OBJECTS.index("cat"), OBJECTS.index("ball"), 0, COLOURS.index("blue")
 SAND = GROUNDS.index("sand")
@@ -174,3 +179,28 @@ def test_parts_agree_with_a_count_by_hand_over_random_readings():
 
 def test_a_judge_of_pairs_has_an_output_for_each_value():
     assert tuple(len(values) for values in PAIR_ATTRIBUTES.values()) == NUM_VALUES
+
+
+# ------------------------------------------------------------------------------------------------ as a whole
+
+
+def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    judge = SceneJudge(JudgeConfig(num_values=NUM_VALUES, width=4, feature_dim=8)).eval()
+    captions = pair_captions("seen", 20, seed=0)
+    text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary.of(captions)).eval()
+    generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
+    evaluator = TwoObjectEvaluator(judge, 32, num_images=12)
+    first, second = (evaluator(generator, text) for _ in range(2))
+    assert set(first) == set(NAMES) and str(first) == str(second)  # a share of nothing is nan, unlike itself
+
+
+@pytest.mark.slow
+def test_a_judge_of_pairs_is_trained_and_says_what_it_rejects(tmp_path):
+    sizes = ["--num-images", "16", "--images", "256", "--test-images", "16"]
+    train_judge(["--level", "two", *sizes, "--out", str(tmp_path / "judge.safetensors")])
+    table = json.loads((tmp_path / "judge.json").read_text())
+    assert {f"rejected: {kind}" for kind in PAIR_KINDS} < set(table)
+    reading = load_judge(tmp_path / "judge.safetensors").read(torch.zeros(2, 3, 64, 64))
+    assert reading.values.shape == (2, len(PAIR_ATTRIBUTES))
