@@ -36,6 +36,7 @@ class TrainerConfig:
     best_metric: str | None = None  # that best.ckpt follows: scene_accuracy, else fid, else r_precision when absent
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
+    examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
     checkpoint_every: int = 20_000  # images between checkpoints
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out

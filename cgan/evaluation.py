@@ -185,7 +185,7 @@ class SceneEvaluator:
 
     def metrics(self) -> dict[Split, dict[str, Metric]]:
         """Of the pictures of each split."""
-        quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real.features, ("fid", "prdc"))
+        quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real.features)
         choice = {"r_precision": self.choice} if self.choice is not None else {}
         seen = {"reading": SceneReading(self.judge, quality), **choice, **self.more}
         return {"seen": seen, "heldout": {"reading": SceneReading(self.judge)}}

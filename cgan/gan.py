@@ -16,15 +16,16 @@ from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
-from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures
+from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures, UserError
 from cgan.muon import Muon
 from cgan.networks.augment import Augmentation, augment
+from cgan.networks.coattention import CoAttention, padded
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.networks.layers import recomputed
 from cgan.networks.posterior import Posterior
 from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
-from cgan.schedule import late_decay, progress_of
+from cgan.schedule import by_cosine, late_decay, progress_of
 
 
 @dataclass
@@ -35,15 +36,20 @@ class GANConfig:
     adversarial_weight: float = 0.2
     adversarial_from: float = 0.0  # share of the training that goes by without a discriminator
     mismatched_weight: float = 0.5
-    matching_weight: float = 0.3  # contrastive, by the joint encoder; 0 without one
+    matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # attention: of words and regions too
+    matching_weight: float = 0.3  # by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
     redrawn_share: float = 1.0  # of the fakes, from latents of the posterior; the others are from the prior
     feature_weight: float = 3.0  # reconstruction on the joint encoder's feature maps
     kl_weight: float = 0.001
     first_beta: float = 0.5  # of Adam
-    decay_from: float = 0.5  # share of the training after which both rates fall linearly, to a twentieth
+    second_beta: float = 0.99
+    last_second_beta: float | None = None  # reached at the end along a cosine; absent: the same all the time
+    decay_from: float = 0.5  # share of the training after which both rates fall linearly, to last_rate
+    last_rate: float = 0.05  # as a share of the rates
     penalty: Literal["finite", "exact", "matching_aware"] = "finite"  # R1 and R2 in either form, or DF-GAN's
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
+    last_penalty_weight: float | None = None  # as last_second_beta
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
     learning_rate: float = 1e-3
     matrix_learning_rate: float = 0.0  # of Muon, for the matrices inside the generator: about 3e-3; 0 takes Adam
@@ -98,11 +104,21 @@ def rows(tree: object, chosen: slice) -> object:
     return type(tree)(*(rows(branch, chosen) for branch in tree)) if isinstance(tree, tuple) else tree[chosen]
 
 
+def words_and_regions(config: GANConfig, coattention: CoAttention | None) -> CoAttention | None:
+    """The frozen co-attention of a joint encoder, where the matching term asks for it."""
+    if config.matching != "attention":
+        return None
+    if coattention is None:
+        raise UserError("gan.matching=attention: the joint encoder has no co-attention; train it with "
+                        "joint.coattention_weight=0.5, or give another joint.checkpoint")  # fmt: skip
+    return coattention.eval().requires_grad_(False)
+
+
 class TextToImageGAN(pl.LightningModule):
     """Alternating steps of a discriminator and a generator; the fakes of a batch are drawn once and serve both.
 
     image_encoder gives frozen feature maps; with shared_latent its embedding lies in one latent with the sentences of
-    text_encoder, and the matching term uses that.
+    text_encoder, and the matching term uses that. coattention compares the words of text_encoder with its last map.
     """
 
     def __init__(
@@ -112,15 +128,19 @@ class TextToImageGAN(pl.LightningModule):
         image_encoder: ImageEncoder | None,
         resolution: int,
         shared_latent: bool = True,
+        coattention: CoAttention | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.config, self.resolution = config, resolution
         self.matching = config.matching_weight > 0 and image_encoder is not None and shared_latent
+        if not (self.matching or config.reconstruction_weight > 0 or config.discriminator.form == "features"):
+            image_encoder = None  # nobody asks it
+        self.coattention = words_and_regions(config, coattention) if self.matching else None
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
         generator = config.generator
-        self.generator = Generator(generator, resolution, text_encoder.dim)
+        self.generator = build_generator(generator, resolution, text_encoder.dim)
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         channels = image_encoder.map_channels if image_encoder and config.discriminator.form == "features" else None
         self.discriminator = Discriminator(config.discriminator, resolution, text_encoder.dim, channels)
@@ -138,7 +158,7 @@ class TextToImageGAN(pl.LightningModule):
     def train(self, mode: bool = True) -> "TextToImageGAN":
         """Frozen networks and the average stay in evaluation mode."""
         super().train(mode)
-        for network in (self.text_encoder, self.image_encoder, self.generator_ema):
+        for network in (self.text_encoder, self.image_encoder, self.generator_ema, self.coattention):
             if network is not None:
                 network.eval()
         return self
@@ -189,17 +209,24 @@ class TextToImageGAN(pl.LightningModule):
         whole = Part(batch, text, noise, *self.mismatched(batch, text), [])
         size = len(batch.images) // self.config.accumulate
         parts = [rows(whole, slice(start, start + size)) for start in range(0, len(batch.images), size)]
-        return [part._replace(real_maps=self.maps(part.batch.images)) for part in parts]
+        return [p._replace(real_maps=self.maps(p.batch.images)) for p in parts] if self.compares_maps() else parts
 
     def follow_schedule(self) -> None:
-        """Learning rates for the next step."""
+        """Learning rates and second betas for the next step."""
         self.progress = progress_of(self.trainer)
         for optimizer, schedule in zip(self.optimizers(), self.lr_schedulers(), strict=True):
             if optimizer.state:  # that player has begun
                 schedule.step()
+            for group in optimizer.param_groups:
+                group["betas"] = self.betas()
 
     def adversary_plays(self) -> bool:
         return self.progress >= self.config.adversarial_from
+
+    def compares_maps(self) -> bool:
+        """Whether frozen maps of real pictures, as they are, have any use."""
+        seen = self.config.discriminator.form == "features" and not self.config.augmentation
+        return seen or self.posterior is not None
 
     def imagine(self, part: Part) -> Fakes:
         """A picture for each caption, the first of them from the latent that the posterior finds in the real one."""
@@ -236,7 +263,8 @@ class TextToImageGAN(pl.LightningModule):
         hidden = self.look(part.batch.images, part.real_maps)
         real = judge(hidden, text.sentence)
         fake = judge(self.look(fakes.images.detach(), [x.detach() for x in fakes.maps]), text.sentence)
-        mismatch = losses.mismatch_loss(kind, real, judge(hidden, part.mismatched), part.differs)
+        mismatched = self.discriminator.judge_match(hidden, part.mismatched)
+        mismatch = losses.mismatch_loss(kind, real[:, -mismatched.shape[1] :], mismatched, part.differs)
         loss = losses.discriminator_loss(kind, real, fake)
         self.log("loss/discriminator", loss, prog_bar=True)
         self.log("loss/mismatched", mismatch)
@@ -270,7 +298,7 @@ class TextToImageGAN(pl.LightningModule):
                 case "matching_aware":
                     penalty = losses.matching_aware_penalty(critic, real, text)
         self.log("loss/penalty", penalty)
-        return self.config.penalty_weight * penalty
+        return by_cosine(self.progress, self.config.penalty_weight, self.config.last_penalty_weight) * penalty
 
     def uncompiled_for_second_order(self) -> AbstractContextManager:
         """torch.compile has no gradients of gradients, which all but the finite penalty need."""
@@ -281,7 +309,7 @@ class TextToImageGAN(pl.LightningModule):
         if self.adversary_plays():
             loss = loss + self.config.adversarial_weight * self.adversarial_loss(part, fakes)
         if self.matching:
-            matching = self.matching_loss(part, fakes.embedding)
+            matching = self.matching_loss(part, fakes)
             self.log("loss/matching", matching)
             loss = loss + self.config.matching_weight * matching
         if fakes.num_redrawn > 0:
@@ -314,19 +342,38 @@ class TextToImageGAN(pl.LightningModule):
             )
         return loss
 
-    def matching_loss(self, part: Part, embedding: Tensor) -> Tensor:
+    def matching_loss(self, part: Part, fakes: Fakes) -> Tensor:
+        """How far fakes are from their captions by the joint encoder."""
+        match self.config.matching:
+            case "contrastive":
+                return self.choice_loss(part, fakes.embedding)
+            case "spherical":
+                return losses.spherical_distance(fakes.embedding.float(), part.text.sentence.float())
+            case "attention":  # DAMSM, with both of its parts
+                return self.choice_loss(part, fakes.embedding) + self.attention_loss(part, fakes.maps[-1])
+
+    def choice_loss(self, part: Part, embedding: Tensor) -> Tensor:
         """Each fake should find its caption among the whole batch's, in the joint encoder's latent."""
         pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, part.text.sentence))
         ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
         found = losses.info_nce(pictures @ own_first(self, captions).t(), *ids)
         return (found + losses.info_nce(captions @ own_first(self, pictures).t(), *ids)) / 2
 
+    def attention_loss(self, part: Part, last_map: Tensor) -> Tensor:
+        """The same by words and regions that look at each other."""
+        regions, score = self.coattention.regions(last_map), self.coattention.score
+        words, mask = padded(self.coattention.words(part.text.words), part.text.mask, num_processes() > 1)
+        captions = score(regions, own_first(self, words), own_first(self, mask)) / 0.1  # for each picture, (B, N)
+        pictures = score(own_first(self, regions), words, mask).t() / 0.1
+        ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
+        return (losses.info_nce(captions, *ids) + losses.info_nce(pictures, *ids)) / 2
+
     def look(self, images: Tensor, maps: list[Tensor], augmented: bool = False) -> list[Tensor]:
         """What the discriminator sees in pictures and their frozen maps; unless augmented before, in changed ones."""
         if self.config.augmentation and not augmented:
             images = augment(images, self.config.augmentation)
-            maps = self.maps(images)
-        return self.discriminator.look(images, maps if len(self.discriminator.heads) > 1 else [])
+            maps = self.maps(images) if self.config.discriminator.form == "features" else []
+        return self.discriminator.look(images, maps if self.config.discriminator.form == "features" else [])
 
     def leave_uncounted(self, optimizer: LightningOptimizer) -> None:
         """Let Lightning's global_step count the other optimizer's steps only (its hooks are reset with each batch)."""
@@ -353,13 +400,17 @@ class TextToImageGAN(pl.LightningModule):
             {"params": inner, "lr": config.matrix_learning_rate, "orthogonal": True},
         ]
         discriminator = [{"params": self.discriminator.parameters(), "lr": config.discriminator_learning_rate}]
-        betas = config.first_beta, 0.99
-        optimizers = [Muon(groups, betas) for groups in (generator, discriminator)]
+        optimizers = [Muon(groups, self.betas()) for groups in (generator, discriminator)]
         return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate)} for o in optimizers]
 
     def rate(self, step: int) -> float:
         """The learning rates' factor."""
-        return late_decay(self.progress, self.config.decay_from)
+        return late_decay(self.progress, self.config.decay_from, self.config.last_rate)
+
+    def betas(self) -> tuple[float, float]:
+        """Of Adam."""
+        config = self.config
+        return config.first_beta, by_cosine(self.progress, config.second_beta, config.last_second_beta)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """All that sampling needs beside the weights."""

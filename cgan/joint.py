@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from cgan import losses
 from cgan.interfaces import Batch, ImageFeatures, TextFeatures, UserError
 from cgan.networks.clip import CLIPImageEncoder
-from cgan.networks.coattention import CoAttention
+from cgan.networks.coattention import MAX_WORDS, CoAttention, padded
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.networks.image_encoder import ImageEncoderConfig, build_image_encoder
 from cgan.processes import num_processes, own_first, random_rows
@@ -281,14 +281,7 @@ class JointEncoder(pl.LightningModule):
         return joint.eval()
 
 
-MAX_WORDS = 77  # of captions whose words are kept in vectors: CLIP's, the longest of all encoders
 BLOCK = 128  # pictures and captions whose words and regions are compared at once: each pair takes L x R numbers
-
-
-def padded(words: Tensor, mask: Tensor, needed: bool = True) -> tuple[Tensor, Tensor]:
-    """Words (B, L, E) and their mask (B, L) at one length, so that those of several batches fit together."""
-    missing = MAX_WORDS - words.shape[1] if needed else 0
-    return F.pad(words, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
 
 def one_of_each(first: Tensor, second: Tensor) -> Tensor:

@@ -18,16 +18,16 @@ BATCH = 100
 def evaluate_joint(joint: JointEncoder, dataset, num_folds: int = 1) -> dict[str, float]:
     """Recall@1, 5, 10 and median rank both ways, with the ceilings that duplicate captions set.
 
-    On scenes also `agreement`: the share of pictures whose best caption agrees with them in every attribute that it
-    mentions; `agreement_others`: the same when a picture's own captions are not among the candidates; and
-    `caption_accuracy`: the share of captions written by the decoder that are right in all that they mention, with
+    On scenes of one object also `agreement`: the share of pictures whose best caption agrees with them in every
+    attribute that it mentions; `agreement_others`: the same when a picture's own captions are not among the candidates;
+    and `caption_accuracy`: the share of captions written by the decoder that are right in all that they mention, with
     `caption_mentions`, how many of the five attributes that is on average.
     """
     joint.eval()
     samples = [dataset[i] for i in range(len(dataset))]
     vectors = vectors_of(joint, samples)
     report = recalls(joint, vectors, samples, num_folds)
-    if isinstance(dataset, Scenes):
+    if isinstance(dataset, Scenes) and dataset.level.name == "one":
         report |= agreement(joint, vectors, samples, torch.from_numpy(dataset.attributes))
         if joint.caption_decoder is not None:
             report |= caption_accuracy(joint, samples, torch.from_numpy(dataset.attributes))

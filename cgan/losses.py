@@ -152,6 +152,13 @@ def feature_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
+def spherical_distance(points: Tensor, target: Tensor) -> Tensor:
+    """Mean squared angle between vectors (B, E), the matching loss of StyleGAN-T (Sauer et al. 2023)."""
+    points, target = F.normalize(points, dim=1), F.normalize(target, dim=1)
+    half = ((points - target).norm(dim=1) / 2).clamp(max=1 - 1e-6)  # of the chord; arcsin is steepest at 1
+    return (2 * half.arcsin()).square().mean()
+
+
 def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL divergence of N(mean, exp(log_variance)), each (B, Z), from N(0, 1), per picture (Kingma and Welling 2014)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()

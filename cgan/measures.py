@@ -14,6 +14,7 @@ from torch import distributed
 
 from cgan.checkpoints import Hurried, breakable, end_all, save_checkpoint
 from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better
+from cgan.schedule import leave_uncounted, minutes_of
 
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes
 
@@ -84,11 +85,12 @@ class Measures(pl.Callback):
             self.best = state["best"]
 
     def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        start = time.monotonic()
+        start, minutes = time.monotonic(), minutes_of(trainer)
         with torch.autocast(module.device.type, enabled=False), breakable():
             self.latest = self.examination.evaluate(module.generator_ema, module.text_encoder, self.tell)
         seconds, self.measured_at = time.monotonic() - start, self.seen
-        log(trainer, {**self.latest, "evaluation_seconds": seconds}, self.seen)
+        leave_uncounted(trainer, seconds)
+        log(trainer, {**self.latest, "evaluation_seconds": seconds, "training_minutes": minutes}, self.seen)
         value = self.latest.get(self.followed, float("nan"))
         better = trainer.strategy.broadcast(is_better(self.followed, value, self.best))
         if trainer.is_global_zero:

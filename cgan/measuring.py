@@ -86,7 +86,8 @@ def identity(dataset, indices: list[int]) -> dict:
     """What tells these pictures of the data set from others, and how they were prepared."""
     if isinstance(dataset, Scenes):
         said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
-        return {**said, "resolution": dataset.resolution, "pictures": digest(indices)}
+        level = {} if dataset.level.name == "one" else {"level": dataset.level.name}
+        return {**said, **level, "resolution": dataset.resolution, "pictures": digest(indices)}
     said = {"preparation": crop(dataset.resolution)}
     if isinstance(dataset, CaptionedPictures):
         return said | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}

@@ -1,9 +1,10 @@
 """The names of metrics, and which way each of them is better."""
 
-HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "clip_score", "r_precision", "precision", "recall", "density",
-          "coverage", "diversity")  # fmt: skip
+HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "two_object_accuracy", "objects", "colour_binding", "relation",
+          "clip_score", "r_precision", "precision", "recall", "density", "coverage", "diversity")  # fmt: skip
 LOWER = ("fid", "kid", "frechet_distance", "kernel_distance")
-PREFERRED = ("scene_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision", "clip_score", "kid")
+PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision",
+             "clip_score", "kid")  # fmt: skip
 
 
 def is_known(name: str) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.text import restore_text_encoder
 from cgan.weights import DAMAGE, PARTS, digest, find, read, write
 
@@ -27,7 +27,7 @@ class TextToImage:
         self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
         self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
         config = GeneratorConfig(**spec["generator"])
-        self.generator = Generator(config, spec["resolution"], self.text_encoder.dim).eval()
+        self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
             network.load_state_dict(mine)

@@ -1,4 +1,7 @@
-"""How far a training is, and what learning rates make of it."""
+"""How far a training is, what learning rates make of it, and what of a training's time does not count."""
+
+import math
+import time
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Timer
@@ -10,15 +13,39 @@ def progress_of(trainer: Trainer) -> float:
     Clocks differ, so the first process tells the others: all must ask, and at the same time.
     """
     shares = [trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0]
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    timers = [timer for timer in timers_of(trainer) if timer.time_remaining() is not None]
     for timer in timers:
         shares.append(timer.time_elapsed() / (timer.time_elapsed() + timer.time_remaining()))
     progress = min(1.0, max(shares))
     return trainer.strategy.broadcast(progress) if timers else progress
 
 
-def late_decay(progress: float, decay_from: float) -> float:
-    """A learning rate's factor: 1, then from a share of the training on falling linearly, to a twentieth at its end."""
+def timers_of(trainer: Trainer) -> list[Timer]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+
+
+def minutes_of(trainer: Trainer) -> float:
+    """That a training took until now, in all of its parts if it was resumed; 0 where nobody counts them."""
+    return max((timer.time_elapsed() / 60 for timer in timers_of(trainer)), default=0.0)
+
+
+def leave_uncounted(trainer: Trainer, seconds: float) -> None:
+    """Of the training's time, which something else has taken: limited in time, it goes on for as long."""
+    for timer in timers_of(trainer):
+        if timer.start_time() is not None and timer.end_time() is None:
+            earlier = timer.time_elapsed() - (time.monotonic() - timer.start_time())
+            timer.load_state_dict({"time_elapsed": {"train": earlier - seconds}})
+
+
+def late_decay(progress: float, decay_from: float, last: float = 0.05) -> float:
+    """A learning rate's factor: 1, then from a share of the training on falling linearly, to the last at its end."""
     if decay_from >= 1:
         return 1.0
-    return max(0.05, min(1.0, (1 - progress) / (1 - decay_from)))
+    return max(last, min(1.0, (1 - progress) / (1 - decay_from)))
+
+
+def by_cosine(progress: float, first: float, last: float | None) -> float:
+    """From the first to the last value of a training along half a cosine; the first where there is no last."""
+    if last is None:
+        return first
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2

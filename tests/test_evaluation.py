@@ -11,7 +11,7 @@ from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
 from cgan.metrics.quality import frechet_distance
 from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_judge
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, ModulatedGenerator, build_generator
 from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
@@ -96,7 +96,7 @@ def test_captions_that_contradict_a_caption_can_not_be_true_with_it():
         assert i not in row and not true_together[i] & set(row.tolist())
 
 
-class Cheat(Generator):
+class Cheat(ModulatedGenerator):
     """Draws real scenes of the captions it was given."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ def test_real_scenes_score_as_real_and_noise_scores_nothing(judge, tmp_path, mon
     assert real.scene_accuracy > 0.97 and 0.9 < real.diversity < 1.1
     assert real.frechet_distance < 2.5 * real.frechet_floor
     assert real.r_precision > 0.9 and abs(real.r_precision - real.r_precision_real) < 0.05
-    noise = evaluator(Generator(GeneratorConfig(noise_dim=4, width=4, max_channels=4), 64, 8).eval(), text)
+    noise = evaluator(build_generator(GeneratorConfig(noise_dim=4, width=4, max_channels=4), 64, 8).eval(), text)
     assert noise.r_precision < 0.1 and noise.scene_accuracy < 0.02
     assert noise.frechet_distance > 5 * real.frechet_distance
 

@@ -11,7 +11,7 @@ from PIL import Image
 from cgan.cli.export import main
 from cgan.cli.sample import STARTER
 from cgan.errors import UserError
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.sampling import TextToImage
 from cgan.sheets import CAPTIONS
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -25,11 +25,12 @@ def tiny_checkpoint(word_attention: bool = False) -> dict:
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
     config = {"noise_dim": 8, "style_dim": 16, "width": 4, "max_channels": 16, "prior_layers": 2, "prior_dim": 16}
     config["word_attention"] = word_attention
-    generator = Generator(GeneratorConfig(**config), 32, text.dim)
+    generator = build_generator(GeneratorConfig(**config), 32, text.dim)
     parts = {"generator_ema.": generator, "text_encoder.": text}
     state = {prefix + name: value for prefix, part in parts.items() for name, value in part.state_dict().items()}
-    state |= {"images_seen": torch.tensor(2000), "discriminator.x": torch.zeros(1)}
-    return {"sampler": {"generator": config, "text": text.spec(), "resolution": 32}, "state_dict": state}
+    state |= {"discriminator.x": torch.zeros(1)}
+    sampler = {"generator": config, "text": text.spec(), "resolution": 32}
+    return {"sampler": sampler, "state_dict": state, "images_seen": 2000}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from cgan.interfaces import TextFeatures, UserError
 from cgan.networks.augment import augment, cut_out, translate
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import Generator, GeneratorConfig, build_generator
 from cgan.networks.image_encoder import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
 from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
@@ -23,7 +23,7 @@ def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:
 
 def tiny_generator(resolution: int = 32, word_attention: bool = False) -> Generator:
     config = GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16, word_attention=word_attention)
-    return Generator(config, resolution, text_dim=16)
+    return build_generator(config, resolution, text_dim=16)
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512])

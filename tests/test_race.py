@@ -221,12 +221,14 @@ def test_of_a_gan_the_last_measures_and_their_curve_are_read(tmp_path):
     logger = CSVLogger(run.folder, name="", version="")
     for seen, accuracy in ((32, 0.1), (64, 0.3)):
         logger.log_metrics({"loss/generator": 1.0, "images_per_second": 9.0, "images_seen": seen - 1}, seen)
-        logger.log_metrics({"scene_accuracy": accuracy, "images_seen": seen}, seen)
+        logger.log_metrics({"scene_accuracy": accuracy, "images_seen": seen, "training_minutes": seen / 8}, seen)
+        logger.log_metrics({"health/diversity": 0.5, "images_seen": seen}, seen)
     logger.log_metrics({"loss/generator": 1.0, "images_per_second": 9.0, "images_seen": 70}, 70)
     logger.save()
     result = gan_result(run)
     assert result["measures"] == {"scene_accuracy": 0.3} and result["images_seen"] == 70
-    assert result["curve"] == [{"images_seen": 32, "scene_accuracy": 0.1}, {"images_seen": 64, "scene_accuracy": 0.3}]
+    first, last = {"images_seen": 32, "minutes": 4.0, "scene_accuracy": 0.1}, {"images_seen": 64, "scene_accuracy": 0.3}
+    assert result["curve"] == [first, last | {"minutes": 8.0}]
 
 
 def test_a_curve_is_the_mean_over_seeds_as_far_as_all_went():
@@ -239,6 +241,13 @@ def test_a_curve_is_the_mean_over_seeds_as_far_as_all_went():
     assert line == Line("a", [10, 20, 30], [1, 2, 3], [0, 1, 2], [2, 3, 4])
     assert curve("b", results, "accuracy") is None
     assert curves(Race("x", {"a": []}), results, ["accuracy"]).size == (WIDTH, HEIGHT)
+
+
+def test_where_minutes_are_known_there_are_curves_over_them_as_well():
+    points = [{"images_seen": 10 * i, "minutes": float(i), "accuracy": i / 4} for i in range(1, 4)]
+    results = [{"variant": "a", "seed": 0, "curve": points}]
+    assert curve("a", results, "accuracy", "minutes").x == [1, 2, 3]
+    assert curves(Race("x", {"a": []}), results, ["accuracy"]).size == (2 * WIDTH, HEIGHT)
 
 
 def test_a_plot_shows_a_line_of_each_colour():
@@ -282,3 +291,32 @@ def test_a_race_trains_its_variants_goes_on_where_it_stopped_and_ends_in_a_table
     assert ended.stdout.count("trained and judged") == 1
     again = json.loads((out / "results.json").read_text())["runs"]
     assert [run["measures"] for run in again] == [run["measures"] for run in written["runs"]]
+
+
+@pytest.mark.slow
+def test_a_race_of_gans_shares_a_joint_encoder_and_ends_in_measures_and_curves(tmp_path):
+    environment = {
+        **os.environ,
+        "CGAN_CACHE": str(tmp_path / "cache"),
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(ROOT),
+    }
+    tiny = """data.num_images=64 data.resolution=32 trainer.images=192 trainer.minutes=null trainer.evaluate_every=96
+        trainer.evaluation_images=8 trainer.precision=32-true gan.generator.width=4 gan.generator.max_channels=16
+        gan.discriminator.width=4 gan.discriminator.max_channels=16""".split()
+    settings = ["trainer.joint_images=512", "joint.image.width=8", "joint.coattention_weight=0.5", "data.test_images=0"]
+    command = [sys.executable, "-m", "cgan", "train", str(JOINT), *tiny[:2], *settings, "run_dir=joint"]
+    trained = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert trained.returncode == 0, trained.stderr
+    variants = f"default: [], AttnGAN: [{ROOT / 'configs/race/recipes/attngan.yaml'}]"
+    path = race_file(tmp_path, f"variants: {{{variants}}}\nseeds: [0]", ROOT / "configs/gan/scenes.yaml")
+    arguments = [*tiny, "joint.checkpoint=joint/joint.safetensors", "--out", "out"]
+    command = [sys.executable, "-m", "cgan", "benchmark", "quality", str(path), *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    runs = json.loads((tmp_path / "out/results.json").read_text())["runs"]
+    assert [(run["variant"], run["images_seen"]) for run in runs] == [("default", 192), ("AttnGAN", 192)]
+    for run in runs:
+        assert {"scene_accuracy", "frechet_distance", "judge/kernel_distance", "r_precision"} <= set(run["measures"])
+        assert [point["images_seen"] for point in run["curve"]] == [96, 192] and run["curve"][-1]["minutes"] > 0
+    assert (tmp_path / "out/curves.png").is_file()

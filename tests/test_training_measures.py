@@ -21,7 +21,7 @@ from cgan.gauges import FETCHING, Stopwatch
 from cgan.interfaces import UserError
 from cgan.measures import thinned
 from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better, is_known
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
@@ -66,6 +66,8 @@ def test_every_metric_knows_which_way_it_is_better():
         (["trainer.best_metric=fid"], "not measured in this run; choose one of scene_accuracy"),
         (["trainer.metrics=[scenes,fidd]"], "fidd is not one of scenes"),
         (["trainer.evaluation_images=3"], "take at least 8"),
+        (["trainer.examiner=none.safetensors"], "no such file"),
+        (["data.level=two", "trainer.metrics=[scenes,fid]"], "fid is not for data.level=two"),
     ],
 )
 def test_a_mistake_in_what_to_measure_is_one_line(arguments, said):
@@ -94,6 +96,19 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
     plan = plan_of("data.source=folder", "data.root=x", f"trainer.clip={save_clip(tmp_path)}")
     assert {"clip_score", "joint/r_precision", "clip/r_precision"} <= set(plan.names())
     assert plan.followed(None) == "clip/r_precision"  # the generator is not trained against it
+
+
+def test_an_examiner_of_another_run_judges_without_flattering():
+    plan = plan_of("data.source=folder", "data.root=x", f"trainer.examiner={STARTER}")
+    assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
+
+
+def test_scenes_of_two_objects_have_a_judge_of_their_own(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(training_measures, "PAIR_WEIGHTS", tmp_path / "judge")
+    assert plan_of("data.level=two") is None and "cgan judge --level two" in capsys.readouterr().out
+    (tmp_path / "judge").touch()
+    plan = plan_of("data.level=two")
+    assert plan.followed(None) == "two_object_accuracy" and {"colour_binding", "relation_heldout"} <= set(plan.names())
 
 
 def test_nothing_is_planned_when_nothing_is_measured():
@@ -236,7 +251,7 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     assert "without r_precision: 12 different captions are too few to find 99 wrong ones" in lines
     assert lines[-1] == "measuring fid, clip_score every 40,000 images; best.ckpt follows clip_score"
     vocabulary = Vocabulary(["picture"])
-    generator = Generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
+    generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
     text_encoder, heard = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), vocabulary).eval(), []
     examination = measures.examination
     values = examination.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))

@@ -9,6 +9,7 @@ from cgan.interfaces import UserError
 USAGE = """usage: cgan benchmark SUBJECT ...; --help after a subject says more
 
   quality   train variants of a configuration at an equal budget over several seeds
+  guidance  measure what truncation, best of several and negative captions win and cost
 """
 
 
@@ -20,8 +21,12 @@ def main(arguments: list[str]) -> None:
             print(USAGE, end="")
         case "quality":
             quality(quality_parser().parse_intermixed_args(rest))
+        case "guidance":
+            from cgan.cli.guidance import main as guidance
+
+            guidance(rest)
         case _:
-            raise UserError(f"benchmark {subject}: there is no such subject; there is: quality")
+            raise UserError(f"benchmark {subject}: there is no such subject; there are: quality, guidance")
 
 
 def quality_parser() -> argparse.ArgumentParser:

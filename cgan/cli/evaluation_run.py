@@ -79,6 +79,8 @@ class EvaluationRun:
     def data_config(self):
         """The data set's settings; where its resolution is not given, it is that of the pictures to measure."""
         config = replace(load_config(self.options.data).data, crop="center", flip=False)
+        if config.source == "scenes" and config.level == "two":
+            raise UserError("data.level=two: scenes of two objects are measured during training alone, by train.py")
         resolution = self.options.resolution if self.pipe is None else self.pipe.generator.resolution
         if resolution is not None and not any(x.startswith("data.resolution=") for x in self.options.data):
             config.resolution = resolution
@@ -196,7 +198,7 @@ class EvaluationRun:
     def of_scenes(self, tell: Tell = silent) -> dict[str, float]:
         """Both splits of scenes, held-out combinations too; other metrics see the pictures of the seen ones."""
         on_judge = isinstance(self.networks.features, JudgeFeatures)  # distances on it are reported anyway
-        wanted = self.wanted - {"r_precision", *(("fid", "prdc") if on_judge else ())}
+        wanted = self.wanted - {"r_precision", *(("fid", "kid", "prdc") if on_judge else ())}
         more = PictureEvaluator(self.question, self.networks, wanted, self.options.seed).metrics(self.device)
         joint = self.networks.matching.joint if "r_precision" in self.wanted else None
         evaluator = SceneEvaluator(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import Dataset
@@ -73,11 +74,11 @@ def trainer_of(
     callbacks: list,
     players: int = 1,
 ) -> Trainer:
-    """Ends after max_steps, and after so many minutes where they are limited."""
+    """Ends after max_steps, and after so many minutes where they are limited; measuring is not counted in these."""
     several, watch = num_processes_of(settings) > 1, Stopwatch()
+    timer = Timer(None if minutes is None else timedelta(minutes=minutes))
     trainer = Trainer(
         max_steps=max(1, max_steps),
-        max_time=None if minutes is None else timedelta(minutes=minutes),
         precision=None if settings.precision == "16-mixed" else settings.precision,
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
@@ -86,7 +87,7 @@ def trainer_of(
         sync_batchnorm=several and torch.cuda.is_available(),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
-        callbacks=[SeededSteps(seed), Gauges(GAN_PARTS if players > 1 else JOINT_PARTS, watch), *callbacks],
+        callbacks=[timer, SeededSteps(seed), Gauges(GAN_PARTS if players > 1 else JOINT_PARTS, watch), *callbacks],
         profiler=watch,
         enable_checkpointing=False,
         enable_model_summary=False,

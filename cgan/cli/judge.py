@@ -4,19 +4,22 @@ import argparse
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 
 def main(arguments: list[str]) -> None:
     """Train on scenes against their unrecognisable likes; write weights and the table of its errors."""
     options = parser().parse_args(arguments)
+    options.out = options.out or Path(f"assets/judge{'' if options.level == 'one' else '-two'}.safetensors")
     import torch
 
     torch.manual_seed(options.seed)
-    kinds = ["real"] * options.num_images + spoilt_kinds(options.num_images)
-    images, values, kinds = pictures(kinds, seed=options.seed)
+    kinds = ["real"] * options.num_images + spoilt_kinds(options.num_images, options.level)
+    images, values, kinds = pictures(kinds, options.level, seed=options.seed)
     print(f"drew {len(kinds)} pictures", flush=True)
     images, values, kinds = with_young(images, values, kinds, options)
     judge = train(images, values, torch.tensor([kind == "real" for kind in kinds]), options)
@@ -28,42 +31,63 @@ def main(arguments: list[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="cgan judge", description="Train the judge that reads scenes.")
+    result.add_argument("--level", choices=("one", "two"), default="one", help="objects in a scene")
     result.add_argument("--num-images", type=int, default=30_000, help="real scenes; as many unrecognisable ones")
     result.add_argument("--images", type=int, default=600_000, help="pictures seen in training")
     result.add_argument("--young", type=Path, nargs="*", default=[], help="checkpoints whose pictures nobody can read")
     result.add_argument("--young-images", type=int, default=1500, help="pictures of each young checkpoint")
     result.add_argument("--test-images", type=int, default=3600, help="of each sort, for the table of errors")
     result.add_argument("--seed", type=int, default=0)
-    result.add_argument("--out", type=Path, default=Path("assets/judge.safetensors"))
+    result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-two.safetensors")
     return result
 
 
-def spoilt_kinds(num_images: int) -> list[str]:
-    from cgan.data.unrecognisable import KINDS
+class Lesson(NamedTuple):
+    """What the judge of a level is to learn."""
 
-    return [KINDS[i % len(KINDS)] for i in range(num_images)]
+    level: object  # cgan.data.scenes.Level
+    kinds: tuple[str, ...]  # of unrecognisable pictures
+    spoil: Callable
+    num_values: tuple[int, ...]  # of each attribute
 
 
-def drawn(job: tuple[str, int, int, str | None]):
+def lesson_of(level: str) -> Lesson:
+    from cgan.metrics.scenes import JudgeConfig
+
+    if level == "one":
+        from cgan.data.scenes import ONE
+        from cgan.data.unrecognisable import KINDS, spoil
+
+        return Lesson(ONE, KINDS, spoil, JudgeConfig().num_values)
+    from cgan.data.two_objects import TWO
+    from cgan.data.unrecognisable_pairs import PAIR_KINDS, spoil_pair
+    from cgan.metrics.two_objects import NUM_VALUES
+
+    return Lesson(TWO, PAIR_KINDS, spoil_pair, NUM_VALUES)
+
+
+def spoilt_kinds(num_images: int, level: str) -> list[str]:
+    kinds = lesson_of(level).kinds
+    return [kinds[i % len(kinds)] for i in range(num_images)]
+
+
+def drawn(job: tuple[str, str, int, int, str | None]):
     """One picture of a kind, with its scene; the split is any when None."""
     import numpy as np
 
-    from cgan.data.scenes import draw_scene, sample_scene
-    from cgan.data.unrecognisable import spoil
-
-    kind, seed, index, split = job
-    rng = np.random.default_rng([seed, 77, index])
-    scene = sample_scene(rng, split or ("heldout" if rng.random() < 0.1 else "seen"))
-    return (draw_scene(scene, 64, rng) if kind == "real" else spoil(kind, scene, 64, rng)), scene
+    kind, level, seed, index, split = job
+    lesson, rng = lesson_of(level), np.random.default_rng([seed, 77, index])
+    scene = lesson.level.sample(rng, split or ("heldout" if rng.random() < 0.1 else "seen"))
+    return (lesson.level.draw(scene, 64, rng) if kind == "real" else lesson.spoil(kind, scene, 64, rng)), scene
 
 
-def pictures(kinds: list[str], seed: int, split: str | None = None):
-    """Pictures uint8 (N, 3, 64, 64), their scenes (N, 5) and kinds."""
+def pictures(kinds: list[str], level: str, seed: int, split: str | None = None):
+    """Pictures uint8 (N, 3, 64, 64), their scenes (N, attributes) and kinds."""
     import numpy as np
     import torch
 
     with get_context("spawn").Pool() as pool:  # a fork would inherit torch's threads, and hang
-        pairs = pool.map(drawn, [(kind, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
+        pairs = pool.map(drawn, [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor([scene for _, scene in pairs]), kinds
 
@@ -73,24 +97,23 @@ def with_young(images, values, kinds: list[str], options):
     import torch
 
     for checkpoint in options.young:
-        young = young_pictures(checkpoint, options.young_images, options.seed)
+        young = young_pictures(checkpoint, options.young_images, options.seed, options.level)
         images = torch.cat([images, young])
         values = torch.cat([values, torch.zeros(len(young), values.shape[1], dtype=values.dtype)])
         kinds = [*kinds, *["young"] * len(young)]
     return images, values, kinds
 
 
-def young_pictures(checkpoint: Path, count: int, seed: int):
+def young_pictures(checkpoint: Path, count: int, seed: int, level: str):
     """What a checkpoint draws for captions of random scenes, uint8 (count, 3, 64, 64)."""
     import numpy as np
     import torch
     from torchvision.transforms.v2.functional import resize
 
-    from cgan.data.scenes import describe, sample_scene
     from cgan.sampling import TextToImage
 
-    rng = np.random.default_rng([seed, 78])
-    captions = [describe(sample_scene(rng, "seen"), rng) for _ in range(count)]
+    level, rng = lesson_of(level).level, np.random.default_rng([seed, 78])
+    captions = [level.describe(level.sample(rng, "seen"), rng) for _ in range(count)]
     images = TextToImage.load(checkpoint).draw(captions, [seed * 1_000_003 + i for i in range(count)])
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
     return resize(images, [64, 64], antialias=True).contiguous()
@@ -104,7 +127,8 @@ def train(images, values, recognisable, options):
     from cgan.data.unrecognisable import slightly_changed
     from cgan.metrics.scenes import JudgeConfig, SceneJudge
 
-    judge, batch_size = SceneJudge(JudgeConfig()).to(memory_format=torch.channels_last), 128
+    config, batch_size = JudgeConfig(num_values=lesson_of(options.level).num_values), 128
+    judge = SceneJudge(config).to(memory_format=torch.channels_last)
     steps, generator = options.images // batch_size, torch.Generator().manual_seed(options.seed)
     optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
@@ -129,8 +153,8 @@ def examine(judge, options) -> dict:
     """On pictures that it never saw: accuracy on real scenes, and the share of each unrecognisable kind rejected."""
     import torch
 
-    kinds = ["real"] * options.test_images + spoilt_kinds(options.test_images)
-    images, values, kinds = pictures(kinds, seed=options.seed + 1)
+    kinds = ["real"] * options.test_images + spoilt_kinds(options.test_images, options.level)
+    images, values, kinds = pictures(kinds, options.level, seed=options.seed + 1)
     reading = judge.read(images.float() / 127.5 - 1)
     real = torch.tensor([kind == "real" for kind in kinds])
     right = (reading.values == values).all(dim=1)
@@ -146,7 +170,7 @@ def examine(judge, options) -> dict:
     for kind, answers in rejected.items():
         table[f"rejected: {kind}"] = share(torch.tensor(answers))
     for checkpoint in options.young:
-        young = young_pictures(checkpoint, 400, options.seed + 1).float() / 127.5 - 1
+        young = young_pictures(checkpoint, 400, options.seed + 1, options.level).float() / 127.5 - 1
         table[f"rejected: pictures of {checkpoint.stem}"] = share(~judge.read(young).recognisable)
     return table
 

@@ -33,8 +33,7 @@ def images_seen(checkpoint: Path) -> int | None:
         return None
     import torch
 
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    return int(state["images_seen"]) if "images_seen" in state else None
+    return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True).get("images_seen")
 
 
 def measures_of(path: Path, seen: int | None) -> dict[str, float]:

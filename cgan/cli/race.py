@@ -21,7 +21,10 @@ from cgan.config import RunConfig, explain, load_config
 from cgan.interfaces import UserError
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
-NOT_MEASURES = ("epoch", "step", "images_", "loss/", "gradient_norm/", "learning_rate/", "data_wait", "evaluation_")
+NOT_MEASURES = (
+    "epoch", "step", "images_", "loss/", "gradient_norm/", "learning_rate/", "data_wait", "evaluation_", "training_",
+    "health/", "skipped_",
+)  # fmt: skip
 
 
 @dataclass
@@ -229,14 +232,15 @@ def joint_result(run: Run) -> dict:
 
 
 def gan_result(run: Run) -> dict:
-    """The last value of every measure in metrics.csv, and all of them over images seen."""
+    """The last value of every measure in metrics.csv, and all of them over images seen and minutes of training."""
     last, curve, seen = {}, [], 0
     for row in metrics_of(run):
         values = {name: float(value) for name, value in row.items() if value}
         seen = max(seen, int(values.get("images_seen", 0)))
         measures = {n: v for n, v in values.items() if not n.startswith(NOT_MEASURES)}
         if measures and "images_seen" in values:
-            curve.append({"images_seen": int(values["images_seen"]), **measures})
+            minutes = {"minutes": values["training_minutes"]} if "training_minutes" in values else {}
+            curve.append({"images_seen": int(values["images_seen"]), **minutes, **measures})
         last |= measures
     if not last:
         raise ValueError(f"no measures in {run.folder / 'metrics.csv'}")

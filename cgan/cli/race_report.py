@@ -4,6 +4,7 @@ import os
 import platform
 from dataclasses import asdict
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ class Cell(NamedTuple):
         return f"{text} ({sign}{number(abs(self.difference.mean))}{'*' if self.difference.beyond_noise else ''})"
 
 
+AXES = {"images_seen": "images seen", "minutes": "minutes of training"}  # of curves, with their labels
 Summary = dict[str, dict[str, Cell]]  # by variant and measure
 
 
@@ -176,21 +178,27 @@ def processor() -> str:
 
 
 def curves(race: Race, results: list[dict], measures: list[str]) -> Image.Image:
-    """A plot of each measure over images seen, two beside each other."""
+    """Plots of each measure over images seen, two beside each other; where minutes are known, those are beside it."""
     plots = []
-    for measure in measures:
-        found = [line for variant in race.variants if (line := curve(variant, results, measure)) is not None]
-        plots += [line_plot(found, measure, "images seen")] if found else []
+    for measure, axis in product(measures, axes_of(results)):
+        found = [line for variant in race.variants if (line := curve(variant, results, measure, axis)) is not None]
+        plots += [line_plot(found, measure, AXES[axis])] if found else []
     return sheet(plots)
 
 
-def curve(variant: str, results: list[dict], measure: str) -> Line | None:
+def axes_of(results: list[dict]) -> list[str]:
+    """Over what there are curves."""
+    points = [point for result in results for point in result.get("curve", [])]
+    return [axis for axis in AXES if all(axis in point for point in points)]
+
+
+def curve(variant: str, results: list[dict], measure: str, axis: str = "images_seen") -> Line | None:
     """The mean over seeds and its range, as far as every seed went; between measures they are interpolated."""
     seeds = []
     for result in results:
         points = [point for point in result.get("curve", []) if result["variant"] == variant and measure in point]
         if points:
-            seeds.append(([point["images_seen"] for point in points], [point[measure] for point in points]))
+            seeds.append(([point[axis] for point in points], [point[measure] for point in points]))
     if not seeds:
         return None
     first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)

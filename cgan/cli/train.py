@@ -186,12 +186,14 @@ def build_gan(config, dataset, run_dir: Path):
     pretrained = config.text.encoder == "pretrained"
     imagenet = discriminator.form == "features" and discriminator.features == "imagenet"
     text = PretrainedTextEncoder(config.text.name, config.text.max_words) if pretrained else None
+    coattention = None
     image = ImageNetEncoder(discriminator.imagenet_weights) if imagenet else None
     if text is None or (discriminator.form == "features" and not imagenet):
         joint = joint_encoder(config, dataset, run_dir)
-        text, image = text or joint.text, image or joint.image
+        text, image, coattention = text or joint.text, image or joint.image, joint.coattention
     torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
-    return TextToImageGAN(config.gan, text, image, resolution, shared_latent=not (pretrained or imagenet))
+    shared = not (pretrained or imagenet)
+    return TextToImageGAN(config.gan, text, image, resolution, shared, coattention)
 
 
 def start_from(gan, checkpoint: str) -> None:
@@ -291,7 +293,7 @@ def captions_for_grids(config, dataset) -> list[str]:
     """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
     from cgan.sheets import CAPTIONS
 
-    if config.data.source == "scenes":
+    if config.data.source == "scenes" and config.data.level == "one":
         return list(CAPTIONS)
     count = min(len(CAPTIONS), len(dataset))
     return [dataset.captions_of(i * len(dataset) // count)[0] for i in range(count)]

@@ -24,9 +24,12 @@ from cgan.metrics.features import Inception, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice
 from cgan.metrics.quality import NEIGHBOURS, named
 from cgan.metrics.scenes import load_judge
+from cgan.metrics.two_objects import PAIR_WEIGHTS
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.picture_evaluation import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
 from cgan.retrieval import STARTER
+from cgan.two_object_evaluation import NAMES as TWO_OBJECT_NAMES
+from cgan.two_object_evaluation import TwoObjectEvaluator
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
 ON_FEATURES = ("fid", "kid", "prdc")
@@ -40,18 +43,23 @@ class Plan(NamedTuple):
     features: str | None  # "" is Inception, "judge" and "joint" stand in for it; None where no such metric is wanted
     joint: bool  # whether R-precision, or what stands in for Inception, needs the run's own joint encoder
     clip: str | None
+    independent: bool = False  # whether that joint encoder is another one than the generator is trained against
+    level: str = "one"  # objects in a scene
 
     def names(self) -> list[str]:
         """Of the values that best.ckpt can follow."""
         names = [name for name in ("clip_score",) if name in self.wanted]
-        if "scenes" in self.wanted:
+        if "scenes" in self.wanted and self.level == "two":
+            names += TWO_OBJECT_NAMES
+        elif "scenes" in self.wanted:
             names += ["scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "diversity"]
-            names += [f"judge/{name}" for name in NEIGHBOURS]
+            names += [f"judge/{name}" for name in ("kernel_distance", *NEIGHBOURS)]
         for measure in ON_FEATURES if self.features is not None else ():
             if measure in self.wanted:
                 names += [named(name, self.features) for name in (NEIGHBOURS if measure == "prdc" else (measure,))]
         if "r_precision" in self.wanted:
-            by = ["joint/r_precision"] * self.joint + ["clip/r_precision"] * (self.clip is not None)
+            by = ["r_precision" if self.independent else "joint/r_precision"] * self.joint
+            by += ["clip/r_precision"] * (self.clip is not None)
             names += by or ["r_precision"]
         return list(dict.fromkeys(names))
 
@@ -77,6 +85,8 @@ def plan_of(config: RunConfig) -> Plan | None:
     if settings.best_metric is not None and not is_known(settings.best_metric):
         known = ", ".join(PREFERRED)
         raise UserError(f"trainer.best_metric={settings.best_metric}: no such metric; {known} and others are")
+    if settings.examiner is not None and not Path(settings.examiner).is_file():
+        raise UserError(f"trainer.examiner={settings.examiner}: no such file; give another run's joint.safetensors")
     if settings.evaluate_every <= 0 or settings.metrics == []:
         return None
     if settings.evaluation_images < FEWEST:
@@ -91,11 +101,14 @@ def plan_of(config: RunConfig) -> Plan | None:
 
 def possible(config: RunConfig) -> Plan:
     """Asked for by name, weights may be downloaded."""
+    if config.data.source == "scenes" and config.data.level == "two":
+        return possible_of_two(config)
     settings, on_scenes = config.trainer, config.data.source == "scenes"
     asked = settings.metrics is not None
     wanted = set(settings.metrics if asked else ON_SCENES if on_scenes else ON_OTHERS)
     missing = missing_weights(wanted, inception_file(config), settings.clip, fetch=asked)
-    own = not on_scenes and makes_joint(config)
+    independent = settings.examiner is not None
+    own = not on_scenes and (independent or makes_joint(config))
     clip = None
     if "clip_score" in wanted - set(missing) or (not on_scenes and "r_precision" in wanted):
         clip = clip_here(settings.clip, fetch=asked)
@@ -108,7 +121,19 @@ def possible(config: RunConfig) -> Plan:
     features = features_of(wanted, missing, "judge" if on_scenes else "joint" if own else None)
     standing_in = set(ON_FEATURES) & wanted if features else set()
     wanted = wanted - set(missing) | standing_in
-    return Plan(frozenset(wanted), features, own and ("r_precision" in wanted or features == "joint"), clip)
+    joint = own and ("r_precision" in wanted or features == "joint")
+    return Plan(frozenset(wanted), features, joint, clip, independent)
+
+
+def possible_of_two(config: RunConfig) -> Plan:
+    """Of scenes with two objects their own judge measures all that is measured."""
+    unfit = set(config.trainer.metrics or ()) - {"scenes"}
+    if unfit:
+        raise UserError(f"trainer.metrics: {', '.join(sorted(unfit))} is not for data.level=two; give [scenes]")
+    if not PAIR_WEIGHTS.is_file():
+        say(f"without scenes: {PAIR_WEIGHTS} is not there; train it with `cgan judge --level two`")
+        return Plan(frozenset(), None, joint=False, clip=None, level="two")
+    return Plan(frozenset({"scenes"}), None, joint=False, clip=None, level="two")
 
 
 def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None) -> str | None:
@@ -152,7 +177,9 @@ def measures_of(
     if plan is None:
         return []
     settings = config.trainer
-    if config.data.source == "scenes":
+    if plan.level == "two":
+        examination = of_two_objects(plan, config)
+    elif config.data.source == "scenes":
         examination = of_scenes(plan, config)
     else:
         question = question_about(config, dataset)
@@ -203,12 +230,13 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
 def of_scenes(plan: Plan, config: RunConfig) -> Examination:
     """Both splits where scenes are wanted; other metrics see the pictures of seen combinations.
 
-    R-precision is judged by the starter weights, not by the encoder that the generator is trained against.
+    R-precision is judged by trainer.examiner or the starter weights, not by the encoder that the generator is trained
+    against.
     """
     count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_judge()
     captions, networks = captions_of("seen", count, SEED), networks_of(plan, config)
     question = Question(captions, of_dataset(Scenes(count, resolution, SEED)), {})
-    joint = JointEncoder.load(STARTER) if "r_precision" in plan.wanted else None
+    joint = JointEncoder.load(config.trainer.examiner or STARTER) if "r_precision" in plan.wanted else None
     others = PictureEvaluator(question, networks, plan.wanted - {"scenes", "r_precision"}, SEED)
     if "scenes" not in plan.wanted:
         if joint is not None:
@@ -225,14 +253,21 @@ def of_scenes(plan: Plan, config: RunConfig) -> Examination:
     return Examination(evaluate, plan.names(), count)
 
 
+def of_two_objects(plan: Plan, config: RunConfig) -> Examination:
+    count = config.trainer.evaluation_images
+    evaluator = TwoObjectEvaluator(load_judge(PAIR_WEIGHTS), config.data.resolution, count, SEED)
+    return Examination(evaluator, plan.names(), count)
+
+
 def of_pictures(plan: Plan, config: RunConfig, question: Question, run_dir: Path) -> Examination:
-    """joint/r_precision is judged by the encoder that the generator is trained against, and so flatters."""
+    """Where there is no trainer.examiner, the encoder that the generator is trained against judges, and so flatters."""
     joint, more = None, {}
     if plan.joint:
-        file = config.joint.checkpoint or run_dir / "joint.safetensors"
+        file = config.trainer.examiner or config.joint.checkpoint or run_dir / "joint.safetensors"
         joint = JointNetwork(JointEncoder.load(file))
         if "r_precision" in plan.wanted:
             others = torch.from_numpy(other_captions(question.captions, question.places, NUM_DISTRACTORS, SEED))
-            more["joint/r_precision"] = CaptionChoice(joint, question.captions, others)
+            name = "r_precision" if plan.independent else "joint/r_precision"
+            more[name] = CaptionChoice(joint, question.captions, others)
     evaluator = PictureEvaluator(question, networks_of(plan, config, joint), plan.wanted, SEED, more)
     return Examination(lambda g, t, tell: evaluator(g, t, tell=tell), plan.names(), len(question.captions))

@@ -28,6 +28,7 @@ class DataConfig:
     crop: Literal["center", "random"] = "center"  # of shards that are not square
     flip: bool = False  # half of the pictures of shards mirrored; not where captions say left and right
     num_images: int = 20_000  # scenes to draw
+    level: Literal["one", "two"] = "one"  # objects in a scene; two stand in a relation
     test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
     seed: int = 0  # of the scenes, of the choice of test pictures, and of random crops and flips
 
@@ -55,13 +56,15 @@ def check_data(config: DataConfig) -> None:
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> Dataset:
     """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
-    from cgan.data.scenes import Scenes
+    from cgan.data.scenes import ONE, Scenes
+    from cgan.data.two_objects import TWO
 
     check_data(config)
     if config.source == "scenes":
+        level = TWO if config.level == "two" else ONE
         if part == "train":
-            return Scenes(config.num_images, config.resolution, config.seed)
-        return Scenes(config.test_images, config.resolution, config.seed + 1_000_003)
+            return Scenes(config.num_images, config.resolution, config.seed, level=level)
+        return Scenes(config.test_images, config.resolution, config.seed + 1_000_003, level=level)
     if config.test_split is None:
         return pictures_of(config, config.split).split(config.test_images, config.seed)[part == "test"]
     if part == "train":

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -383,27 +383,47 @@ def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, split == "heldout", index])
 
 
-def draw_indexed(job: tuple[int, Split, int, int]) -> np.ndarray:
-    seed, split, index, resolution = job
+class Level(NamedTuple):
+    """What is in the pictures: scenes are drawn and described after attributes, a tuple of numbers each."""
+
+    name: str
+    scene: Callable[..., NamedTuple]  # of its attributes
+    sample: Callable[[np.random.Generator, Split], NamedTuple]
+    draw: Callable[[NamedTuple, int, np.random.Generator], np.ndarray]
+    describe: Callable[[NamedTuple, np.random.Generator], str]
+
+
+ONE = Level("one", Scene, sample_scene, draw_scene, describe)
+
+
+def draw_indexed(job: tuple[Level, int, Split, int, int]) -> np.ndarray:
+    level, seed, split, index, resolution = job
     rng = rng_of(seed, split, index)
-    return draw_scene(sample_scene(rng, split), resolution, rng)
+    return level.draw(level.sample(rng, split), resolution, rng)
 
 
 class Scenes(Dataset):
     """Captioned scenes; picture i is a function of (seed, split, i) alone, drawn once into a file of the cache."""
 
     def __init__(
-        self, num_images: int, resolution: int, seed: int = 0, split: Split = "seen", cache: Path | None = None
+        self,
+        num_images: int,
+        resolution: int,
+        seed: int = 0,
+        split: Split = "seen",
+        cache: Path | None = None,
+        level: Level = ONE,
     ) -> None:
-        self.resolution, self.seed, self.split = resolution, seed, split
-        scenes = [sample_scene(rng_of(seed, split, i), split) for i in range(num_images)]
-        self.attributes = np.array(scenes, dtype=np.int64)  # (N, 5)
+        self.resolution, self.seed, self.split, self.level = resolution, seed, split, level
+        scenes = [level.sample(rng_of(seed, split, i), split) for i in range(num_images)]
+        self.attributes = np.array(scenes, dtype=np.int64)  # (N, attributes)
         self.captions: dict[int, list[str]] = {}  # those described so far
         self.pictures = self.drawn(cache or cache_folder())
 
     def drawn(self, cache: Path) -> np.ndarray:
         """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""
-        key = f"{DRAWING_VERSION}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
+        level = "" if self.level.name == "one" else f"-{self.level.name}"
+        key = f"{DRAWING_VERSION}{level}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
         path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
         shape = (len(self.attributes), self.resolution, self.resolution, 3)
         try:
@@ -419,7 +439,7 @@ class Scenes(Dataset):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}.tmp")
         pictures = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-        jobs = [(self.seed, self.split, i, self.resolution) for i in range(shape[0])]
+        jobs = [(self.level, self.seed, self.split, i, self.resolution) for i in range(shape[0])]
         with Pool() as pool:
             for index, picture in enumerate(pool.imap(draw_indexed, jobs, chunksize=64)):
                 pictures[index] = picture
@@ -438,6 +458,6 @@ class Scenes(Dataset):
     def captions_of(self, index: int) -> list[str]:
         if index not in self.captions:
             rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
-            scene = Scene(*self.attributes[index].tolist())
-            self.captions[index] = [describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
+            scene = self.level.scene(*self.attributes[index].tolist())
+            self.captions[index] = [self.level.describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
         return self.captions[index]

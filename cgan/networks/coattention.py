@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MAX_PLACES = 7  # regions each way
+MAX_WORDS = 77  # of captions whose words are put together: CLIP's, the longest of all encoders
 
 
 class CoAttention(nn.Module):
@@ -41,6 +42,12 @@ class CoAttention(nn.Module):
 
     def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         return self.score(self.regions(x), self.words(words), mask)
+
+
+def padded(words: Tensor, mask: Tensor, needed: bool = True) -> tuple[Tensor, Tensor]:
+    """Words (B, L, E) and their mask (B, L) at one length, so that those of several batches fit together."""
+    missing = MAX_WORDS - words.shape[1] if needed else 0
+    return F.pad(words, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
 
 def mean_cosine(attention: Tensor, cosine: Tensor, gram: Tensor) -> Tensor:

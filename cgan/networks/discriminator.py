@@ -1,4 +1,7 @@
-"""Projection discriminators (Miyato and Koyama 2018), on a trunk of their own or also on frozen features."""
+"""Discriminators with captions by projection (Miyato and Koyama 2018) or beside features (Reed et al. 2016).
+
+They stand on a trunk of their own, on frozen features, or on both.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from cgan.interfaces import UserError
+from cgan.networks.dfgan import StridedTrunk
 from cgan.networks.layers import Downsample, channels_at
+from cgan.networks.r3gan import PlainTrunk
 
 
 @dataclass
@@ -16,11 +22,28 @@ class DiscriminatorConfig:
     form: Literal["trunk", "features"] = "features"
     features: Literal["joint", "imagenet"] = "joint"  # which frozen network the heads of form "features" stand on
     imagenet_weights: str | None = None  # a file of torchvision's ResNet-18; downloaded when absent
+    trunk: Literal["pooled", "dfgan", "r3gan", "none"] = "pooled"  # the project's own, or as in the paper of that name
+    condition: Literal["projection", "concat", "separate"] = "projection"  # separate: concat, and without the caption
     width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 192
+    patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
     head_dim: int = 64
     head_places: int = 8  # each way, at which a head convolves feature maps: 4 is far cheaper
     spectral_norm: bool = True
+
+
+def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | None:
+    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4), with C as `channels`; or nothing."""
+    sizes = resolution, config.width, config.max_channels
+    match config.trunk:
+        case "pooled":
+            return Trunk(*sizes)
+        case "dfgan":
+            return StridedTrunk(*sizes, config.patch)
+        case "r3gan":
+            return PlainTrunk(*sizes, config.patch)
+        case "none":
+            return None
 
 
 class Trunk(nn.Module):
@@ -62,28 +85,63 @@ class Head(nn.Module):
         return (self.unconditional(hidden).squeeze(1) + matching).float()
 
 
+class ConcatHead(nn.Module):
+    """Logits (B,) of a 4 x 4 feature map with the sentence beside each of its places."""
+
+    def __init__(self, channels: int, text_dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(channels + text_dim, head_dim, 3, padding=1, bias=False)
+        self.logit = nn.Conv2d(head_dim, 1, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 4)  # (B, C, 4, 4)
+
+    def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
+        sentence = F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5
+        places = sentence[:, :, None, None].expand(-1, -1, 4, 4).to(hidden.dtype)
+        x = self.mix(torch.cat([hidden, places], dim=1))  # (B, head_dim, 4, 4)
+        return self.logit(F.leaky_relu(x, 0.2)).flatten().float()
+
+
 class Discriminator(nn.Module):
     """discriminator(images, text) -> logits (B, heads); one head on the pixel trunk, one on each frozen feature map.
 
-    Pictures are looked at once (`look`), and then judged with any number of captions (`judge`).
+    Pictures are looked at once (`look`), and then judged with any number of captions (`judge`). With condition separate
+    there are as many logits before, which know no caption.
     """
 
     def __init__(
         self, config: DiscriminatorConfig, resolution: int, text_dim: int, map_channels: list[int] | None = None
     ) -> None:
         super().__init__()
-        self.trunk = Trunk(resolution, config.width, config.max_channels)
-        channels = [self.trunk.channels, *(map_channels or [])]
-        self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_places) for c in channels)
+        self.trunk = build_trunk(config, resolution)
+        if self.trunk is None and not map_channels:
+            raise UserError("gan.discriminator.trunk=none: needs gan.discriminator.form=features to stand on")
+        channels = [*([self.trunk.channels] if self.trunk is not None else []), *(map_channels or [])]
+        if config.condition == "projection":
+            self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_places) for c in channels)
+        else:
+            self.heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
+        alone = channels if config.condition == "separate" else []
+        self.unconditional = nn.ModuleList(nn.Conv2d(c, 1, 4) for c in alone)
         if config.spectral_norm:
             add_spectral_norm(self)
 
     def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
-        """What each head sees in pictures (B, 3, H, W) and their frozen feature maps: a list of (B, head_dim)."""
-        return [head(x) for head, x in zip(self.heads, [self.trunk(images), *maps], strict=True)]
+        """What each head sees in pictures (B, 3, H, W) and their frozen feature maps: a list of (B, ...)."""
+        maps = maps if self.trunk is None else [self.trunk(images), *maps]
+        return [head(x) for head, x in zip(self.heads, maps, strict=True)]
 
     def judge(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
         """Logits (B, heads) of pictures that were looked at, with captions (B, D)."""
+        matching = self.judge_match(hidden, sentence)
+        if not self.unconditional:
+            return matching
+        alone = [layer(h).flatten().float() for layer, h in zip(self.unconditional, hidden, strict=True)]
+        return torch.cat([torch.stack(alone, dim=1), matching], dim=1)
+
+    def judge_match(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
+        """Those of the logits that know the caption, which are the last ones of judge."""
         return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
 
     def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:

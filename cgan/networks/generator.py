@@ -1,26 +1,72 @@
 """The text-conditioned generator: noise and sentence modulate every normalisation (adaptive group normalisation)."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, recomputed, start_without_checkerboard
+from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, recomputed, to_pixels
 from cgan.networks.prior import Prior
 
 
 @dataclass
 class GeneratorConfig:
+    form: Literal["modulated", "dfgan", "r3gan"] = "modulated"  # the project's own, or as in the paper of that name
     noise_dim: int = 64  # Z
-    style_dim: int = 256
+    style_dim: int = 256  # in form dfgan the hidden units of each affine network
     width: int = 24  # channels at full resolution, doubled with each halving
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     word_attention: bool = False  # at 16 x 16
-    prior_layers: int = 10  # couplings of the flow that turns noise into latents
+    prior_layers: int = 10  # couplings of the flow that turns noise into latents; with 0 the noise itself is the latent
     prior_dim: int = 256  # hidden units of each
+
+
+class Generator(nn.Module, ABC):
+    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
+
+    start: nn.Linear  # what the first feature map is made by
+    blocks: nn.ModuleList  # from there to the last one
+    recompute = False  # the blocks' activations in the backward pass
+
+    def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
+        super().__init__()
+        self.config, self.resolution = config, resolution
+        self.prior = Prior(config.noise_dim, text_dim, config.prior_layers, config.prior_dim)
+
+    def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
+        return self.draw(self.prior(noise, text.sentence), text)
+
+    def through(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        return recomputed(block, *inputs) if self.recompute else block(*inputs)
+
+    @abstractmethod
+    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Images from latents (B, Z)."""
+
+    def inner_matrices(self) -> list[Tensor]:
+        """The weights between its inner features, which Muon may train: not those of modulations and of the image."""
+        convolutions = [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]
+        return [self.start.weight, *convolutions]
+
+
+def build_generator(config: GeneratorConfig, resolution: int, text_dim: int) -> Generator:
+    match config.form:
+        case "modulated":
+            return ModulatedGenerator(config, resolution, text_dim)
+        case "dfgan":
+            from cgan.networks.dfgan import AffineGenerator
+
+            return AffineGenerator(config, resolution, text_dim)
+        case "r3gan":
+            from cgan.networks.r3gan import PlainGenerator
+
+            return PlainGenerator(config, resolution, text_dim)
+    raise ValueError(config.form)
 
 
 class Upsample(nn.Module):
@@ -40,17 +86,13 @@ class Upsample(nn.Module):
         return shortcut + self.second(F.relu(self.second_norm(x, style)))
 
 
-class Generator(nn.Module):
-    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
-
-    recompute = False  # the blocks' activations in the backward pass
+class ModulatedGenerator(Generator):
+    """Latent and sentence make a style that modulates every normalisation; places may look at words."""
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
-        super().__init__()
-        self.config, self.resolution = config, resolution
+        super().__init__(config, resolution, text_dim)
         sizes = [2**i for i in range(2, (resolution // config.patch).bit_length())]  # 4, 8, ..., resolution / patch
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
-        self.prior = Prior(config.noise_dim, text_dim, config.prior_layers, config.prior_dim)
         self.start = nn.Linear(config.noise_dim + text_dim, channels[0] * 16)
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)
@@ -59,28 +101,16 @@ class Generator(nn.Module):
         if config.word_attention:
             self.attention["16"] = WordAttention(channels[sizes.index(16)], text_dim)
         self.last_norm = ModulatedNorm(channels[-1], config.style_dim)
-        self.to_image = nn.Sequential(
-            nn.Conv2d(channels[-1], 3 * config.patch**2, 3, padding=1), nn.PixelShuffle(config.patch)
-        )
-        start_without_checkerboard(self.to_image[0], config.patch**2)
-
-    def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
-        return self.draw(self.prior(noise, text.sentence), text)
+        self.to_image = to_pixels(channels[-1], config.patch)
 
     def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
-        """Images from latents (B, Z)."""
         sentence = F.normalize(text.sentence, dim=1) * text.sentence.shape[1] ** 0.5
         condition = torch.cat([latent, sentence], dim=1)  # (B, Z + D)
         style = self.style(condition)  # (B, style_dim)
         x = self.start(condition).unflatten(1, (-1, 4, 4))  # (B, C, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
-            x = recomputed(block, x, style) if self.recompute else block(x, style)  # (B, C', 2H, 2W)
+            x = self.through(block, x, style)  # (B, C', 2H, 2W)
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())
-
-    def inner_matrices(self) -> list[Tensor]:
-        """The weights between its inner features, which Muon may train: not those of modulations and of the image."""
-        convolutions = [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]
-        return [self.start.weight, *convolutions]

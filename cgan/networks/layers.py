@@ -70,6 +70,13 @@ def recomputed(network: nn.Module, *inputs: Tensor) -> object:
     return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
+def to_pixels(channels: int, patch: int, kernel: int = 3) -> nn.Sequential:
+    """A feature map (B, C, H, W) to images (B, 3, patch H, patch W), whose pixels are equal within a patch at first."""
+    layer = nn.Conv2d(channels, 3 * patch**2, kernel, padding=kernel // 2)
+    start_without_checkerboard(layer, patch**2)
+    return nn.Sequential(layer, nn.PixelShuffle(patch))
+
+
 @torch.no_grad()
 def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
     """At first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""

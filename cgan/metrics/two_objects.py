@@ -1,0 +1,53 @@
+"""How well pictures of two objects are drawn: objects, whose colour is whose, and how they stand to each other."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from cgan.metrics.scenes import Reading
+
+PAIR_WEIGHTS = Path(__file__).parents[2] / "assets" / "judge-two.safetensors"
+NUM_VALUES = (8, 8, 8, 8, 2, 6)  # of object and colour of the first and of the second, layout, ground
+PARTS = ("two_object_accuracy", "objects", "colour_binding", "relation")
+
+
+class TwoObjectAccuracy(Metric):
+    """Shares of pictures: all right; both objects there; and, of those, colours on their objects, and the relation.
+
+    two_object_accuracy and objects are of all pictures. colour_binding is of those in which both objects are found and
+    the caption names a colour, relation of those in which it tells a relation.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("right", torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, reading: Reading, mentioned: Tensor) -> None:
+        """mentioned (B, 6): a Pair for each caption, -1 where it names nothing; its order counts if it has a layout."""
+        for place, (right, counted) in enumerate(compared(reading, mentioned)):
+            self.right[place] += (right & counted).sum()
+            self.total[place] += counted.sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        return dict(zip(PARTS, self.right.double() / self.total, strict=True))
+
+
+def compared(reading: Reading, mentioned: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """For each of PARTS what is right and what it is counted of, both (B,) bool."""
+    straight = reading.values
+    turned = straight[:, [2, 3, 0, 1, 4, 5]]
+    in_order = (straight[:, [0, 2]] == mentioned[:, [0, 2]]).all(dim=1)
+    found = reading.recognisable & (in_order | (turned[:, [0, 2]] == mentioned[:, [0, 2]]).all(dim=1))
+    seen = torch.where(in_order[:, None], straight, turned)  # the objects in the caption's order
+    fits = (seen == mentioned) | (mentioned < 0)
+    colours, told = fits[:, [1, 3]].all(dim=1), mentioned[:, 4] >= 0
+    relation = ~told | (in_order & fits[:, 4])
+    everything = found & colours & relation & fits[:, 5]
+    coloured = (mentioned[:, [1, 3]] >= 0).any(dim=1)
+    all_of_them = torch.ones_like(found)
+    return [(everything, all_of_them), (found, all_of_them), (colours, found & coloured), (relation, found & told)]
