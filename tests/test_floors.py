@@ -5,11 +5,11 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "cgan"
 FLOORS = {
-    **dict.fromkeys(("interfaces", "processes"), 0),
+    **dict.fromkeys(("interfaces", "processes", "meters"), 0),
     **dict.fromkeys(("data", "text", "networks", "losses", "metrics", "schedule", "plots", "significance", "muon"), 1),
     **dict.fromkeys(("checkpoints",), 1),
     **dict.fromkeys(("gan", "joint"), 2),
-    **dict.fromkeys(("sampling", "retrieval", "measuring"), 3),
+    **dict.fromkeys(("sampling", "retrieval", "measuring", "benchmarking"), 3),
     **dict.fromkeys(("evaluation", "joint_evaluation", "picture_evaluation"), 4),
     **dict.fromkeys(("callbacks", "gauges", "measures", "recovery", "config"), 5),
     "cli": 6,

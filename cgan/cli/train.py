@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -172,9 +173,15 @@ def report_skipped(dataset) -> None:
 
 def build_gan(config, dataset, run_dir: Path):
     """The GAN on the encoders that its configuration asks for; the joint encoder is trained first when needed."""
+    from cgan.cli.joint_training import joint_encoder
+
+    return gan_on(config, lambda: joint_encoder(config, dataset, run_dir))
+
+
+def gan_on(config, make_joint: Callable):
+    """The GAN of a configuration; make_joint is called where it stands on a joint encoder."""
     import torch
 
-    from cgan.cli.joint_training import joint_encoder
     from cgan.gan import TextToImageGAN
     from cgan.networks.imagenet import ImageNetEncoder
     from cgan.text.pretrained import PretrainedTextEncoder
@@ -185,7 +192,7 @@ def build_gan(config, dataset, run_dir: Path):
     text = PretrainedTextEncoder(config.text.name, config.text.max_words) if pretrained else None
     image = ImageNetEncoder(discriminator.imagenet_weights) if imagenet else None
     if text is None or (discriminator.form == "features" and not imagenet):
-        joint = joint_encoder(config, dataset, run_dir)
+        joint = make_joint()
         text, image = text or joint.text, image or joint.image
     torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
     return TextToImageGAN(config.gan, text, image, resolution, shared_latent=not (pretrained or imagenet))
