@@ -134,7 +134,7 @@ class StepCost(NamedTuple):
 
 
 def cost_of_step(bare: BareLoop, batch: Batch) -> StepCost:
-    """Of one step; optimizers have no states before their first."""
+    """Of one step, which is taken."""
     gan, weights = bare.gan, [*bare.gan.parameters(), *bare.gan.buffers()]
     with flops_counted() as flops, KeptMemory(weights) as kept, bare.entered():
         parts = Parts(flops)

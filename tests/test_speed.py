@@ -122,9 +122,7 @@ def reseeded(gan):
 
 def test_a_step_without_numbers_costs_what_a_real_one_does():
     def cost(gan, device: str):
-        bare = BareLoop.of(gan)
-        bare(random_batch(4, 32, device))
-        return cost_of_step(bare, random_batch(4, 32, device))
+        return cost_of_step(BareLoop.of(gan), random_batch(4, 32, device))
 
     one = cost(random_gan(tiny(), CPU), "cpu")
     with in_float32():
@@ -134,9 +132,9 @@ def test_a_step_without_numbers_costs_what_a_real_one_does():
     assert one.flops == two.flops and one.kept == pytest.approx(two.kept, rel=0.02)
 
 
+@pytest.mark.slow
 def test_planned_memory_and_operations_hold_for_a_larger_batch():
     size, bare = size_of(tiny()), bare_loop()
-    bare(random_batch(8, 32))
     cost = cost_of_step(bare, random_batch(8, 32))
     assert size.memory.at(8) == pytest.approx(cost.memory, rel=0.05)
     assert size.flops.at(8) == pytest.approx(sum(cost.flops.values()), rel=0.01)
@@ -144,7 +142,6 @@ def test_planned_memory_and_operations_hold_for_a_larger_batch():
 
 def test_the_optimizers_states_are_one_number_a_weight_of_muon_and_two_of_adam():
     bare = bare_loop()
-    bare(random_batch(4, 32))
     matrices = sum(w.numel() for w in bare.gan.generator.inner_matrices())
     moving = sum(p.numel() for p in bare.gan.parameters() if p.requires_grad)
     steps = 4 * (len(bare.optimizers[0].state) + len(bare.optimizers[1].state))  # of Adam, a number a tensor
@@ -164,6 +161,7 @@ def test_the_layers_of_a_generator_are_its_forward_pass_without_the_rest():
     assert 0 < drawing(gan, 2, 2).fraction < 1.5
 
 
+@pytest.mark.slow
 def test_the_report_has_all_keys(tmp_path, capsys):
     file = tmp_path / "speed.json"
     main(["speed", *TINY, "gan.adversarial_from=0.4", "--steps", "3", "--json", str(file), "--grow", "batch"])
@@ -179,6 +177,7 @@ def test_the_report_has_all_keys(tmp_path, capsys):
     assert "generator backward" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_plan_predicts_the_pace_of_gpus_from_what_is_stated(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cgan.cli.sizing.PLANNED", (64,))
     monkeypatch.setattr("cgan.cli.sizing.FACTORS", (1,))

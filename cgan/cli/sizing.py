@@ -12,7 +12,7 @@ from cgan.data import RESOLUTIONS
 
 PATIENCE = 20.0  # seconds for the steps of one size
 SHORT = {"cpu": 1e11, "cuda": 1e14}  # floating-point operations of a step that is short
-PLANNED, FACTORS = (64, 128, 256, 512), (1, 2, 4)
+PLANNED, FACTORS = (64, 128, 256, 512), (1, 2)
 
 
 def scaled(config: RunConfig, factor: float) -> RunConfig:
@@ -86,12 +86,11 @@ class Size(NamedTuple):
 
 
 def size_of(config: RunConfig, batches: tuple[int, int] = (2, 4)) -> Size:
-    """By a step of two small batches each, without numbers; a step before gives the optimizers states."""
+    """By a step of two small batches each, without numbers."""
     resolution = config.data.resolution
     gan = without_numbers(random_gan(config, torch.device("cpu")))
     with in_float32():
         bare = BareLoop.of(gan)
-        bare(random_batch(batches[0], resolution, "meta"))
         few, more = (cost_of_step(bare, random_batch(count, resolution, "meta")) for count in batches)
     return Size(
         sum(p.numel() for p in gan.parameters() if p.requires_grad),
