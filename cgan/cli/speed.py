@@ -4,8 +4,11 @@ import json
 import platform
 import resource
 import tempfile
+import warnings
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from datetime import datetime
+from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -129,12 +132,13 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
     batches = [random_batch(batch_size, resolution, gan.device, seed) for seed in range(4)]
     with tempfile.TemporaryDirectory() as folder:
         line = ProgressLine("GAN", batch_size)
-        line.console.quiet = True
         grid = SampleGrid(Path(folder) / "samples", config.trainer.sample_every, list(CAPTIONS))
         callbacks = [grid, line, *keepers(config, Path(folder)), watcher]
         csv = loggers(config, Path(folder))
         trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, players=2)
-        trainer.fit(gan, DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None))
+        loader = DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None)
+        with redirect_stdout(StringIO()):  # the line of progress goes on, unseen
+            trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 
 
@@ -144,6 +148,7 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
 def measured(config: RunConfig, num_steps: int, tell=print) -> dict:
     """All that the report holds of one configuration."""
     silence_lightning()
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     device, rounds = present_device(), min(num_steps, 10)
     before = peak_memory(device)
     gan, batch_size = random_gan(config, device), config.trainer.batch_size
