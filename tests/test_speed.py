@@ -142,10 +142,10 @@ def test_planned_memory_and_operations_hold_for_a_larger_batch():
 
 def test_the_optimizers_states_are_one_number_a_weight_of_muon_and_two_of_adam():
     bare = bare_loop()
+    found = cost_of_step(bare, random_batch(4, 32)).optimizers
     matrices = sum(w.numel() for w in bare.gan.generator.inner_matrices())
     moving = sum(p.numel() for p in bare.gan.parameters() if p.requires_grad)
     steps = 4 * (len(bare.optimizers[0].state) + len(bare.optimizers[1].state))  # of Adam, a number a tensor
-    found = cost_of_step(bare, random_batch(4, 32)).optimizers
     assert 4 * (2 * moving - matrices) <= found <= 4 * (2 * moving - matrices) + steps
 
 
