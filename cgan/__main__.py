@@ -14,7 +14,7 @@ VERBS = {
     "caption": "say what is in pictures",
     "export": "write what sampling needs as a small file",
     "judge": "train the judge of scenes",
-    "benchmark": "train variants over several seeds and compare them",
+    "benchmark": "compare variants over several seeds, or measure speed",
 }
 
 
