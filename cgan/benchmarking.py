@@ -45,7 +45,7 @@ def random_batch(batch_size: int, resolution: int, device: torch.device | str = 
 def watch_step(parts: Parts, gan: TextToImageGAN, optimizers: Callable[[], list]) -> None:
     """Split the training step of a GAN into the parts of PLAYERS."""
 
-    def player(optimizer: Optimizer, _: Tensor) -> str:
+    def player(optimizer: Optimizer, *_) -> str:
         return ("generator optimizer", "discriminator optimizer")[optimizers().index(optimizer)]
 
     parts.watch(gan, "training_step", ELSE)
