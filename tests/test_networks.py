@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from cgan.interfaces import TextFeatures, UserError
 from cgan.networks.augment import augment, cut_out, translate
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
-from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
+from cgan.networks.discriminator import Discriminator, DiscriminatorConfig, Head
 from cgan.networks.generator import Generator, GeneratorConfig, build_generator
 from cgan.networks.image_encoder import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
 from cgan.networks.imagenet import ImageNetEncoder
@@ -274,3 +274,12 @@ def test_gradients_pass_through_augmentation():
     changed = augment(images, ["colour", "translation", "cutout"])
     changed.square().sum().backward()
     assert changed.shape == images.shape and images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("channels", "size", "places"), [(6, 16, 8), (6, 4, 4), (6, 7, 4), (6, 14, 8)])
+def test_a_head_may_pool_before_or_after_its_pointwise_convolution(channels, size, places):
+    head, x = Head(channels, text_dim=5, head_dim=8, num_places=places), torch.randn(2, channels, size, size)
+    after = F.adaptive_avg_pool2d(head.reduce(x), min(size, places))
+    mixed = F.leaky_relu(head.mix(F.leaky_relu(after, 0.2)), 0.2)
+    rows = F.adaptive_avg_pool2d(mixed, 4).flatten(1)
+    assert torch.allclose(head(x), F.leaky_relu(head.places(rows), 0.2), atol=1e-5)

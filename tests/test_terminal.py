@@ -285,7 +285,8 @@ def test_keys_are_completed_a_part_at_a_time_and_their_choices(script):
     )
     assert "gan.generator." in parts and "gan.penalty=" in parts and "gan.generator.width=" not in parts
     assert keys == ["trainer.precision="]
-    assert values == ["auto ", "32-true ", "bf16-mixed "] and flags == ["true ", "false "]  # bash breaks words at =
+    assert values == ["auto ", "32-true ", "bf16-mixed ", "16-mixed "]  # bash breaks words at =
+    assert flags == ["true ", "false "]
 
 
 def test_every_key_can_be_reached(script):

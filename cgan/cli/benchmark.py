@@ -10,6 +10,7 @@ USAGE = """usage: cgan benchmark SUBJECT ...; --help after a subject says more
 
   quality   train variants of a configuration at an equal budget over several seeds
   guidance  measure what truncation, best of several and negative captions win and cost
+  speed     measure what a configuration's training and drawing take here, or plan larger ones
 """
 
 
@@ -22,11 +23,11 @@ def main(arguments: list[str]) -> None:
         case "quality":
             quality(quality_parser().parse_intermixed_args(rest))
         case "guidance":
-            from cgan.cli.guidance import main as guidance
-
-            guidance(rest)
+            guidance(guidance_parser().parse_args(rest))
+        case "speed":
+            speed(speed_parser().parse_intermixed_args(rest))
         case _:
-            raise UserError(f"benchmark {subject}: there is no such subject; there are: quality, guidance")
+            raise UserError(f"benchmark {subject}: there is no such subject; there are: quality, guidance, speed")
 
 
 def quality_parser() -> argparse.ArgumentParser:
@@ -97,3 +98,84 @@ def minutes_of(config) -> float | None:
     joint = 0.0 if config.task == "gan" and config.joint.checkpoint is not None else config.trainer.joint_minutes
     gan = config.trainer.minutes if config.task == "gan" else 0.0
     return None if joint is None or gan is None else joint + gan
+
+
+def guidance_parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
+    )
+    result.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
+    result.add_argument("--joint", type=Path, help="joint encoder that chooses the best; default: starter weights")
+    result.add_argument("--num-images", type=int, default=1000, help="captions; an eighth as many for diversity")
+    result.add_argument("--seed", type=int, default=1234)
+    result.add_argument("--out", type=Path, default=Path("runs/guidance"), metavar="DIR")
+    return result
+
+
+def guidance(options: argparse.Namespace) -> None:
+    from cgan.cli.guidance import measure_guidance
+
+    measure_guidance(options)
+
+
+def speed_parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        prog="cgan benchmark speed",
+        description="Measure a GAN's training step, its parts, its memory and its drawing on this machine. Pictures "
+        "and captions are made up, so no data set is needed.",
+    )
+    result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="default: configs/gan/scenes.yaml")
+    result.add_argument("--steps", type=int, default=60, metavar="N", help="of training, beside as many by a bare loop")
+    result.add_argument("--json", type=Path, metavar="FILE", help="all numbers, versions and settings")
+    growing = "how pace, operations and memory change with these"
+    result.add_argument("--grow", nargs="+", default=[], choices=["resolution", "width", "batch"], help=growing)
+    result.add_argument("--plan", action="store_true", help="a table of larger sizes instead, mostly predicted")
+    result.add_argument("--gpus", type=int, default=1, metavar="N", help="of the plan, with --tflops")
+    result.add_argument("--tflops", type=float, metavar="T", help="that each of the plan's GPUs sustains")
+    return result
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Measure, and print tables; raises UserError for a mistake."""
+    for name in ("steps", "gpus", "tflops"):
+        if getattr(options, name) is not None and getattr(options, name) <= 0:
+            raise UserError(f"--{name} {getattr(options, name)}: must be above 0")
+    if options.gpus > 1 and options.tflops is None:
+        raise UserError("--gpus: say with --tflops what one of them sustains, for instance --tflops 100")
+    if options.json is not None and not options.json.parent.is_dir():
+        raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
+    from cgan.cli.train import SCENES
+    from cgan.config import load_config
+
+    given = any(setting.endswith((".yaml", ".yml")) and "=" not in setting for setting in options.settings)
+    config = load_config(options.settings if given else [str(SCENES), *options.settings])
+    from cgan.cli.speed import prepared
+
+    config = prepared(config)
+    plan_speed(config, options) if options.plan else measure_speed(config, options)
+
+
+def measure_speed(config, options: argparse.Namespace) -> None:
+    from cgan.cli.sizing import grown
+    from cgan.cli.speed import circumstances, measured, write_json
+    from cgan.cli.speed_report import print_report
+
+    report = circumstances(config) | measured(config, options.steps)
+    if options.grow:
+        report["grow"] = {what: grown(config, what, min(options.steps, 10)) for what in options.grow}
+    print_report(report)
+    if options.json is not None:
+        write_json(report, options.json)
+
+
+def plan_speed(config, options: argparse.Namespace) -> None:
+    from cgan.cli.sizing import plan as plan_of_sizes
+    from cgan.cli.speed import circumstances, write_json
+    from cgan.cli.speed_report import print_plan
+
+    found, around = plan_of_sizes(config, min(options.steps, 10)), circumstances(config)
+    print_plan(found, around["device"], options.gpus, options.tflops)
+    if options.json is not None:
+        rows = [row._asdict() for row in found.rows]
+        stated = {"gpus": options.gpus, "tflops": options.tflops}
+        write_json(around | found._asdict() | {"rows": rows} | stated, options.json)

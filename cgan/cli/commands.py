@@ -18,11 +18,12 @@ VERBS = {
     "plot": "draw the curves of trainings",
     "export": "write what sampling needs as a small file",
     "judge": "train the judge of scenes",
-    "benchmark": "train variants over several seeds and compare them",
+    "benchmark": "compare variants over several seeds, or measure speed",
     "env": "describe this machine and its software, for a bug report",
     "completion": "print what lets a shell complete commands",
 }
-WITH_SETTINGS = ("train", "prepare", "evaluate", "benchmark quality")  # they take CONFIG.yaml and key=value
+# these take CONFIG.yaml and key=value
+WITH_SETTINGS = ("train", "prepare", "evaluate", "benchmark quality", "benchmark speed")
 
 
 class Option(NamedTuple):

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -40,22 +39,9 @@ class Point(NamedTuple):
     diversity: float  # of pictures of one caption, relative to real scenes
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
-    )
-    result.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
-    result.add_argument("--joint", type=Path, help="joint encoder that chooses the best; default: starter weights")
-    result.add_argument("--num-images", type=int, default=1000, help="captions; an eighth as many for diversity")
-    result.add_argument("--seed", type=int, default=1234)
-    result.add_argument("--out", type=Path, default=Path("runs/guidance"), metavar="DIR")
-    return result
-
-
 @torch.no_grad()
-def main(arguments: list[str]) -> None:
+def measure_guidance(options: argparse.Namespace) -> None:
     """Measure all ways, then write and print the table; raises UserError."""
-    options = parser().parse_args(arguments)
     if options.num_images < 8:
         raise UserError(f"--num-images={options.num_images}: take at least 8, better 1000")
     pipe, joint = TextToImage.load(options.checkpoint), JointEncoder.load(options.joint or STARTER)

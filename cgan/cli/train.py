@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -175,9 +176,15 @@ def report_skipped(dataset) -> None:
 
 def build_gan(config, dataset, run_dir: Path):
     """The GAN on the encoders that its configuration asks for; the joint encoder is trained first when needed."""
+    from cgan.cli.joint_training import joint_encoder
+
+    return gan_on(config, lambda: joint_encoder(config, dataset, run_dir))
+
+
+def gan_on(config, make_joint: Callable):
+    """The GAN of a configuration; make_joint is called where it stands on a joint encoder."""
     import torch
 
-    from cgan.cli.joint_training import joint_encoder
     from cgan.gan import TextToImageGAN
     from cgan.networks.imagenet import ImageNetEncoder
     from cgan.text.pretrained import PretrainedTextEncoder
@@ -189,7 +196,7 @@ def build_gan(config, dataset, run_dir: Path):
     coattention = None
     image = ImageNetEncoder(discriminator.imagenet_weights) if imagenet else None
     if text is None or (discriminator.form == "features" and not imagenet):
-        joint = joint_encoder(config, dataset, run_dir)
+        joint = make_joint()
         text, image, coattention = text or joint.text, image or joint.image, joint.coattention
     torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
     shared = not (pretrained or imagenet)

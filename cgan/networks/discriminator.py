@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.interfaces import UserError
 from cgan.networks.dfgan import StridedTrunk
-from cgan.networks.layers import Downsample, channels_at
+from cgan.networks.layers import Downsample, channels_at, pooled
 from cgan.networks.r3gan import PlainTrunk
 
 
@@ -74,9 +74,9 @@ class Head(nn.Module):
         self.projection = nn.Linear(text_dim, head_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.adaptive_avg_pool2d(self.reduce(x), min(x.shape[-1], self.num_places))
+        x = self.reduce(pooled(x, min(x.shape[-1], self.num_places)))  # the same the other way round, but dearer
         x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
-        x = F.adaptive_avg_pool2d(x, 4).flatten(1)  # (B, 16 head_dim)
+        x = pooled(x, 4).flatten(1)  # (B, 16 head_dim)
         return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:

@@ -18,6 +18,13 @@ def num_groups(channels: int) -> int:
     return next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
 
 
+def pooled(x: Tensor, size: int) -> Tensor:
+    """Means over equal patches, (B, C, size, size); adaptive pooling, where it is needed, has a slow gradient."""
+    if x.shape[-1] == size:
+        return x
+    return F.avg_pool2d(x, x.shape[-1] // size) if x.shape[-1] % size == 0 else F.adaptive_avg_pool2d(x, size)
+
+
 class ModulatedNorm(nn.Module):
     """Group normalisation, scaled and shifted by a style (FiLM, Perez et al. 2018; AdaGN, Dhariwal and Nichol 2021)."""
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.networks.discriminator import Trunk
+from cgan.networks.layers import pooled
 
 NUM_PLACES = 8  # feature maps are pooled to at most so many places each way
 THUMBNAIL = 16  # pixels each way of the picture that is seen as it is
@@ -32,9 +33,9 @@ class Posterior(nn.Module):
         if self.trunk is not None:
             maps = [self.trunk(images)]
         parts = [F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5]
-        parts.append(F.adaptive_avg_pool2d(images, THUMBNAIL).flatten(1))
+        parts.append(pooled(images, THUMBNAIL).flatten(1))
         for reduce, x in zip(self.reduce, maps, strict=True):
-            parts.append(F.adaptive_avg_pool2d(reduce(x), min(x.shape[-1], NUM_PLACES)).flatten(1))
+            parts.append(reduce(pooled(x, min(x.shape[-1], NUM_PLACES))).flatten(1))
         hidden = F.leaky_relu(self.hidden(torch.cat(parts, dim=1)), 0.2)  # (B, 256)
         mean, log_variance = self.moments(hidden).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-8, 2)
