@@ -207,6 +207,14 @@ def test_a_mistake_is_one_line(arguments, word):
     assert word in str(error.value) and "\n" not in str(error.value)
 
 
+def test_two_configurations_are_compared_in_turns(tmp_path, capsys):
+    wide = "gan.generator={width: 32, max_channels: 128, noise_dim: 8, style_dim: 16, prior_dim: 8, prior_layers: 2}"
+    main(["speed", *TINY, "--against", wide, "--steps", "3", "--json", str(tmp_path / "both.json")])
+    found = json.loads((tmp_path / "both.json").read_text())
+    assert found["ratio"] > 1.2 and f"{found['ratio']:.2f} times as fast" in capsys.readouterr().out
+    assert found["parameters"][0]["generator"] < found["parameters"][1]["generator"]
+
+
 def test_a_configuration_is_measured_without_its_data_set():
     config = prepared(load_config(["configs/gan/coco-256.yaml", "data.root=nowhere"]))
     assert config.trainer.devices == "1" and config.data.resolution == 256

@@ -40,6 +40,8 @@ def quality_parser() -> argparse.ArgumentParser:
     result.add_argument("settings", nargs="*", metavar="key=value", help="of every variant")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/race-<name of the race file>")
     result.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the processor's cores")
+    different = "compare with these settings on top instead, in turns"
+    result.add_argument("--against", nargs="+", metavar="CONFIG.yaml|key=value", help=different)
     result.add_argument("--plan", action="store_true", help="say what would be run and for how long, and stop")
     return result
 
@@ -129,6 +131,8 @@ def speed_parser() -> argparse.ArgumentParser:
     result.add_argument("--json", type=Path, metavar="FILE", help="all numbers, versions and settings")
     growing = "how pace, operations and memory change with these"
     result.add_argument("--grow", nargs="+", default=[], choices=["resolution", "width", "batch"], help=growing)
+    different = "compare with these settings on top instead, in turns"
+    result.add_argument("--against", nargs="+", metavar="CONFIG.yaml|key=value", help=different)
     result.add_argument("--plan", action="store_true", help="a table of larger sizes instead, mostly predicted")
     result.add_argument("--gpus", type=int, default=1, metavar="N", help="of the plan, with --tflops")
     result.add_argument("--tflops", type=float, metavar="T", help="that each of the plan's GPUs sustains")
@@ -148,11 +152,26 @@ def speed(options: argparse.Namespace) -> None:
     from cgan.config import load_config
 
     given = any(setting.endswith((".yaml", ".yml")) and "=" not in setting for setting in options.settings)
-    config = load_config(options.settings if given else [str(SCENES), *options.settings])
+    settings = options.settings if given else [str(SCENES), *options.settings]
     from cgan.cli.speed import prepared
 
-    config = prepared(config)
-    plan_speed(config, options) if options.plan else measure_speed(config, options)
+    config = prepared(load_config(settings))
+    if options.plan:
+        plan_speed(config, options)
+    elif options.against:
+        compare_speed(config, prepared(load_config([*settings, *options.against])), options)
+    else:
+        measure_speed(config, options)
+
+
+def compare_speed(config, other, options: argparse.Namespace) -> None:
+    from cgan.cli.speed import circumstances, side_by_side, write_json
+    from cgan.cli.speed_report import print_comparison
+
+    report = circumstances(config) | {"against": options.against} | side_by_side(config, other, options.steps)
+    print_comparison(report)
+    if options.json is not None:
+        write_json(report, options.json)
 
 
 def measure_speed(config, options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import warnings
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import partial
 from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
@@ -40,7 +41,7 @@ from cgan.data import check_data
 from cgan.gan import TextToImageGAN
 from cgan.interfaces import Batch, UserError
 from cgan.joint import JointEncoder
-from cgan.meters import Parts, clock
+from cgan.meters import Parts, clock, seconds_side_by_side
 from cgan.sheets import CAPTIONS
 from cgan.text.lstm import Vocabulary
 
@@ -178,6 +179,20 @@ def measured(config: RunConfig, num_steps: int, tell=print) -> dict:
         "peak": peaks,
         "sampling": {"latency": 1 / sampling["1"], "images_per_second": sampling},
     }
+
+
+def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
+    """Training steps of two configurations in turns, by bare loops that call nothing of Lightning."""
+    device, works = present_device(), []
+    for chosen in (config, other):
+        loop = BareLoop.of(random_gan(chosen, device), chosen.trainer.precision)
+        works.append(partial(loop, random_batch(chosen.trainer.batch_size, chosen.data.resolution, device)))
+    first, second = (
+        chosen.trainer.batch_size / seconds
+        for chosen, seconds in zip((config, other), seconds_side_by_side(works, num_steps, device), strict=True)
+    )
+    counts = [parameters(work.func.gan) for work in works]
+    return {"images_per_second": [first, second], "ratio": first / second, "parameters": counts}
 
 
 def parts_of(seconds: dict[str, float], cost: StepCost) -> dict:

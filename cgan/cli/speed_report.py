@@ -22,6 +22,17 @@ def table_of(header: list[str], rows: list[list[str]], title: str | None = None)
     return table
 
 
+def print_comparison(report: dict) -> None:
+    """Two configurations that took turns."""
+    out, (first, second) = console(), report["images_per_second"]
+    out.print(f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px")
+    rows = [["as configured", f"{first:.1f}"], [f"with {' '.join(report['against'])}", f"{second:.1f}"]]
+    players = [(count["generator"] / 1e6, count["discriminator"] / 1e6) for count in report["parameters"]]
+    rows = [[*row, f"{g:.2f}, {d:.2f}"] for row, (g, d) in zip(rows, players, strict=True)]
+    out.print(table_of(["a training step by a bare loop", "images/s", "G and D, millions"], rows))
+    out.print(f"the first is {report['ratio']:.2f} times as fast")
+
+
 def print_report(report: dict) -> None:
     """What was measured, and where the step's time goes."""
     out, versions = console(), report["versions"]
