@@ -45,9 +45,9 @@ def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, ending: str = "") -> Iterator[Path]:
     """A temporary name to write to, which becomes path at the end."""
-    unfinished = path.with_name(f"{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield unfinished
@@ -68,7 +68,7 @@ def save_png(picture: np.ndarray, path: Path, about: str | None = None) -> None:
 
 def save_animation(frames: Iterable[np.ndarray], path: Path, about: str) -> None:
     """Write frames, uint8 (H, W, 3) each, as .gif, or as .mp4 where imageio is installed; raises UserError."""
-    with whole(path) as unfinished:
+    with whole(path, path.suffix) as unfinished:  # films are written by it
         if path.suffix.lower() == ".mp4":
             imageio().imwrite(unfinished, list(frames), extension=".mp4", fps=FRAMES_PER_SECOND)
             return

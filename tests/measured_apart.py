@@ -19,7 +19,7 @@ from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_judge
-from cgan.networks.generator import Generator, GeneratorConfig
+from cgan.networks.generator import GeneratorConfig, ModulatedGenerator
 from cgan.picture_evaluation import between_halves, other_captions
 from cgan.retrieval import STARTER
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -27,7 +27,7 @@ from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 COUNT = 53
 
 
-class AnyScene(Generator):
+class AnyScene(ModulatedGenerator):
     """Draws a real scene, of which the noise alone decides; its caption may be wrong."""
 
     def __init__(self) -> None:

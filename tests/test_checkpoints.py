@@ -209,6 +209,7 @@ class Ask(pl.Callback):
     ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=lambda x: str(x)
 )
 def test_a_signal_ends_a_training_after_its_step_with_a_checkpoint(number, status, tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     signals = Signals()
     trainer = trainer_with(tmp_path, [Ask(number, 2), StopOnSignal(signals, tmp_path)])
     trainer._signal_connector.register_signal_handlers = lambda: None

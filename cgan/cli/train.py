@@ -220,7 +220,9 @@ def start_from(gan, checkpoint: str) -> None:
             for generator in (gan.generator, gan.generator_ema):
                 generator.load_state_dict(weights)
         else:
-            gan.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            gan.load_state_dict(content["state_dict"])
+            gan.images_seen = content["images_seen"]
     except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
         hint = "give its gan.* settings, and joint.checkpoint of its run"
         raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
