@@ -272,7 +272,8 @@ def test_no_file_but_its_own_is_served_and_none_is_taken(served, client):
     tricks = ["/etc/passwd", "../../../../etc/passwd", f"{served.home}/secret.txt", f"{folder}/../../secret.txt",
               f"{folder}/%2e%2e/%2e%2e/secret.txt", f"{folder}/..%2f..%2fsecret.txt", f"{own.with_name('link.txt')}",
               "file:///etc/passwd", f"{served.url}config", "http://example.com/", f"{folder}\\..\\..\\secret.txt",
-              f"{folder}", f"{folder}/%00", "secret.txt", "C:/Windows/win.ini", f"//{served.home}/secret.txt"]  # fmt: skip
+              f"{folder}", f"{folder}/%00", "secret.txt", "C:/Windows/win.ini",
+              f"//{served.home}/secret.txt"]  # fmt: skip
     for trick in tricks:
         for start in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/gradio_api/proxy=", "/static/", "/assets/"):
             status, content = answer(served, f"{start}{trick}")
