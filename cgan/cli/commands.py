@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "measure a checkpoint, or a folder of pictures",
     "retrieve": "find pictures by a caption or a picture, or captions by a picture",
     "caption": "say what is in pictures",
+    "demo": "serve a page in the browser that draws",
     "runs": "list trainings and what they reached",
     "plot": "draw the curves of trainings",
     "export": "write what sampling needs as a small file",

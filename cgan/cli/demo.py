@@ -1,0 +1,72 @@
+"""cgan demo: a page in the browser that draws, walks between captions and finds the nearest training pictures."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from cgan.cli.sample import STARTER, label
+from cgan.errors import UserError
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the page until Ctrl-C; raises UserError for a mistake in the arguments, or where gradio is missing."""
+    options = parser().parse_args(arguments)
+    check(options)
+    checkpoints = checkpoints_of(options.checkpoint)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary folder goes then as well
+    with tempfile.TemporaryDirectory(prefix="cgan-demo-") as folder:
+        prepare_gradio(Path(folder).resolve())
+        from cgan.cli.demo_page import serve
+        from cgan.cli.demo_studio import Studio
+
+        serve(Studio(checkpoints, Path(folder).resolve(), options.images), options.host, options.port)
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(prog="cgan demo", description="Serve a page in the browser that draws pictures.")
+    add = result.add_argument
+    add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub, which the page "
+        "offers first; then come those under runs/ and starter weights")  # fmt: skip
+    add("--images", type=Path, metavar="DIR", help="pictures to find the nearest in; default: those of the run")
+    add("--host", default="127.0.0.1", help="whom to serve; 0.0.0.0 is everyone who can reach this machine")
+    add("--port", type=int, help="default: the first free one from 7860 on")
+    return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise UserError for what is wrong at first sight."""
+    if options.images is not None and not options.images.is_dir():
+        raise UserError(f"--images={options.images}: no such folder; give the one that holds the pictures")
+    if options.port is not None and not 1 <= options.port <= 65535:
+        raise UserError(f"--port={options.port}: must be from 1 to 65535; leave it out to take a free one")
+
+
+def checkpoints_of(given: Path | None) -> dict[str, Path]:
+    """By label: the given one, those of runs, the newest first, and starter weights; raises UserError without any."""
+    runs = [path for name in ("last.ckpt", "best.ckpt") for path in Path("runs").glob(f"*/{name}")]
+    found = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)
+    if given is not None:
+        from cgan.weights import find
+
+        found.insert(0, find(given))
+    if STARTER.is_file():
+        found.append(STARTER)
+    if not found:
+        raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
+    by_label: dict[str, Path] = {}
+    for path in found:
+        by_label.setdefault(label(path), path)
+    return by_label
+
+
+def prepare_gradio(folder: Path) -> None:
+    """What gradio reads when it is imported: no telemetry, and all of its files in one folder."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder)
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise UserError('the page needs gradio 6: pip install "gradio>=6"') from None
