@@ -259,6 +259,7 @@ class TextToImageGAN(pl.LightningModule):
         return features.maps
 
     def discriminator_loss(self, part: Part, fakes: Fakes) -> Tensor:
+        self.discriminator.train(self.training)
         kind, judge, text = self.config.adversarial, self.discriminator.judge, part.text
         hidden = self.look(part.batch.images, part.real_maps)
         real = judge(hidden, text.sentence)
@@ -317,6 +318,7 @@ class TextToImageGAN(pl.LightningModule):
         return loss
 
     def adversarial_loss(self, part: Part, fakes: Fakes) -> Tensor:
+        self.discriminator.eval()  # spectral norms move on with its own steps alone
         fake = self.discriminator.judge(self.look(fakes.images, fakes.maps), part.text.sentence)
         real = None
         if self.config.adversarial == "relativistic":

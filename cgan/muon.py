@@ -59,16 +59,18 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: Tensor, num_steps: int = 5) -> Tensor:
     """About U V^T of the singular value decomposition U S V^T, by Newton and Schulz's iteration.
 
-    Each iteration multiplies by a polynomial of X X^T; they are gathered on the short side, so that only the first and
-    the last product touch the long one.
+    Each iteration multiplies by a polynomial of the smaller of X X^T and X^T X; they are gathered in a square of that
+    size, so that only the first and the last product touch the long side.
     """
-    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
-    gram = x @ x.t()
-    size = gram.trace() + 1e-14  # of X, squared
-    gram, product, one = gram / size, size.rsqrt(), torch.eye(len(x), device=x.device, dtype=x.dtype)
+    wide = matrix.shape[0] <= matrix.shape[1]
+    gram = matrix @ matrix.t() if wide else matrix.t() @ matrix
+    size = gram.trace() + 1e-14  # of the matrix, squared
+    gram, product = gram / size, size.rsqrt()
     a, b, c = QUINTIC
-    for _ in range(num_steps):
-        factor = a * one + b * gram + c * gram @ gram
-        gram, product = factor @ gram @ factor, factor * product if product.dim() == 0 else factor @ product
-    result = product @ x
-    return result if matrix.shape[0] <= matrix.shape[1] else result.t()
+    for step in range(num_steps):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        product = factor * product if step == 0 else factor @ product
+        if step < num_steps - 1:
+            gram = factor @ gram @ factor
+    return product @ matrix if wide else matrix @ product

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -292,3 +293,22 @@ def test_without_a_wandb_login_a_run_logs_offline(tmp_path, monkeypatch):
     ended = script("train.py", *settings, "trainer.images=64", "run_dir=run", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("run/wandb/offline-run-*"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another C library")
+def test_memory_that_is_freed_stays_at_hand():
+    program = """if True:
+        import resource
+        from cgan.cli import keep_freed_memory
+        def pages_of_ten_blocks():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(10):
+                bytearray(b"x") * 2**25  # 32 MiB
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        fresh = pages_of_ten_blocks()
+        keep_freed_memory()
+        pages_of_ten_blocks()
+        print(fresh, pages_of_ten_blocks())"""
+    printed = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    fresh, kept = map(int, printed.stdout.split())
+    assert kept < fresh / 20

@@ -1,11 +1,13 @@
 import copy
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Timer
+from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils.data import DataLoader
 
 from cgan.gan import GANConfig, TextToImageGAN, caption_ids, mismatched_captions
@@ -77,6 +79,25 @@ class Gradients(pl.Callback):
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
         moving = {name: p for name, p in module.named_parameters() if p.requires_grad and "prior" not in name}
         self.seen.append({name: p.grad.clone() for name, p in moving.items()})
+
+
+def test_spectral_norms_move_on_once_a_step(tmp_path):
+    gan, iterations = tiny_gan(), Counter()
+    for layer in gan.discriminator.modules():
+        if isinstance(layer, _SpectralNorm):
+            layer._power_method = counted(iterations, layer)
+    fit(gan, tmp_path, max_steps=2)
+    assert iterations and set(iterations.values()) == {2}
+
+
+def counted(calls: Counter, layer: _SpectralNorm):
+    original = layer._power_method
+
+    def power_method(*arguments):
+        calls[layer] += 1
+        return original(*arguments)
+
+    return power_method
 
 
 def gradients_of(gan: TextToImageGAN, tmp_path) -> list[dict[str, torch.Tensor]]:
