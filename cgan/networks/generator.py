@@ -49,9 +49,8 @@ class Generator(nn.Module, ABC):
         """Images from latents (B, Z)."""
 
     def inner_matrices(self) -> list[Tensor]:
-        """The weights between its inner features, which Muon may train: not those of modulations and of the image."""
-        convolutions = [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]
-        return [self.start.weight, *convolutions]
+        """The weights between its inner features, which Muon may train: not those of start, modulations and image."""
+        return [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]
 
 
 def build_generator(config: GeneratorConfig, resolution: int, text_dim: int) -> Generator:
