@@ -25,7 +25,8 @@ STYLE = """
 #title h1 { font-size: 1.6rem; margin: 0; }
 #title p { margin: 0; opacity: 0.7; }
 .bar { align-items: end; }
-.told { min-height: 1.4em; color: #b45309; }
+.told { color: #b45309; }
+.block:has(.told:empty) { display: none; }
 .dark .told { color: #fbbf24; }
 #walked { width: min(320px, 100%); aspect-ratio: 1; background-repeat: no-repeat; margin: auto; }
 #walked { clip-path: inset(0 1%); }
