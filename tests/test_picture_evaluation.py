@@ -236,6 +236,20 @@ def save_pictures(folder: Path, count: int, seed: int, captions: bool) -> Path:
 
 
 @pytest.mark.slow
+def test_distances_of_a_handful_of_pictures_are_left_out_with_a_word(tmp_path, cache, clip, capsys):
+    drawn, real = (
+        save_pictures(tmp_path / "a", 4, 1, captions=True),
+        save_pictures(tmp_path / "b", 12, 2, captions=False),
+    )
+    main(["--images", str(drawn), "--reference", str(real), "--clip", clip, "--json"])
+    printed = capsys.readouterr()
+    assert set(json.loads(printed.out)) == {"clip_score"}
+    assert "fid, kid, prdc: 4 pictures are too few to compare" in printed.err
+    with pytest.raises(UserError, match="nothing is left to measure"):
+        main(["--images", str(drawn), "--reference", str(real), "--metrics", "fid"])
+
+
+@pytest.mark.slow
 def test_two_folders_are_compared_and_the_protocol_says_how(tmp_path, cache, random_inception, clip, capsys):  # noqa: F811
     drawn = save_pictures(tmp_path / "drawn", 12, 1, captions=True)
     real = save_pictures(tmp_path / "real", 14, 2, captions=False)

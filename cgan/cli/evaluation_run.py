@@ -16,7 +16,7 @@ from cgan.cli.evaluate import NAMES
 from cgan.config import load_config
 from cgan.data import build_dataset
 from cgan.data.scenes import Scenes
-from cgan.evaluation import SceneEvaluator, SceneReading, captions_of, choice_of, scenes_of
+from cgan.evaluation import FEWEST, SceneEvaluator, SceneReading, captions_of, choice_of, scenes_of
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
 from cgan.measuring import JointNetwork, Pictures, Tell, of_dataset, of_generator, silent
@@ -133,10 +133,12 @@ class EvaluationRun:
         missing = missing_weights(
             wanted - set(unfit), self.options.inception, self.options.clip, fetch=self.asked is not None
         )
-        told = missing | {name: reason for name, reason in unfit.items() if self.asked and name in wanted}
+        told = (
+            missing | self.too_few() | {name: reason for name, reason in unfit.items() if self.asked and name in wanted}
+        )
         for line in in_lines(told):
             say(line)
-        stand_in = ON_FEATURES & wanted if self.stand_in() is not None else set()
+        stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
         wanted = wanted - set(unfit) - set(missing) | stand_in
         if not wanted:
             raise UserError("nothing is left to measure; `cgan evaluate --help` says what can be")
@@ -144,7 +146,7 @@ class EvaluationRun:
 
     def out_of_place(self) -> dict[str, str]:
         """Metrics that these pictures and captions do not allow, and why."""
-        captions, unfit = self.question.captions, {}
+        captions, unfit = self.question.captions, self.too_few()
         if not self.on_scenes or captions is None:
             unfit["scenes"] = "the judge reads only the built-in scenes, with their captions"
         if captions is None:
@@ -155,6 +157,11 @@ class EvaluationRun:
         elif self.joint_file() is None and self.options.clip is None:
             unfit["r_precision"] = "needs a joint encoder (--joint FILE) or a CLIP (--clip NAME)"
         return unfit
+
+    def too_few(self) -> dict[str, str]:
+        measured = len(self.question.captions) if self.folder is None else self.folder.count
+        count = min(measured, self.question.reference.count)
+        return {} if count >= FEWEST else dict.fromkeys(sorted(ON_FEATURES), f"{count} pictures are too few to compare")
 
     def draws_scenes(self) -> bool:
         return self.on_scenes and self.pipe is not None
