@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> None:
     for each in drawings:
         each.check()
     pipe, checkpoint = opened(options, about)
+    if drawings[0].negative is not None:
+        pipe = pipe.away_from(drawings[0].negative, drawings[0].guidance)
     drawings[0].check_size(pipe.generator.resolution)
     judge = None if drawings[0].best_of == 1 else judge_of(options, checkpoint)
     made_with = {"checkpoint": {"file": label(checkpoint), "sha256": pipe.sha256}, **versions()}
@@ -42,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="the same seed and caption give the same picture")
     add("--num", type=int, default=1, help="pictures of each caption, side by side, of seed, seed + 1, ...")
     add("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
+    add("--negative", metavar="CAPTION", help='what not to draw, for instance "snow"')
+    add("--guidance", type=float, help="how far from --negative: 0 not at all, much costs fit; default: 0.5")
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub; "
         "default: the newest run, else starter weights")  # fmt: skip
     add("--out", type=Path, help="a .png file, or a folder; .gif or .mp4 with --interpolate; default: samples/")
@@ -62,12 +66,14 @@ def parser() -> argparse.ArgumentParser:
 def check(options: argparse.Namespace) -> None:
     """Raise UserError for what is wrong at first sight, before anything is loaded."""
     given = bool(options.captions) or options.caption_file is not None
-    if options.again is not None and given:
-        raise UserError("--again draws what its picture says; leave captions out")
+    if options.again is not None and (given or options.negative is not None):
+        raise UserError("--again draws what its picture says; leave captions out, and --negative")
     if options.again is None and not given:
         raise UserError('nothing to draw; give a caption, for instance "a dog on grass", or --captions FILE')
     if not 1 <= options.num <= MOST:
         raise UserError(f"--num={options.num}: must be from 1 to {MOST:,}; for more, call again with another --seed")
+    if options.guidance is not None and options.negative is None:
+        raise UserError(f'--guidance={options.guidance}: away from what? give --negative "snow" as well')
     on_way = options.interpolate is not None or options.between_seeds is not None
     if on_way and (options.best_of != 1 or options.num != 1 or options.grid or options.separate):
         raise UserError("--interpolate draws one way in one file; leave --num, --best-of, --grid and --separate out")
@@ -86,6 +92,9 @@ def wanted(options: argparse.Namespace) -> list:
     captions = [cleaned(caption) for caption in captions_of(options)]
     seeds = list(range(options.seed, options.seed + options.num))
     one = Drawing(captions, seeds, "grid", options.truncation, options.best_of, 0, options.batch_size, options.device)
+    if options.negative is not None:
+        guidance = 0.5 if options.guidance is None else options.guidance
+        one = replace(one, negative=cleaned(options.negative), guidance=guidance)
     if options.interpolate is not None or options.between_seeds is not None:
         if len(captions) == 1 and options.between_seeds is None:
             raise UserError("--interpolate needs two captions to go between, or --between-seeds A B")
@@ -209,7 +218,7 @@ def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, option
     """Each file as soon as its pictures are there."""
     from cgan.sheets import save_animation, save_png
 
-    unknown = pipe.unknown_words(list(dict.fromkeys(caption for each in drawings for caption in each.captions)))
+    unknown = pipe.unknown_words(list(dict.fromkeys(said for each in drawings for said in each.said)))
     if unknown:
         warn(f"the model never saw {listed(unknown)}")
     names, pictures = names_of(options), drawn(pipe, drawings, judge)
@@ -247,12 +256,13 @@ def lines(path: Path, drawing, pipe, options: argparse.Namespace) -> Iterator[st
         yield str(path)
         return
     shared = {"path": str(path), "truncation": drawing.truncation, "checkpoint": pipe.sha256}
+    shared |= {"negative": drawing.negative, "guidance": drawing.guidance}
     if drawing.layout == "way":
-        words = pipe.unknown_words(drawing.captions)
+        words = pipe.unknown_words(drawing.said)
         yield json.dumps({**shared, "captions": drawing.captions, "seeds": drawing.seeds, "unknown_words": words})
         return
     for row, caption in enumerate(drawing.captions):
-        words = pipe.unknown_words([caption])
+        words = pipe.unknown_words([caption] if drawing.negative is None else [caption, drawing.negative])
         for column, seed in enumerate(drawing.seeds):
             place = {"caption": caption, "seed": seed, "row": row, "column": column}
             yield json.dumps({**shared, **place, "unknown_words": words})
