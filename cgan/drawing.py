@@ -83,17 +83,19 @@ class Drawing:
 
 
 def read_drawing(path: Path) -> tuple[Drawing, dict]:
-    """The drawing that a PNG shows, and all that the file says of it; raises UserError."""
+    """The drawing that a PNG or GIF shows, and all that the file says of it; raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a picture that sample.py has drawn")
+    if path.suffix.lower() == ".mp4":
+        raise UserError(f"{path}: an MP4 does not say how it was drawn; a PNG or GIF that sample.py has written does")
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            about = json.loads(picture.info["cgan"])
+        with Image.open(path, formats=["PNG", "GIF"]) as picture:
+            about = json.loads(picture.info["cgan" if picture.format == "PNG" else "comment"])
         known = [field.name for field in fields(Drawing) if field.name in about]  # older files say less
         drawing = Drawing(**{name: about[name] for name in known})
         check_kinds(drawing, about)
     except NONSENSE:
-        raise UserError(f"{path}: does not say how it was drawn; give a PNG that sample.py has written") from None
+        raise UserError(f"{path}: does not say how it was drawn; give a PNG or GIF of sample.py") from None
     drawing.check()
     return drawing, about
 

@@ -96,6 +96,7 @@ def test_json_tells_of_each_picture(pipe, capsys):
         ["a café 犬 \x1b[31m", "--separate"],
         ["a cat", "--negative", "snow", "--guidance", "0.7"],
         ["a cat", "a ball", "--interpolate", "3", "--negative", "sand"],
+        ["a cat", "a ball", "--interpolate", "4", "--out", "way.gif"],
     ],
 )
 def test_a_picture_is_drawn_again_from_what_it_says_byte_for_byte(arguments, capsys):
@@ -193,6 +194,28 @@ def test_a_way_is_a_strip_or_an_animation(pipe, capsys):
         assert film == "x.gif" and picture.n_frames == 6 and picture.size == (64, 64)
         first = np.asarray(picture.convert("RGB")).astype(int)
     assert abs(first - pipe.draw(["a red car"], [1])[0]).mean() < 6  # 256 colours
+
+
+def test_a_way_is_drawn_again_as_strip_or_animation(capsys):
+    (film,) = sample(capsys, "a cat", "--between-seeds", "1", "2", "--interpolate", "3", "--out", "x.gif")
+    (strip,) = sample(capsys, "a cat", "--between-seeds", "1", "2", "--interpolate", "3")
+    assert (pixels(sample(capsys, "--again", film, "--out", "x.png")[0]) == pixels(strip)).all()
+    assert Path(sample(capsys, "--again", strip, "--out", "y.gif")[0]).read_bytes() == Path(film).read_bytes()
+
+
+def test_what_shows_no_way_is_not_animated(capsys):
+    (path,) = sample(capsys, "a cat")
+    with pytest.raises(UserError, match="shows no way"):
+        main(["--again", path, "--out", "x.gif"])
+
+
+def test_a_film_or_a_foreign_gif_can_not_be_drawn_again():
+    Path("x.mp4").write_bytes(b"....ftyp")
+    Image.new("RGB", (8, 8)).save("x.gif", comment=b"\xff my holiday")
+    for name, said in (("x.mp4", "an MP4 does not say"), ("x.gif", "does not say how it was drawn")):
+        with pytest.raises(UserError, match=said) as error:
+            main(["--again", name])
+        assert "\n" not in str(error.value)
 
 
 def test_a_film_says_what_to_install_or_is_written(capsys):

@@ -24,6 +24,9 @@ def main(arguments: list[str]) -> None:
     drawings = wanted(options) if drawing is None else [replace(drawing, batch_size=1, device=options.device)]
     for each in drawings:
         each.check()
+    names = names_of(options)
+    if names.suffix in ANIMATIONS and drawings[0].layout != "way":
+        raise UserError(f"{options.again}: shows no way, so nothing can be animated; give --out a .png")
     pipe, checkpoint = opened(options, about)
     if drawings[0].negative is not None:
         pipe = pipe.away_from(drawings[0].negative, drawings[0].guidance)
@@ -33,7 +36,7 @@ def main(arguments: list[str]) -> None:
     made_with["joint"] = judge and judge.about
     for line in differences(options, drawing, about, made_with):
         warn(line)
-    write_all(pipe, drawings, judge, made_with, options)
+    write_all(pipe, drawings, judge, made_with, names, options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -56,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--between-seeds", type=int, nargs=2, metavar=("A", "B"), help="let the noise turn from seed A's to seed B's")
     add("--best-of", type=int, default=1, help="draw so many of each, keep the one that fits best")
     add("--joint", type=Path, help="joint.safetensors that judges --best-of; default: the run's, else starter weights")
-    add("--again", type=Path, metavar="PICTURE", help="draw once more what a PNG shows, by what it says of itself")
+    add("--again", type=Path, metavar="PICTURE", help="draw once more what a PNG or GIF says that it shows")
     add("--json", action="store_true", help="print a JSON object for each picture in place of the files' names")
     add("--batch-size", type=int, default=1, help="pictures at once: faster on a GPU, equal only up to rounding")
     add("--device", default="cpu", help="cpu, cuda, mps; the same on each up to rounding")
@@ -80,7 +83,7 @@ def check(options: argparse.Namespace) -> None:
     suffix = "" if options.out is None or options.out.is_dir() else options.out.suffix.lower()
     if suffix in OTHERS:
         raise UserError(f"--out={options.out}: give a name in .png, for animations .gif or .mp4, or a folder")
-    if suffix in ANIMATIONS and not on_way:
+    if suffix in ANIMATIONS and not on_way and options.again is None:
         raise UserError(f"--out={options.out}: only a way is animated; give --interpolate 24 and two captions")
 
 
@@ -214,15 +217,14 @@ def drawn(pipe, drawings: list, judge: Callable | None) -> Iterator:
             yield pipe.best_of([caption], [seed], first.best_of, judge, first.truncation)[0]
 
 
-def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, options: argparse.Namespace) -> None:
+def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, names, options: argparse.Namespace) -> None:
     """Each file as soon as its pictures are there."""
     from cgan.sheets import save_animation, save_png
 
     unknown = pipe.unknown_words(list(dict.fromkeys(said for each in drawings for said in each.said)))
     if unknown:
         warn(f"the model never saw {listed(unknown)}")
-    names, pictures = names_of(options), drawn(pipe, drawings, judge)
-    animated = names.suffix in ANIMATIONS
+    pictures, animated = drawn(pipe, drawings, judge), names.suffix in ANIMATIONS
     for each in drawings:
         path = names.of(each.captions, each.seeds[0])
         about = each.to_json(**made_with)
@@ -240,7 +242,8 @@ def names_of(options: argparse.Namespace):
 
     out = options.out
     if out is None and options.again is not None:
-        out = Path("samples") / f"{slug(options.again.stem)}-again.png"
+        suffix = ".gif" if options.again.suffix.lower() == ".gif" else ".png"
+        out = Path("samples") / f"{slug(options.again.stem)}-again{suffix}"
     animated = out is not None and out.suffix.lower() in ANIMATIONS and not out.is_dir()
     return Names(out, out.suffix.lower() if animated else ".png")
 
