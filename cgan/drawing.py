@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from cgan.errors import UserError
 from cgan.sheets import grid
 
+MOST_GUIDANCE = 100  # far beyond all use, and far from what floats overflow at
 LARGEST_FILE = 80_000_000  # pixels; PIL warns of larger ones
 NUM_SEEDS = 2**32  # PyTorch's generator on the CPU takes no more bits of a seed
 MOST_CANDIDATES = 10_000
@@ -32,12 +33,19 @@ class Drawing:
     steps: int = 0  # pictures from each caption of a way to the next
     batch_size: int = 1
     device: str = "cpu"
+    negative: str | None = None  # what not to draw
+    guidance: float = 0.0  # how far captions are pushed away from it
 
     @property
     def num_pictures(self) -> int:
         if self.layout == "way":
             return (max(len(self.captions), 2) - 1) * (self.steps - 1) + 1
         return len(self.captions) * len(self.seeds)
+
+    @property
+    def said(self) -> list[str]:
+        """Captions, and the negative one."""
+        return self.captions if self.negative is None else [*self.captions, self.negative]
 
     def check(self) -> None:
         """Raise UserError for what can't be drawn."""
@@ -47,6 +55,10 @@ class Drawing:
             raise UserError(f"a seed is not from 0 to {NUM_SEEDS - 1:,}; give another")
         if not (math.isfinite(self.truncation) and self.truncation >= 0):
             raise UserError(f"--truncation={self.truncation}: must be at least 0; 1 is plain, 0.7 safer")
+        if self.negative is not None and not self.negative.strip():
+            raise UserError('--negative is empty; say what not to draw, for instance "snow"')
+        if not 0 <= self.guidance <= MOST_GUIDANCE:
+            raise UserError(f"--guidance={self.guidance}: must be from 0 to {MOST_GUIDANCE}; 0.5 is a good start")
         if not 1 <= self.best_of <= MOST_CANDIDATES:
             raise UserError(f"--best-of={self.best_of}: must be from 1 to {MOST_CANDIDATES:,}; 8 is a good start")
         if self.batch_size < 1:
@@ -71,16 +83,19 @@ class Drawing:
 
 
 def read_drawing(path: Path) -> tuple[Drawing, dict]:
-    """The drawing that a PNG shows, and all that the file says of it; raises UserError."""
+    """The drawing that a PNG or GIF shows, and all that the file says of it; raises UserError."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a picture that sample.py has drawn")
+    if path.suffix.lower() == ".mp4":
+        raise UserError(f"{path}: an MP4 does not say how it was drawn; a PNG or GIF that sample.py has written does")
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            about = json.loads(picture.info["cgan"])
-        drawing = Drawing(**{field.name: about[field.name] for field in fields(Drawing)})
+        with Image.open(path, formats=["PNG", "GIF"]) as picture:
+            about = json.loads(picture.info["cgan" if picture.format == "PNG" else "comment"])
+        known = [field.name for field in fields(Drawing) if field.name in about]  # older files say less
+        drawing = Drawing(**{name: about[name] for name in known})
         check_kinds(drawing, about)
     except NONSENSE:
-        raise UserError(f"{path}: does not say how it was drawn; give a PNG that sample.py has written") from None
+        raise UserError(f"{path}: does not say how it was drawn; give a PNG or GIF of sample.py") from None
     drawing.check()
     return drawing, about
 
@@ -91,6 +106,8 @@ def check_kinds(drawing: Drawing, about: dict) -> None:
     counts = (*drawing.seeds, drawing.best_of, drawing.steps, drawing.batch_size) if lists else (None,)
     plain = lists and all(isinstance(caption, str) for caption in drawing.captions)
     if not plain or not all(type(count) is int for count in counts) or type(drawing.truncation) not in (int, float):
+        raise TypeError
+    if not isinstance(drawing.negative, str | None) or type(drawing.guidance) not in (int, float):
         raise TypeError
     if not all(isinstance(about.get(weights) or {}, dict) for weights in ("checkpoint", "joint")):
         raise TypeError

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
@@ -12,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cgan.drawing import MOST_GUIDANCE
+from cgan.guidance import away_from
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.text import restore_text_encoder
@@ -25,6 +28,8 @@ class TextToImage:
 
     def __init__(self, spec: dict, tensors: dict[str, Tensor]) -> None:
         self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
+        self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
+        self.guidance = 0.0
         self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
         config = GeneratorConfig(**spec["generator"])
         self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
@@ -63,6 +68,20 @@ class TextToImage:
         self.device = torch.device(device)
         return self
 
+    @torch.inference_mode()
+    def away_from(self, negative: str, guidance: float = 0.5) -> "TextToImage":
+        """The same networks, that push each caption away from a negative one, which says what not to draw.
+
+        guidance 0 pushes not at all; the more, the further from it, and the less true to the caption.
+        """
+        if not negative.strip():
+            raise UserError('the negative caption is empty; say what not to draw, for instance "snow"')
+        if not 0 <= guidance <= MOST_GUIDANCE:
+            raise UserError(f"guidance={guidance}: must be from 0 to {MOST_GUIDANCE}; 0.5 is a good start")
+        pushing = copy(self)
+        pushing.negative, pushing.guidance = self.text_encoder([negative]).sentence[0], guidance
+        return pushing
+
     def __call__(
         self,
         captions: str | list[str],
@@ -70,14 +89,17 @@ class TextToImage:
         num: int = 1,
         truncation: float = 1.0,
         batch_size: int = 1,
+        negative: str | None = None,
+        guidance: float = 0.5,
     ) -> Image.Image | list[Image.Image]:
         """Draw pictures: one of a single caption and seed, otherwise a list, caption by caption.
 
         num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
-        or a single caption all of them.
+        or a single caption all of them. negative says what not to draw; see away_from.
         """
         each, seeds = pairs(captions, seed, num)
-        pictures = [Image.fromarray(picture) for picture in self.stream(each, seeds, truncation, batch_size)]
+        pipe = self if negative is None else self.away_from(negative, guidance)
+        pictures = [Image.fromarray(picture) for picture in pipe.stream(each, seeds, truncation, batch_size)]
         alone = isinstance(captions, str) and isinstance(seed, Integral) and num == 1
         return pictures[0] if alone else pictures
 
@@ -126,7 +148,10 @@ class TextToImage:
 
     @torch.inference_mode()
     def encode(self, captions: list[str]) -> TextFeatures:
-        return self.text_encoder(captions)
+        text = self.text_encoder(captions)
+        if self.negative is None:
+            return text
+        return away_from(text, self.negative.to(text.sentence.device), self.guidance)
 
     @torch.inference_mode()
     def images(self, noise: Tensor, text: TextFeatures) -> np.ndarray:

@@ -9,7 +9,7 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 from cgan.data.scenes import Scenes, Split
 from cgan.data.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
 from cgan.interfaces import TextEncoder
-from cgan.measuring import Tell, device_of, measure, of_dataset, of_generator, real_features, silent
+from cgan.measuring import Pictures, Tell, device_of, measure, of_dataset, of_generator, real_features, silent
 from cgan.metrics.features import Given, JudgeFeatures, as_floats
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.scenes import SceneJudge
@@ -49,19 +49,36 @@ class PairReading(WrapperMetric):
 class TwoObjectEvaluator:
     """evaluator(generator, text_encoder) -> values by NAMES; captions, noise and the real side are set by the seed."""
 
-    def __init__(self, judge: SceneJudge, resolution: int, num_images: int = 2000, seed: int = 1234) -> None:
+    def __init__(
+        self, judge: SceneJudge, resolution: int, num_images: int = 2000, seed: int = 1234, truncation: float = 1.0
+    ) -> None:
         self.judge, self.resolution, self.num_images, self.seed = judge, resolution, num_images, seed
+        self.truncation = truncation
         self.captions = {split: pair_captions(split, num_images, seed) for split in ("seen", "heldout")}
         self.real: Tensor | None = None
 
     @torch.no_grad()
     def __call__(self, generator: Generator, text_encoder: TextEncoder, tell: Tell = silent) -> dict[str, float]:
         """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
-        values, device = {}, device_of(generator)
+        pictures = {
+            split: of_generator(generator, text_encoder, captions, self.seed, self.truncation)
+            for split, captions in self.captions.items()
+        }
+        return self.measured(pictures, device_of(generator), tell)
+
+    def of_real(self, device: torch.device, tell: Tell = silent) -> dict[str, float]:
+        """What real scenes reach, each with a caption of its own; others than those of the distances."""
+        pictures = {}
+        for split in self.captions:
+            scenes = Scenes(self.num_images, self.resolution, self.seed + 1, split, level=TWO)
+            pictures[split] = of_dataset(scenes, captions=[scenes.captions_of(i)[0] for i in range(len(scenes))])
+        return self.measured(pictures, device, tell)
+
+    def measured(self, pictures: dict[Split, Pictures], device: torch.device, tell: Tell) -> dict[str, float]:
+        values = {}
         self.judge.to(device)
         for split, metric in self.metrics(device).items():
-            pictures = of_generator(generator, text_encoder, self.captions[split], self.seed)
-            found = measure(pictures, MetricCollection({"reading": metric}, compute_groups=False), device, tell)
+            found = measure(pictures[split], MetricCollection({"reading": metric}, compute_groups=False), device, tell)
             values |= found if split == "seen" else {f"{name}_heldout": value for name, value in found.items()}
         return values
 

@@ -7,9 +7,11 @@ import torch
 from cgan.cli.benchmark import main
 from cgan.cli.guidance import AMOUNTS, best_of, ways_of
 from cgan.cli.sample import STARTER
+from cgan.data.scenes import COLOURS, GROUNDS, OBJECTS
 from cgan.guidance import away_from
 from cgan.interfaces import TextFeatures, UserError
 from cgan.joint import JointEncoder
+from cgan.metrics.scenes import load_judge
 from cgan.retrieval import STARTER as JOINT
 from cgan.sampling import TextToImage
 
@@ -39,6 +41,30 @@ def test_the_own_caption_as_negative_one_changes_nothing():
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
     return TextToImage.load(STARTER)
+
+
+def test_a_pipe_that_pushes_draws_the_pushed_sentence_and_leaves_the_other_pipe_alone(pipe):
+    noise, negative = pipe.noise([3]), pipe.encode(["snow"]).sentence[0]
+    plain, wanted = pipe.draw(["a dog"], [3]), pipe.images(noise, away_from(pipe.encode(["a dog"]), negative, 0.7))
+    assert (np.asarray(pipe("a dog", seed=3, negative="snow", guidance=0.7)) == wanted[0]).all()
+    assert (pipe.away_from("snow", 0.7).draw(["a dog"], [3]) == wanted).all() and (wanted != plain).any()
+    assert (pipe.draw(["a dog"], [3]) == plain).all()
+
+
+@pytest.mark.parametrize(
+    ("negative", "guidance"), [("", 0.5), (" ", 0.5), ("snow", -1.0), ("snow", float("nan")), ("snow", 1e30)]
+)
+def test_nonsense_to_push_away_from_is_one_line(pipe, negative, guidance):
+    with pytest.raises(UserError, match="negative caption is empty|guidance=.* must be from 0 to 100") as error:
+        pipe("a dog", negative=negative, guidance=guidance)
+    assert "\n" not in str(error.value)
+
+
+def test_pushed_away_from_snow_the_judge_sees_hardly_any(pipe):
+    captions, snow = [f"a {colour} {thing}" for colour in COLOURS for thing in OBJECTS], GROUNDS.index("snow")
+    drawn = (p.draw(captions, list(range(64)), batch_size=32) for p in (pipe, pipe.away_from("snow", 1.0)))
+    plain, pushed = (load_judge().read(torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1).values for x in drawn)
+    assert (pushed[:, -1] == snow).sum() < (plain[:, -1] == snow).sum() / 2
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from cgan.sampling import TextToImage
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/sampling.md").read_text(encoding="utf-8")
+NEW = ("negative", "guidance")  # in files, since 2026-11-25
 HEAVY = ("pytorch_lightning", "lightning_fabric", "transformers", "torchvision", "wandb", "torchmetrics", "omegaconf")
 
 
@@ -93,12 +94,42 @@ def test_json_tells_of_each_picture(pipe, capsys):
         ["a cat", "a ball", "--num", "2", "--grid"],
         ["a cat", "a ball", "--interpolate", "4", "--between-seeds", "2", "9"],
         ["a café 犬 \x1b[31m", "--separate"],
+        ["a cat", "--negative", "snow", "--guidance", "0.7"],
+        ["a cat", "a ball", "--interpolate", "3", "--negative", "sand"],
+        ["a cat", "a ball", "--interpolate", "4", "--out", "way.gif"],
     ],
 )
 def test_a_picture_is_drawn_again_from_what_it_says_byte_for_byte(arguments, capsys):
     (first,) = sample(capsys, *arguments)
     (second,) = sample(capsys, "--again", first)
     assert second != first and Path(first).read_bytes() == Path(second).read_bytes()
+
+
+def test_what_is_not_wanted_is_pushed_away_from_and_told(pipe, capsys):
+    (line,) = sample(capsys, "a dog", "--negative", "sand\n", "--json")
+    told = json.loads(line)
+    assert (told["negative"], told["guidance"]) == ("sand", 0.5)
+    assert (pixels(told["path"]) == np.asarray(pipe("a dog", negative="sand", guidance=0.5))).all()
+    (plain,) = sample(capsys, "a dog", "--json", "--out", "plain.png")
+    assert json.loads(plain)["negative"] is None and (pixels("plain.png") != pixels(told["path"])).any()
+
+
+def test_words_of_the_negative_caption_that_training_never_saw_are_told(capsys):
+    main(["a dog", "--negative", "a zebra"])
+    assert "never saw the word 'zebra'" in capsys.readouterr().err
+
+
+def test_a_picture_from_before_negative_captions_is_drawn_again(capsys):
+    from PIL.PngImagePlugin import PngInfo
+
+    (first,) = sample(capsys, "a cat", "--seed", "3")
+    with Image.open(first) as picture:
+        about = {key: value for key, value in json.loads(picture.info["cgan"]).items() if key not in NEW}
+        chunks = PngInfo()
+        chunks.add_text("cgan", json.dumps(about))
+        picture.save("old.png", pnginfo=chunks)
+    (second,) = sample(capsys, "--again", "old.png")
+    assert (pixels(first) == pixels(second)).all()
 
 
 @pytest.mark.slow
@@ -130,7 +161,7 @@ def test_metadata_names_no_folder_of_this_machine(pipe, capsys, workplace):
     "about",
     [
         None, "no JSON", "[]", "{}", '{"captions": "a"}', "captions", "seeds", "layout", "truncation", "checkpoint",
-        "best_of", "steps", "few seeds",
+        "best_of", "steps", "negative", "guidance", "few seeds",
     ],
 )  # fmt: skip
 def test_a_picture_that_says_nothing_or_nonsense_is_refused_in_one_line(about, capsys):
@@ -140,7 +171,7 @@ def test_a_picture_that_says_nothing_or_nonsense_is_refused_in_one_line(about, c
     good |= {"batch_size": 1, "device": "cpu", "checkpoint": {}}
     wrong = {
         "captions": [7], "seeds": [2**40], "layout": "spiral", "truncation": float("nan"), "checkpoint": "x",
-        "best_of": 10**9, "steps": 1.5,
+        "best_of": 10**9, "steps": 1.5, "negative": ["snow"], "guidance": -1.0,
     }  # fmt: skip
     if about in wrong:
         about = json.dumps({**good, about: wrong[about]})
@@ -163,6 +194,28 @@ def test_a_way_is_a_strip_or_an_animation(pipe, capsys):
         assert film == "x.gif" and picture.n_frames == 6 and picture.size == (64, 64)
         first = np.asarray(picture.convert("RGB")).astype(int)
     assert abs(first - pipe.draw(["a red car"], [1])[0]).mean() < 6  # 256 colours
+
+
+def test_a_way_is_drawn_again_as_strip_or_animation(capsys):
+    (film,) = sample(capsys, "a cat", "--between-seeds", "1", "2", "--interpolate", "3", "--out", "x.gif")
+    (strip,) = sample(capsys, "a cat", "--between-seeds", "1", "2", "--interpolate", "3")
+    assert (pixels(sample(capsys, "--again", film, "--out", "x.png")[0]) == pixels(strip)).all()
+    assert Path(sample(capsys, "--again", strip, "--out", "y.gif")[0]).read_bytes() == Path(film).read_bytes()
+
+
+def test_what_shows_no_way_is_not_animated(capsys):
+    (path,) = sample(capsys, "a cat")
+    with pytest.raises(UserError, match="shows no way"):
+        main(["--again", path, "--out", "x.gif"])
+
+
+def test_a_film_or_a_foreign_gif_can_not_be_drawn_again():
+    Path("x.mp4").write_bytes(b"....ftyp")
+    Image.new("RGB", (8, 8)).save("x.gif", comment=b"\xff my holiday")
+    for name, said in (("x.mp4", "an MP4 does not say"), ("x.gif", "does not say how it was drawn")):
+        with pytest.raises(UserError, match=said) as error:
+            main(["--again", name])
+        assert "\n" not in str(error.value)
 
 
 def test_a_film_says_what_to_install_or_is_written(capsys):
@@ -245,6 +298,11 @@ def test_a_caption_of_ten_thousand_characters_is_drawn(capsys):
         (["a", "--truncation", "nan"], "truncation"),
         (["a", "--truncation", "-1"], "truncation"),
         (["a", "--best-of", "0"], "best-of"),
+        (["a", "--negative", " \x00"], "--negative is empty"),
+        (["a", "--negative", "snow", "--guidance", "nan"], "--guidance=nan: must be from 0 to 100"),
+        (["a", "--negative", "snow", "--guidance", "-0.1"], "--guidance=-0.1: must be from 0 to 100"),
+        (["a", "--guidance", "1"], "away from what"),
+        (["--again", "x.png", "--negative", "snow"], "leave captions out, and --negative"),
         (["a", "--interpolate", "4"], "two captions"),
         (["a", "b", "--interpolate", "1"], "at least 2"),
         (["a", "b", "--interpolate", "4", "--num", "2"], "leave --num"),

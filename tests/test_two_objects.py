@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from cgan.cli import two_object_run
+from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
+from cgan.cli.judge import save as save_judge
+from cgan.cli.sample import STARTER
 from cgan.data import DataConfig, build_dataset
 from cgan.data.scenes import COLOURS, GROUNDS, OBJECTS, Scenes
 from cgan.data.two_objects import (
@@ -22,9 +26,11 @@ from cgan.data.two_objects import (
     sample_pair,
 )
 from cgan.data.unrecognisable_pairs import PAIR_KINDS, spoil_pair
+from cgan.errors import UserError
 from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
 from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
 from cgan.networks.generator import GeneratorConfig, build_generator
+from cgan.sampling import TextToImage
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.two_object_evaluation import NAMES, TwoObjectEvaluator, pair_captions
 
@@ -194,6 +200,46 @@ def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypa
     evaluator = TwoObjectEvaluator(judge, 32, num_images=12)
     first, second = (evaluator(generator, text) for _ in range(2))
     assert set(first) == set(NAMES) and str(first) == str(second)  # a share of nothing is nan, unlike itself
+
+
+@pytest.fixture
+def small_judge(tmp_path, monkeypatch):
+    """In the place of the project's own, untrained."""
+    torch.manual_seed(0)
+    save_judge(SceneJudge(JudgeConfig(num_values=NUM_VALUES, width=4, feature_dim=8)), {}, tmp_path / "two.safetensors")
+    monkeypatch.setattr(two_object_run, "PAIR_WEIGHTS", tmp_path / "two.safetensors")
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
+
+
+def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path, capsys):
+    evaluate([str(STARTER), "--data", "data.level=two", "--num-images", "12", "--out", str(tmp_path / "report.json")])
+    report, table = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
+    pipe, judge = TextToImage.load(STARTER), load_judge(tmp_path / "two.safetensors")
+    wanted = TwoObjectEvaluator(judge, 64, num_images=12)(pipe.generator, pipe.text_encoder)
+    assert report["metrics"] == {name: value for name, value in wanted.items() if value == value}  # no nan
+    assert {"two_object_accuracy", "objects_heldout"} < set(report["metrics"]) and "objects_heldout" in table
+    assert report["protocol"]["captions"]["heldout"]["num_captions"] == 12 and "12 pictures against 12" in table
+
+
+def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_judge, capsys):
+    evaluate([str(STARTER), "--data", "data.level=two", "--num-images", "8", "--anchors"])
+    assert "real of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([str(STARTER), "--metrics", "fid,scenes"], "fid is not for data.level=two"),
+        (["--images", "drawn"], "give one"),
+        ([str(STARTER), "--num-images", "3"], "at least 8"),
+        ([str(STARTER)], "cgan judge --level two"),
+    ],
+)
+def test_a_mistake_in_measuring_two_objects_is_one_line(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(two_object_run, "PAIR_WEIGHTS", tmp_path / "none")
+    with pytest.raises(UserError, match=said) as error:
+        evaluate([*arguments, "--data", "data.level=two"])
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow

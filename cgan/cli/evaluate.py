@@ -8,6 +8,7 @@ from pathlib import Path
 EPILOG = """examples:
   cgan evaluate assets/scenes-64.safetensors
   cgan evaluate RUN/last.ckpt --data configs/gan/coco.yaml data.root=val2014 data.annotations=captions_val2014.json
+  cgan evaluate RUN/last.ckpt --data data.level=two --anchors
   cgan evaluate --images DRAWN --reference REAL
   cgan evaluate --images DRAWN --data configs/gan/folder.yaml data.root=PICTURES
 
@@ -55,10 +56,8 @@ def main(arguments: list[str]) -> None:
     if options.write_captions is not None:
         write_captions(options)
         return
-    from cgan.cli.evaluation_run import EvaluationRun
-
     start = time.monotonic()
-    report = EvaluationRun(options, asked(options)).report()
+    report = report_of(options)
     report["protocol"]["seconds"] = round(time.monotonic() - start, 1)
     if options.out is not None:
         write_json(options.out, report)
@@ -66,6 +65,20 @@ def main(arguments: list[str]) -> None:
         print(json.dumps({name: round(value, 6) for name, value in report["metrics"].items()}, indent=2))
     else:
         print_table(report)
+
+
+def report_of(options: argparse.Namespace) -> dict:
+    """Metrics, anchors and protocol, of scenes of two objects or of any other pictures."""
+    from cgan.config import load_config
+
+    data = load_config(options.data).data
+    if options.reference is None and data.source == "scenes" and data.level == "two":
+        from cgan.cli.two_object_run import two_object_report
+
+        return two_object_report(options, asked(options), data)
+    from cgan.cli.evaluation_run import EvaluationRun
+
+    return EvaluationRun(options, asked(options)).report()
 
 
 def check(options: argparse.Namespace) -> None:

@@ -79,8 +79,6 @@ class EvaluationRun:
     def data_config(self):
         """The data set's settings; where its resolution is not given, it is that of the pictures to measure."""
         config = replace(load_config(self.options.data).data, crop="center", flip=False)
-        if config.source == "scenes" and config.level == "two":
-            raise UserError("data.level=two: scenes of two objects are measured during training alone, by train.py")
         resolution = self.options.resolution if self.pipe is None else self.pipe.generator.resolution
         if resolution is not None and not any(x.startswith("data.resolution=") for x in self.options.data):
             config.resolution = resolution

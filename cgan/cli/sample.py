@@ -24,14 +24,19 @@ def main(arguments: list[str]) -> None:
     drawings = wanted(options) if drawing is None else [replace(drawing, batch_size=1, device=options.device)]
     for each in drawings:
         each.check()
+    names = names_of(options)
+    if names.suffix in ANIMATIONS and drawings[0].layout != "way":
+        raise UserError(f"{options.again}: shows no way, so nothing can be animated; give --out a .png")
     pipe, checkpoint = opened(options, about)
+    if drawings[0].negative is not None:
+        pipe = pipe.away_from(drawings[0].negative, drawings[0].guidance)
     drawings[0].check_size(pipe.generator.resolution)
     judge = None if drawings[0].best_of == 1 else judge_of(options, checkpoint)
     made_with = {"checkpoint": {"file": label(checkpoint), "sha256": pipe.sha256}, **versions()}
     made_with["joint"] = judge and judge.about
     for line in differences(options, drawing, about, made_with):
         warn(line)
-    write_all(pipe, drawings, judge, made_with, options)
+    write_all(pipe, drawings, judge, made_with, names, options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="the same seed and caption give the same picture")
     add("--num", type=int, default=1, help="pictures of each caption, side by side, of seed, seed + 1, ...")
     add("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
+    add("--negative", metavar="CAPTION", help='what not to draw, for instance "snow"')
+    add("--guidance", type=float, help="how far from --negative: 0 not at all, much costs fit; default: 0.5")
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub; "
         "default: the newest run, else starter weights")  # fmt: skip
     add("--out", type=Path, help="a .png file, or a folder; .gif or .mp4 with --interpolate; default: samples/")
@@ -52,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     add("--between-seeds", type=int, nargs=2, metavar=("A", "B"), help="let the noise turn from seed A's to seed B's")
     add("--best-of", type=int, default=1, help="draw so many of each, keep the one that fits best")
     add("--joint", type=Path, help="joint.safetensors that judges --best-of; default: the run's, else starter weights")
-    add("--again", type=Path, metavar="PICTURE", help="draw once more what a PNG shows, by what it says of itself")
+    add("--again", type=Path, metavar="PICTURE", help="draw once more what a PNG or GIF says that it shows")
     add("--json", action="store_true", help="print a JSON object for each picture in place of the files' names")
     add("--batch-size", type=int, default=1, help="pictures at once: faster on a GPU, equal only up to rounding")
     add("--device", default="cpu", help="cpu, cuda, mps; the same on each up to rounding")
@@ -62,19 +69,21 @@ def parser() -> argparse.ArgumentParser:
 def check(options: argparse.Namespace) -> None:
     """Raise UserError for what is wrong at first sight, before anything is loaded."""
     given = bool(options.captions) or options.caption_file is not None
-    if options.again is not None and given:
-        raise UserError("--again draws what its picture says; leave captions out")
+    if options.again is not None and (given or options.negative is not None):
+        raise UserError("--again draws what its picture says; leave captions out, and --negative")
     if options.again is None and not given:
         raise UserError('nothing to draw; give a caption, for instance "a dog on grass", or --captions FILE')
     if not 1 <= options.num <= MOST:
         raise UserError(f"--num={options.num}: must be from 1 to {MOST:,}; for more, call again with another --seed")
+    if options.guidance is not None and options.negative is None:
+        raise UserError(f'--guidance={options.guidance}: away from what? give --negative "snow" as well')
     on_way = options.interpolate is not None or options.between_seeds is not None
     if on_way and (options.best_of != 1 or options.num != 1 or options.grid or options.separate):
         raise UserError("--interpolate draws one way in one file; leave --num, --best-of, --grid and --separate out")
     suffix = "" if options.out is None or options.out.is_dir() else options.out.suffix.lower()
     if suffix in OTHERS:
         raise UserError(f"--out={options.out}: give a name in .png, for animations .gif or .mp4, or a folder")
-    if suffix in ANIMATIONS and not on_way:
+    if suffix in ANIMATIONS and not on_way and options.again is None:
         raise UserError(f"--out={options.out}: only a way is animated; give --interpolate 24 and two captions")
 
 
@@ -86,6 +95,9 @@ def wanted(options: argparse.Namespace) -> list:
     captions = [cleaned(caption) for caption in captions_of(options)]
     seeds = list(range(options.seed, options.seed + options.num))
     one = Drawing(captions, seeds, "grid", options.truncation, options.best_of, 0, options.batch_size, options.device)
+    if options.negative is not None:
+        guidance = 0.5 if options.guidance is None else options.guidance
+        one = replace(one, negative=cleaned(options.negative), guidance=guidance)
     if options.interpolate is not None or options.between_seeds is not None:
         if len(captions) == 1 and options.between_seeds is None:
             raise UserError("--interpolate needs two captions to go between, or --between-seeds A B")
@@ -205,15 +217,14 @@ def drawn(pipe, drawings: list, judge: Callable | None) -> Iterator:
             yield pipe.best_of([caption], [seed], first.best_of, judge, first.truncation)[0]
 
 
-def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, options: argparse.Namespace) -> None:
+def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, names, options: argparse.Namespace) -> None:
     """Each file as soon as its pictures are there."""
     from cgan.sheets import save_animation, save_png
 
-    unknown = pipe.unknown_words(list(dict.fromkeys(caption for each in drawings for caption in each.captions)))
+    unknown = pipe.unknown_words(list(dict.fromkeys(said for each in drawings for said in each.said)))
     if unknown:
         warn(f"the model never saw {listed(unknown)}")
-    names, pictures = names_of(options), drawn(pipe, drawings, judge)
-    animated = names.suffix in ANIMATIONS
+    pictures, animated = drawn(pipe, drawings, judge), names.suffix in ANIMATIONS
     for each in drawings:
         path = names.of(each.captions, each.seeds[0])
         about = each.to_json(**made_with)
@@ -231,7 +242,8 @@ def names_of(options: argparse.Namespace):
 
     out = options.out
     if out is None and options.again is not None:
-        out = Path("samples") / f"{slug(options.again.stem)}-again.png"
+        suffix = ".gif" if options.again.suffix.lower() == ".gif" else ".png"
+        out = Path("samples") / f"{slug(options.again.stem)}-again{suffix}"
     animated = out is not None and out.suffix.lower() in ANIMATIONS and not out.is_dir()
     return Names(out, out.suffix.lower() if animated else ".png")
 
@@ -247,12 +259,13 @@ def lines(path: Path, drawing, pipe, options: argparse.Namespace) -> Iterator[st
         yield str(path)
         return
     shared = {"path": str(path), "truncation": drawing.truncation, "checkpoint": pipe.sha256}
+    shared |= {"negative": drawing.negative, "guidance": drawing.guidance}
     if drawing.layout == "way":
-        words = pipe.unknown_words(drawing.captions)
+        words = pipe.unknown_words(drawing.said)
         yield json.dumps({**shared, "captions": drawing.captions, "seeds": drawing.seeds, "unknown_words": words})
         return
     for row, caption in enumerate(drawing.captions):
-        words = pipe.unknown_words([caption])
+        words = pipe.unknown_words([caption] if drawing.negative is None else [caption, drawing.negative])
         for column, seed in enumerate(drawing.seeds):
             place = {"caption": caption, "seed": seed, "row": row, "column": column}
             yield json.dumps({**shared, **place, "unknown_words": words})
