@@ -101,8 +101,8 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
         case "evaluate", _:
             arguments = ["configs/gan/coco.yaml" if each == "CONFIG.yaml" else each for each in arguments]
             drawn = [] if "--images" in arguments else ["--num-images", "8"]
-            weights = [] if "r_precision" in arguments else ["--inception", str(inception)]
-            return [*arguments, *drawn, *weights]
+            network = ["--inception", str(inception)] if "fid,kid" in arguments else ["--joint", "OTHER.safetensors"]
+            return [*arguments, *drawn, *network]
         case "benchmark", "speed":
             return [*without(arguments, "--steps"), *NETWORKS, "trainer.batch_size=4", "--steps", "1"]
         case "benchmark", "guidance":
