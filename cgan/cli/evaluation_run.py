@@ -125,16 +125,14 @@ class EvaluationRun:
     # ------------------------------------------------------------------------------------------ networks
 
     def possible(self) -> tuple[set[str], dict[str, str]]:
-        """The metrics that can run, and why others can't, which is said: of all that are out of place only if asked."""
+        """The metrics that can run, and why others can't, which is said; of what is out of place only if asked."""
         wanted = set(self.asked or NAMES)
         unfit = self.out_of_place()
         missing = missing_weights(
             wanted - set(unfit), self.options.inception, self.options.clip, fetch=self.asked is not None
         )
-        told = (
-            missing | self.too_few() | {name: reason for name, reason in unfit.items() if self.asked and name in wanted}
-        )
-        for line in in_lines(told):
+        said = wanted if self.asked else ON_FEATURES
+        for line in in_lines(missing | {name: reason for name, reason in unfit.items() if name in said & wanted}):
             say(line)
         stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
         wanted = wanted - set(unfit) - set(missing) | stand_in

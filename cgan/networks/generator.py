@@ -29,7 +29,6 @@ class GeneratorConfig:
 class Generator(nn.Module, ABC):
     """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
 
-    start: nn.Linear  # what the first feature map is made by
     blocks: nn.ModuleList  # from there to the last one
     recompute = False  # the blocks' activations in the backward pass
 
