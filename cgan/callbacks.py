@@ -15,6 +15,7 @@ from rich.text import Text
 from cgan.interfaces import Batch, Sample
 from cgan.joint_evaluation import reconstruction_sheet
 from cgan.metric_names import HIGHER, LOWER, PREFERRED
+from cgan.pixels import as_bytes
 from cgan.sheets import save_png, titled
 
 NUM_SEEDS = 8
@@ -56,7 +57,7 @@ class SampleGrid(pl.Callback):
         for caption in self.captions:
             images = module.generator_ema(noise, module.text_encoder([caption] * NUM_SEEDS))
             row = torch.cat(list(images), dim=2).permute(1, 2, 0)  # (H, 8 W, 3)
-            rows.append(titled(((row + 1) * 127.5).round().byte().cpu().numpy(), caption))
+            rows.append(titled(as_bytes(row).cpu().numpy(), caption))
         grid = np.concatenate(rows)
         save_png(grid, self.folder / f"images_{module.images_seen:09d}.png")
         for logger in trainer.loggers:

@@ -39,12 +39,13 @@ from cgan.measuring import (
     shares,
     silent,
 )
-from cgan.metrics.features import Given, JudgeFeatures, as_floats
+from cgan.metrics.features import Given, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice, embedded
 from cgan.metrics.quality import PictureQuality, frechet_distance
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneJudge, distances_within
 from cgan.networks.generator import Generator
+from cgan.pixels import as_floats
 
 SEEDS_PER_CAPTION = 8
 FEWEST = 8  # pictures in an evaluation

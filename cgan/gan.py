@@ -24,6 +24,7 @@ from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
 from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.networks.layers import recomputed
 from cgan.networks.posterior import Posterior
+from cgan.pixels import as_floats
 from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
 from cgan.schedule import by_cosine, late_decay, progress_of
 
@@ -169,6 +170,9 @@ class TextToImageGAN(pl.LightningModule):
         for network in networks:
             if network is not None:
                 network.compile(backend=backend)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return batch._replace(images=as_floats(batch.images))
 
     def on_train_start(self) -> None:
         self.progress = progress_of(self.trainer)

@@ -15,7 +15,7 @@ from cgan.errors import UserError as UserError
 class Sample(NamedTuple):
     """One picture of a data set with all of its captions."""
 
-    image: Tensor  # (3, H, W) in [-1, 1]
+    image: Tensor  # (3, H, W) uint8
     captions: list[str]  # at least one
     image_id: int  # pairs of the same picture share it
 
@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """Pictures with one caption each."""
 
-    images: Tensor  # (B, 3, H, W) in [-1, 1]
+    images: Tensor  # (B, 3, H, W): uint8 from the loader; in [-1, 1] once they are on the device
     captions: list[str]  # B
     image_ids: Tensor  # (B,) int64; equal ids are the same picture
 

@@ -25,6 +25,7 @@ from cgan.networks.clip import CLIPImageEncoder
 from cgan.networks.coattention import MAX_WORDS, CoAttention, padded
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.networks.image_encoder import ImageEncoderConfig, build_image_encoder
+from cgan.pixels import as_floats
 from cgan.processes import num_processes, own_first, random_rows
 from cgan.schedule import late_decay, progress_of
 from cgan.text.clip import CLIPTextEncoder
@@ -89,6 +90,9 @@ class JointEncoder(pl.LightningModule):
             self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
 
     # ------------------------------------------------------------------------------------------ training
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return batch._replace(images=as_floats(batch.images))
 
     def on_train_start(self) -> None:
         self.progress = progress_of(self.trainer)

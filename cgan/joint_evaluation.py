@@ -11,6 +11,7 @@ from cgan.data.scenes import Scenes, mentioned_in
 from cgan.interfaces import Sample
 from cgan.joint import JointEncoder
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
+from cgan.pixels import as_bytes, as_floats
 
 BATCH = 100
 
@@ -37,9 +38,14 @@ def evaluate_joint(joint: JointEncoder, dataset, num_folds: int = 1) -> dict[str
 def vectors_of(joint: JointEncoder, samples: list[Sample]) -> tuple[Tensor, Tensor]:
     """Of the pictures (N, F) and of all their captions (M, G), on the CPU."""
     captions = [caption for sample in samples for caption in sample.captions]
-    images = [joint.image_vectors(torch.stack([s.image for s in some])).cpu() for some in parts(samples)]
+    images = [joint.image_vectors(pictures_of(some)).cpu() for some in parts(samples)]
     texts = [joint.caption_vectors(some).cpu() for some in parts(captions)]
     return torch.cat(images), torch.cat(texts)
+
+
+def pictures_of(samples: list[Sample]) -> Tensor:
+    """(N, 3, H, W) in [-1, 1]."""
+    return as_floats(torch.stack([sample.image for sample in samples]))
 
 
 def parts(items: list) -> list[list]:
@@ -80,7 +86,7 @@ def agree(mentioned: Tensor, attributes: Tensor) -> Tensor:
 
 
 def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Tensor) -> dict[str, float]:
-    written = [text for some in parts(samples) for text in joint.captions_of(torch.stack([s.image for s in some]))]
+    written = [text for some in parts(samples) for text in joint.captions_of(pictures_of(some))]
     mentioned = torch.tensor([mentioned_in(caption) for caption in written])
     right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object says nothing
     return {
@@ -95,7 +101,7 @@ def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int 
     uint8 (H, W, 3). What the joint encoder has no decoder for is left out.
     """
     joint.eval()
-    images, captions = torch.stack([sample.image for sample in samples]), [sample.captions[0] for sample in samples]
+    images, captions = pictures_of(samples), [sample.captions[0] for sample in samples]
     with torch.no_grad():
         embeddings = joint.image(images.to(joint.device)).embedding, joint.text(captions).sentence
     columns = [images] + ([joint.redraw(e).cpu() for e in embeddings] if joint.picture_decoder is not None else [])
@@ -103,7 +109,7 @@ def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int 
     lines = [captions]
     if joint.caption_decoder is not None:
         lines += [joint.write(e) for e in embeddings]
-    return sheet(((rows + 1) * 127.5).round().clamp(0, 255).byte().numpy(), lines, scale)
+    return sheet(as_bytes(rows).numpy(), lines, scale)
 
 
 LABELS = ("its caption", "written from the picture", "written from the caption")

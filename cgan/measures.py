@@ -14,6 +14,7 @@ from torch import distributed
 
 from cgan.checkpoints import Hurried, breakable, end_all, save_checkpoint
 from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better
+from cgan.pixels import as_bytes
 from cgan.schedule import leave_uncounted, minutes_of
 
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes
@@ -119,7 +120,7 @@ class Measures(pl.Callback):
             len(self.captions), module.config.generator.noise_dim, generator=torch.Generator().manual_seed(0)
         )
         images = module.generator_ema(noise.to(module.device), module.text_encoder(self.captions))
-        pictures = ((images.float() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        pictures = as_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
         self.columns = thinned([*self.columns, (self.seen, pictures)])
         names = ["caption", *(f"{seen} images" for seen, _ in self.columns)]
         rows = [

@@ -26,8 +26,9 @@ from cgan.data.scenes import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
 from cgan.interfaces import TextEncoder, UserError
 from cgan.joint import JointEncoder
-from cgan.metrics.features import FeatureNetwork, MatchingNetwork, as_bytes, as_floats
+from cgan.metrics.features import FeatureNetwork, MatchingNetwork
 from cgan.networks.generator import Generator
+from cgan.pixels import as_bytes, as_floats
 
 BATCH = 64
 Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
@@ -77,7 +78,7 @@ def of_dataset(dataset, indices: list[int] | None = None, captions: list[str] | 
     indices = list(range(len(dataset))) if indices is None else indices
 
     def load(places: Tensor) -> Tensor:
-        return as_bytes(torch.stack([dataset[indices[i]].image for i in places.tolist()]))
+        return torch.stack([dataset[indices[i]].image for i in places.tolist()])
 
     return Pictures(len(indices), load, {**identity(dataset, indices), "num_images": len(indices)}, captions)
 

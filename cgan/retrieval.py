@@ -20,6 +20,7 @@ from cgan.data.folder import SUFFIXES
 from cgan.data.pictures import Skipped, decode, summary
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
+from cgan.pixels import as_floats
 
 STARTER = Path(__file__).parents[1] / "assets" / "joint-64.safetensors"  # trained on scenes; see the README
 SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or sheets would be found
@@ -106,7 +107,7 @@ def embed_captions(joint: JointEncoder, captions: list[str]) -> np.ndarray:
 @torch.inference_mode()
 def embed_decoded(joint: JointEncoder, pictures: list[np.ndarray]) -> np.ndarray:
     """Pictures, uint8 (H, W, 3), as float32 (B, E)."""
-    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
+    images = as_floats(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))  # (B, 3, H, W)
     return joint.embed_images(images).float().cpu().numpy()
 
 
@@ -177,7 +178,7 @@ class EmbeddingIndex:
     def scored_again(self, joint: JointEncoder, caption: str, rows: np.ndarray) -> np.ndarray:
         """Scores (R,) of a caption with the pictures of some rows, in full."""
         decoded = [decode((Path(self.origin.folder) / self.files[row].name, joint.resolution))[0] for row in rows]
-        images = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        images = as_floats(torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2))
         return joint.scores(images, [caption])[:, 0].cpu().numpy()
 
     @classmethod

@@ -17,6 +17,7 @@ from cgan.drawing import MOST_GUIDANCE
 from cgan.guidance import away_from
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 from cgan.networks.generator import GeneratorConfig, build_generator
+from cgan.pixels import as_bytes, as_floats
 from cgan.text import restore_text_encoder
 from cgan.weights import DAMAGE, PARTS, digest, find, read, write
 
@@ -129,7 +130,7 @@ class TextToImage:
         chosen = []
         for caption, seed in zip(captions, seeds, strict=True):
             candidates = self.candidates(caption, seed, num, truncation)
-            images = torch.from_numpy(candidates).permute(0, 3, 1, 2).float() / 127.5 - 1
+            images = as_floats(torch.from_numpy(candidates).permute(0, 3, 1, 2))
             chosen.append(candidates[int(score(images, caption).argmax())])
         return np.stack(chosen)
 
@@ -157,7 +158,7 @@ class TextToImage:
     def images(self, noise: Tensor, text: TextFeatures) -> np.ndarray:
         """Pictures of noise (B, Z) and text, uint8 (B, H, W, 3)."""
         images = self.generator(noise, text)
-        return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+        return as_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Words of captions that training never saw."""

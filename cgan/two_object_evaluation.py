@@ -10,11 +10,12 @@ from cgan.data.scenes import Scenes, Split
 from cgan.data.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
 from cgan.interfaces import TextEncoder
 from cgan.measuring import Pictures, Tell, device_of, measure, of_dataset, of_generator, real_features, silent
-from cgan.metrics.features import Given, JudgeFeatures, as_floats
+from cgan.metrics.features import Given, JudgeFeatures
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.scenes import SceneJudge
 from cgan.metrics.two_objects import PARTS, TwoObjectAccuracy
 from cgan.networks.generator import Generator
+from cgan.pixels import as_floats
 
 NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS), "judge/frechet_distance", "judge/kernel_distance"]
 

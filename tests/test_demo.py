@@ -57,8 +57,7 @@ def pictures(tmp_path_factory) -> Path:
     """A folder of scenes."""
     folder, scenes = tmp_path_factory.mktemp("pictures"), Scenes(12, 64, 0)
     for i in range(12):
-        image = ((scenes[i].image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(image).save(folder / f"scene-{i}.png")
+        Image.fromarray(scenes[i].image.permute(1, 2, 0).numpy()).save(folder / f"scene-{i}.png")
     return folder
 
 

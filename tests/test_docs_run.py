@@ -66,7 +66,7 @@ def write_pictures() -> None:
     for name in ("PICTURES", "train2017", "val2014"):
         Path(name).mkdir()
     for i in range(len(scenes)):
-        pixels = ((scenes[i].image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        pixels = scenes[i].image.permute(1, 2, 0).numpy()
         for name in ("PICTURES", "train2017", "val2014"):
             Image.fromarray(pixels).save(f"{name}/{i}.png")
         Path(f"PICTURES/{i}.txt").write_text(scenes[i].captions[0])

@@ -10,8 +10,11 @@ from pytorch_lightning.callbacks import Timer
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils.data import DataLoader
 
+from cgan.data.loading import endless_loader
+from cgan.data.scenes import Scenes
 from cgan.gan import GANConfig, TextToImageGAN, caption_ids, mismatched_captions
 from cgan.interfaces import Batch
+from cgan.joint import JointConfig, JointEncoder
 from cgan.losses import exact_gradient_penalty
 from cgan.networks.discriminator import DiscriminatorConfig
 from cgan.networks.generator import GeneratorConfig
@@ -261,6 +264,26 @@ def test_training_ends_when_its_time_is_up(tmp_path):
     trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None))
     assert 0 < trainer.global_step < 1_000_000 and time.monotonic() - start < 30
     assert trainer.optimizers[0].param_groups[0]["lr"] < 0.5 * gan.config.learning_rate
+
+
+def test_pictures_travel_as_bytes_and_are_floats_once_they_are_on_the_device(tmp_path):
+    seen = []
+
+    class Seen(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+            seen.append(batch.images)
+
+    scenes = Scenes(4, 32, cache=tmp_path)
+    sent = next(iter(endless_loader(scenes, 4, 0)))
+    assert sent.images.dtype == torch.uint8
+    joint = JointEncoder(JointConfig(picture_weight=0, caption_weight=0), Vocabulary.of(CAPTIONS), 32)
+    for module in (tiny_gan(), joint):
+        trainer = pl.Trainer(
+            max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
+            enable_checkpointing=False, enable_model_summary=False, callbacks=[Seen()],
+        )  # fmt: skip
+        trainer.fit(module, endless_loader(scenes, 4, 0))
+    assert len(seen) == 2 and all(torch.allclose(x, sent.images.float() / 127.5 - 1) for x in seen)
 
 
 def test_global_step_counts_batches_and_images_are_counted(tmp_path):

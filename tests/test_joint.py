@@ -17,6 +17,7 @@ from cgan.interfaces import Batch, UserError
 from cgan.joint import JointConfig, JointEncoder
 from cgan.networks.decoders import DecoderConfig
 from cgan.networks.image_encoder import ImageEncoderConfig
+from cgan.pixels import as_floats
 from cgan.text.lstm import LSTMConfig, Vocabulary
 
 NEGATIVES = ["all", "hardest", "semihard", "weighted"]
@@ -28,7 +29,7 @@ def batch(tmp_path_factory) -> Batch:
     scenes = Scenes(32, 32, cache=tmp_path_factory.mktemp("cache"))
     samples = [scenes[i] for i in range(32)]
     captions = [max(sample.captions, key=len) for sample in samples]
-    return Batch(torch.stack([s.image for s in samples]), captions, torch.arange(32).clamp(max=29))
+    return Batch(as_floats(torch.stack([s.image for s in samples])), captions, torch.arange(32).clamp(max=29))
 
 
 def first(batch: Batch, number: int) -> Batch:

@@ -11,6 +11,7 @@ from cgan.joint import JointConfig, JointEncoder
 from cgan.joint_evaluation import evaluate_joint, reconstruction_sheet
 from cgan.networks.decoders import DecoderConfig
 from cgan.networks.image_encoder import ImageEncoderConfig
+from cgan.pixels import as_floats
 from cgan.text.lstm import LSTMConfig, Vocabulary
 
 
@@ -56,9 +57,9 @@ def test_recalls_are_those_of_all_scores_of_pictures_with_captions(joint):
     generator = torch.Generator().manual_seed(0)
     words = [["red", "blue", "small"], ["dog", "cat", "car", "tree"]]
     captions = [f"a {a} {b}" for a in words[0] for b in words[1]]  # all different: no ties
-    images = torch.rand(6, 3, 32, 32, generator=generator) * 2 - 1
+    images = torch.randint(256, (6, 3, 32, 32), dtype=torch.uint8, generator=generator)
     samples = [Sample(image, captions[2 * i : 2 * i + 2], i) for i, image in enumerate(images)]
-    report, scores = evaluate_joint(joint, samples), joint.scores(images, captions)
+    report, scores = evaluate_joint(joint, samples), joint.scores(as_floats(images), captions)
     found = (scores.argmax(dim=1) // 2 == torch.arange(6)).float().mean()
     assert report["image_to_text/recall@1"] == pytest.approx(found.item())
     found = (scores.argmax(dim=0) == torch.arange(12) // 2).float().mean()
@@ -71,7 +72,7 @@ def test_agreement_asks_whether_the_best_caption_is_true_of_a_picture(joint, sce
     captions, owners = zip(*[(c, i) for i, picture in enumerate(pictures) for c in picture.captions], strict=True)
     right, right_others = [], []
     for i, picture in enumerate(pictures):
-        order = joint.scores(picture.image[None], list(captions))[0].argsort(descending=True).tolist()
+        order = joint.scores(as_floats(picture.image[None]), list(captions))[0].argsort(descending=True).tolist()
         others = [j for j in order if owners[j] != i]
         for best, kept in ((order[0], right), (others[0], right_others)):
             kept.append(truth(mentioned_in(captions[best]), scenes.attributes[i]))
@@ -83,7 +84,7 @@ def test_agreement_asks_whether_the_best_caption_is_true_of_a_picture(joint, sce
 def test_caption_accuracy_asks_whether_what_is_written_is_true(joint, scenes):
     report, right, counts = evaluate_joint(joint, scenes), [], []
     for i in range(24):
-        mentioned = mentioned_in(joint.captions_of(scenes[i].image[None])[0])
+        mentioned = mentioned_in(joint.captions_of(as_floats(scenes[i].image[None]))[0])
         counts.append(sum(value >= 0 for value in mentioned))
         right.append(mentioned[0] >= 0 and truth(mentioned, scenes.attributes[i]))
     assert report["caption_accuracy"] == pytest.approx(np.mean(right))
@@ -101,7 +102,7 @@ def test_an_untrained_decoder_is_judged_as_well(scenes):
 def test_a_sheet_shows_each_picture_beside_what_is_redrawn_from_it_and_from_its_caption(joint, scenes):
     samples = [scenes[i] for i in range(3)]
     sheet = reconstruction_sheet(joint, samples)
-    columns = [torch.stack([s.image for s in samples])]
+    columns = [as_floats(torch.stack([s.image for s in samples]))]
     columns.append(joint.redraw(joint.embed_images(columns[0])))
     columns.append(joint.redraw(joint.embed_captions([s.captions[0] for s in samples])))
     assert sheet.dtype == np.uint8

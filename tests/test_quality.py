@@ -20,9 +20,10 @@ from torch_fidelity import feature_extractor_inceptionv3
 
 from cgan.interfaces import UserError
 from cgan.metrics import quality
-from cgan.metrics.features import Given, Inception, as_bytes, as_floats, resized_clean
+from cgan.metrics.features import Given, Inception, resized_clean
 from cgan.metrics.quality import PictureQuality, kernel_distance, neighbourhoods
 from cgan.metrics.weights import MissingWeights, in_lines, inception_weights, missing_weights
+from cgan.pixels import as_bytes, as_floats
 
 ROOT = Path(__file__).parents[1]
 

@@ -44,7 +44,7 @@ def tiny_gan() -> TextToImageGAN:
 
 def main(processes: int, folder: Path) -> None:
     generator = torch.Generator().manual_seed(1)
-    images = torch.rand(24, 3, 32, 32, generator=generator) * 2 - 1
+    images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
     gan, gradients = tiny_gan(), Gradients()
     trainer = pl.Trainer(

@@ -14,6 +14,7 @@ def main(arguments: list[str]) -> None:
 
     from cgan.data.pictures import decode
     from cgan.joint import JointEncoder
+    from cgan.pixels import as_floats
     from cgan.retrieval import joint_checkpoint_of
 
     joint = JointEncoder.load(joint_checkpoint_of(options.checkpoint))
@@ -21,7 +22,7 @@ def main(arguments: list[str]) -> None:
         picture, reason = decode((path, joint.resolution))
         if picture is None:
             raise UserError(f"{path}: {reason}; give another picture")
-        image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        image = as_floats(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])
         (caption,) = joint.captions_of(image)
         print(f"{path}: {caption}" if len(options.pictures) > 1 else caption)
 

@@ -17,8 +17,8 @@ from cgan.guidance import away_from
 from cgan.interfaces import TextFeatures, UserError
 from cgan.joint import JointEncoder
 from cgan.measuring import resized
-from cgan.metrics.features import as_bytes, as_floats
 from cgan.metrics.scenes import SceneAccuracy, distances_within, load_judge
+from cgan.pixels import as_bytes, as_floats
 from cgan.plots import Line, line_plot
 from cgan.retrieval import STARTER
 from cgan.sampling import TextToImage

@@ -126,6 +126,7 @@ def train(images, values, recognisable, options):
 
     from cgan.data.unrecognisable import slightly_changed
     from cgan.metrics.scenes import JudgeConfig, SceneJudge
+    from cgan.pixels import as_floats
 
     config, batch_size = JudgeConfig(num_values=lesson_of(options.level).num_values), 128
     judge = SceneJudge(config).to(memory_format=torch.channels_last)
@@ -135,7 +136,7 @@ def train(images, values, recognisable, options):
     for step in range(steps):
         index = torch.randint(len(images), (batch_size,), generator=generator)
         known = recognisable[index]
-        batch = slightly_changed(images[index].float() / 127.5 - 1, generator)
+        batch = slightly_changed(as_floats(images[index]), generator)
         logits, score, _ = judge(batch.contiguous(memory_format=torch.channels_last))
         loss = F.binary_cross_entropy_with_logits(score, known.float())
         for head, target in zip(logits, values[index].t(), strict=True):
@@ -153,9 +154,11 @@ def examine(judge, options) -> dict:
     """On pictures that it never saw: accuracy on real scenes, and the share of each unrecognisable kind rejected."""
     import torch
 
+    from cgan.pixels import as_floats
+
     kinds = ["real"] * options.test_images + spoilt_kinds(options.test_images, options.level)
     images, values, kinds = pictures(kinds, options.level, seed=options.seed + 1)
-    reading = judge.read(images.float() / 127.5 - 1)
+    reading = judge.read(as_floats(images))
     real = torch.tensor([kind == "real" for kind in kinds])
     right = (reading.values == values).all(dim=1)
     table = {
@@ -170,7 +173,7 @@ def examine(judge, options) -> dict:
     for kind, answers in rejected.items():
         table[f"rejected: {kind}"] = share(torch.tensor(answers))
     for checkpoint in options.young:
-        young = young_pictures(checkpoint, 400, options.seed + 1, options.level).float() / 127.5 - 1
+        young = as_floats(young_pictures(checkpoint, 400, options.seed + 1, options.level))
         table[f"rejected: pictures of {checkpoint.stem}"] = share(~judge.read(young).recognisable)
     return table
 

@@ -65,7 +65,7 @@ class CaptionedPictures(Dataset):
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Sample:
-        image = torch.from_numpy(np.array(self.pictures[self.rows[index]])).permute(2, 0, 1).float() / 127.5 - 1
+        image = torch.from_numpy(np.array(self.pictures[self.rows[index]])).permute(2, 0, 1)
         return Sample(image, self.entries[index].captions, self.entries[index].image_id)
 
     def captions_of(self, index: int) -> list[str]:

@@ -452,7 +452,7 @@ class Scenes(Dataset):
         return len(self.attributes)
 
     def __getitem__(self, index: int) -> Sample:
-        image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1).float() / 127.5 - 1
+        image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1)
         return Sample(image, self.captions_of(index), index)
 
     def captions_of(self, index: int) -> list[str]:

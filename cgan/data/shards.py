@@ -230,7 +230,7 @@ class ShardedPictures(Dataset):
         captions, about = captions_in(shard, *texts)
         place, turned = self.chance(row, draw)
         pixels = np.array(self.framed(picture_at(shard, picture), place))  # (H, W, 3)
-        image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 127.5 - 1
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
         return Sample(image.flip(2) if turned else image, captions, id_in(about, row))
 
     def chance(self, row: int, draw: int) -> tuple[float, bool]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.metrics.scenes import SceneJudge
+from cgan.pixels import as_floats
 from cgan.weights import digest
 
 Resize = Literal["torch-fidelity", "clean"]
@@ -42,16 +43,6 @@ class MatchingNetwork(FeatureNetwork, ABC):
 def weights_hash(network: nn.Module) -> str:
     """SHA-256 of all weights, wherever they came from."""
     return digest(network.state_dict())
-
-
-def as_floats(images: Tensor) -> Tensor:
-    """uint8 pictures in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def as_bytes(images: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as users get them, uint8: rounded, not cut off."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 class Inception(FeatureNetwork):

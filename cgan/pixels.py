@@ -1,0 +1,13 @@
+"""Pictures as bytes, as data sets hold them and users get them, and as the floats that networks work on."""
+
+from torch import Tensor
+
+
+def as_floats(images: Tensor) -> Tensor:
+    """uint8 pictures in [-1, 1]; floats are taken to be there already."""
+    return images if images.is_floating_point() else images.float().div_(127.5).sub_(1)
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Pictures in [-1, 1] as users get them, uint8: rounded, not cut off."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
