@@ -9,7 +9,7 @@ from pytorch_lightning.profilers import Profiler
 from cgan.interfaces import Batch
 
 GAN_PARTS = {"generator": ("generator", "prior", "matrices"), "discriminator": ("discriminator",)}
-JOINT_PARTS = {"joint": ("joint",)}
+JOINT_PARTS = {"joint": ("joint", "joint_matrices")}
 FETCHING = "[_TrainingEpochLoop].train_dataloader_next"
 
 

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
 from cgan.interfaces import Batch, ImageFeatures, TextFeatures, UserError
+from cgan.muon import Muon
 from cgan.networks.clip import CLIPImageEncoder
 from cgan.networks.coattention import MAX_WORDS, CoAttention, padded
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
@@ -48,7 +49,8 @@ class JointConfig:
     contrastive_weight: float = 1.0
     picture_weight: float = 0.5  # of L1 reconstruction; 0 switches the picture decoder off
     caption_weight: float = 0.1  # of nats a word; 0 switches the caption decoder off
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-3  # of Adam
+    matrix_learning_rate: float = 0.0  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 
@@ -157,7 +159,14 @@ class JointEncoder(pl.LightningModule):
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(self.device)
 
     def configure_optimizers(self) -> dict:
-        optimizer = torch.optim.Adam(self.parameters(), self.config.learning_rate)
+        convolutions = [layer.weight for layer in self.image.modules() if isinstance(layer, nn.Conv2d)]
+        matrices = convolutions[1:] if self.config.matrix_learning_rate > 0 else []
+        apart = {id(weight) for weight in matrices}
+        groups = [
+            {"params": [w for w in self.parameters() if id(w) not in apart], "lr": self.config.learning_rate},
+            {"params": matrices, "lr": self.config.matrix_learning_rate, "orthogonal": True},
+        ]
+        optimizer = Muon(groups, (0.9, 0.999))
         schedule = {"scheduler": LambdaLR(optimizer, self.rate), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 

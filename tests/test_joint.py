@@ -1,3 +1,4 @@
+import copy
 import math
 import os
 import socket
@@ -66,6 +67,17 @@ def test_training_makes_pictures_find_their_captions(batch, coattention_weight):
     fit(joint, batch, 40)
     found = joint.eval().scores(batch.images, batch.captions).argmax(dim=1) == torch.arange(32)
     assert found.float().mean() > 0.8
+
+
+def test_muon_moves_all_convolutions_but_the_first_by_steps_of_its_rate(batch):
+    joint = tiny_joint(batch, matrix_learning_rate=0.05)
+    before = copy.deepcopy(joint)
+    fit(joint, batch, 1)
+    layers = zip(before.image.stages.modules(), joint.image.stages.modules(), strict=True)
+    moves = [new.weight - old.weight for old, new in layers if isinstance(new, torch.nn.Conv2d)]
+    assert all(0.2 < move.square().mean().sqrt() / (0.2 * 0.05) < 1.3 for move in moves)
+    for old, new in ((before.image.stem[0], joint.image.stem[0]), (before.text.sentence, joint.text.sentence)):
+        assert 0 < (new.weight - old.weight).abs().max() < 1.1e-3  # by Adam, at another rate
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)

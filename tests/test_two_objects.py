@@ -28,8 +28,9 @@ from cgan.data.two_objects import (
 from cgan.data.unrecognisable_pairs import PAIR_KINDS, spoil_pair
 from cgan.errors import UserError
 from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
-from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
+from cgan.metrics.two_objects import NUM_VALUES, PAIR_WEIGHTS, TwoObjectAccuracy
 from cgan.networks.generator import GeneratorConfig, build_generator
+from cgan.pixels import as_floats
 from cgan.sampling import TextToImage
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.two_object_evaluation import NAMES, TwoObjectEvaluator, pair_captions
@@ -200,6 +201,17 @@ def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypa
     evaluator = TwoObjectEvaluator(judge, 32, num_images=12)
     first, second = (evaluator(generator, text) for _ in range(2))
     assert set(first) == set(NAMES) and str(first) == str(second)  # a share of nothing is nan, unlike itself
+
+
+def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
+    judge, rng, scores = load_judge(PAIR_WEIGHTS), np.random.default_rng(5), TwoObjectAccuracy()
+    pairs = [sample_pair(rng, ("seen", "heldout")[i % 2]) for i in range(200)]
+    pictures = np.stack([draw_pair(pair, 64, rng) for pair in pairs])
+    spoilt = np.stack([spoil_pair(PAIR_KINDS[i % len(PAIR_KINDS)], pair, 64, rng) for i, pair in enumerate(pairs)])
+    real, other = (judge.read(as_floats(torch.from_numpy(x).permute(0, 3, 1, 2))) for x in (pictures, spoilt))
+    scores.update(real, torch.tensor([mentioned_in_pair(describe_pair(pair, rng)) for pair in pairs]))
+    assert min(scores.compute().values()) > 0.97
+    assert other.recognisable.float().mean() < 0.1
 
 
 @pytest.fixture
