@@ -4,7 +4,7 @@ import copy
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import pytorch_lightning as pl
@@ -54,7 +54,7 @@ class GANConfig:
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
     learning_rate: float = 1e-3
     matrix_learning_rate: float = 0.0  # of Muon, for the matrices inside the generator: about 3e-3; 0 takes Adam
-    prior_learning_rate: float = 2e-3
+    prior_learning_rate: float = 3e-3
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images
     ema_ramp_up: float = 0.05  # the half-life is at most this share of the images seen
@@ -140,7 +140,8 @@ class TextToImageGAN(pl.LightningModule):
         self.coattention = words_and_regions(config, coattention) if self.matching else None
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
-        generator = config.generator
+        # without a posterior nobody teaches a prior
+        generator = config.generator if config.reconstruction_weight > 0 else replace(config.generator, prior_layers=0)
         self.generator = build_generator(generator, resolution, text_encoder.dim)
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
         channels = image_encoder.map_channels if image_encoder and config.discriminator.form == "features" else None
@@ -241,17 +242,19 @@ class TextToImageGAN(pl.LightningModule):
         num_redrawn = min(max(1, round(self.config.redrawn_share * len(noise))), len(noise))
         mean, log_variance = self.posterior(part.batch.images, part.real_maps, sentence)
         found = (mean + noise * (log_variance / 2).exp())[:num_redrawn]
-        # the prior learns from the posterior alone; what fools the discriminator is no business of its
-        fresh = self.generator.prior(noise[num_redrawn:], sentence[num_redrawn:]).detach()
-        images = self.generator.draw(torch.cat([found, fresh]), part.text)
+        if num_redrawn < len(noise):
+            # the prior learns from the posterior alone; what fools the discriminator is no business of its
+            fresh = self.generator.prior(noise[num_redrawn:], sentence[num_redrawn:]).detach()
+            found = torch.cat([found, fresh])
+        images = self.generator.draw(found, part.text)
         return Fakes(images, self.maps(images), self.embedding, num_redrawn, (mean, log_variance))
 
-    def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 4) -> Tensor:
-        """Negative log density of latents of the posterior under the prior."""
+    def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 8) -> Tensor:
+        """How badly the prior explains latents of the posterior."""
         noise = random_rows(torch.randn, len(mean), num_samples, mean.shape[1], device=mean.device).flatten(0, 1)
         mean, log_variance, sentence = (x.repeat_interleave(num_samples, dim=0) for x in (mean, log_variance, sentence))
         latent = mean + noise * (log_variance / 2).exp()
-        return -self.generator.prior.log_density(latent, sentence).mean()
+        return self.generator.prior.loss(latent, sentence)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Frozen feature maps of pictures; their embedding is kept beside them."""
@@ -421,7 +424,7 @@ class TextToImageGAN(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """All that sampling needs beside the weights."""
         checkpoint["sampler"] = {
-            "generator": asdict(self.config.generator),
+            "generator": asdict(self.generator.config),
             "text": self.text_encoder.spec(),
             "resolution": self.resolution,
         }

@@ -32,7 +32,7 @@ class TextToImage:
         self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
         self.guidance = 0.0
         self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
-        config = GeneratorConfig(**spec["generator"])
+        config = GeneratorConfig(**{"prior": "couplings"} | spec["generator"])  # which it was before there were others
         self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}

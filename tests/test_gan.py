@@ -156,7 +156,7 @@ def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_redrawn):
     drawn = []
     for _ in range(2):
         drawn.append(gan.imagine(part))
-        gan.generator.prior.layers[0].network[-1].bias.data += 1  # a change of the prior shows where it is used
+        gan.generator.prior.end.bias.data += 1  # a change of the prior shows where it is used
     same = [torch.equal(one, two) for one, two in zip(drawn[0].images, drawn[1].images, strict=True)]
     assert drawn[0].num_redrawn == num_redrawn and same == [i < num_redrawn for i in range(4)]
 

@@ -13,7 +13,7 @@ from cgan.networks.generator import Generator, GeneratorConfig, build_generator
 from cgan.networks.image_encoder import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
 from cgan.networks.imagenet import ImageNetEncoder
 from cgan.networks.posterior import Posterior
-from cgan.networks.prior import Prior
+from cgan.networks.prior import CouplingPrior, FlowMatchingPrior, NoPrior, build_prior
 
 
 def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:
@@ -68,9 +68,9 @@ def test_logits_depend_on_the_caption():
     assert not torch.allclose(first, second)
 
 
-def some_prior() -> Prior:
+def some_prior() -> CouplingPrior:
     torch.manual_seed(0)
-    prior = Prior(noise_dim=5, text_dim=3, num_layers=4, hidden_dim=16)
+    prior = CouplingPrior(noise_dim=5, text_dim=3, num_layers=4, hidden_dim=16)
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return prior
@@ -85,19 +85,39 @@ def test_the_density_of_the_prior_is_that_of_the_noise_over_the_jacobian():
         assert prior.log_density(latent, sentence)[i].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-3)
 
 
-def test_the_prior_learns_a_distribution_that_depends_on_the_caption():
-    prior, generator = Prior(4, 2, num_layers=6, hidden_dim=32), torch.Generator().manual_seed(0)
+@pytest.mark.parametrize(("form", "num_layers"), [("couplings", 6), ("flow_matching", 2)])
+def test_a_prior_learns_a_distribution_that_depends_on_the_caption(form, num_layers):
+    torch.manual_seed(0)
+    prior, generator = build_prior(form, 4, 2, num_layers, hidden_dim=32), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(prior.parameters(), 3e-3)
     sentence = torch.eye(2).repeat(128, 1)
     for _ in range(300):
         side = torch.randint(0, 2, (256, 1), generator=generator) * 2.0 - 1
         target = torch.cat([side, side, side, side], 1) * (1 + 2 * sentence[:, :1])  # two modes at 3 or at 1
-        loss = -prior.log_density(target + 0.3 * torch.randn(256, 4, generator=generator), sentence).mean()
+        loss = prior.loss(target + 0.3 * torch.randn(256, 4, generator=generator), sentence)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     size = prior(torch.randn(256, 4, generator=generator), sentence).detach().abs().mean(dim=1)
     assert size[::2].mean() == pytest.approx(3, abs=0.4) and size[1::2].mean() == pytest.approx(1, abs=0.2)
+
+
+def test_a_prior_starts_as_the_noise_itself():
+    noise, sentence = torch.randn(3, 5), torch.randn(3, 4)
+    for prior in (build_prior("flow_matching", 5, 4, 2, 16), NoPrior()):
+        assert torch.allclose(prior(noise, sentence), noise)
+    assert isinstance(build_prior("couplings", 5, 4, num_layers=0, hidden_dim=16), NoPrior)
+
+
+def test_flow_matching_finds_the_straight_way_to_a_single_latent():
+    """The best velocity towards a point z is (z - x) / (1 - t); its loss at any other is what it misses it by."""
+    prior, goal = FlowMatchingPrior(5, 4, 2, 16), torch.randn(1, 5)
+    prior.velocity = lambda x, time, sentence: (goal - x) / (1 - time)
+    noise, sentence = torch.randn(64, 5), torch.randn(64, 4)
+    assert torch.allclose(prior(noise, sentence), goal.expand(64, 5), atol=1e-4)
+    assert prior.loss(goal.expand(64, 5), sentence) < 1e-8
+    prior.velocity = lambda x, time, sentence: (goal - x) / (1 - time) + 2
+    assert prior.loss(goal.expand(64, 5), sentence).item() == pytest.approx(4, rel=1e-4)
 
 
 @pytest.mark.parametrize("maps", [None, [(6, 8), (12, 4), (24, 2)], [(10, 3)] * 3])

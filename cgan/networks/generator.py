@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
 from cgan.networks.layers import ModulatedNorm, WordAttention, channels_at, recomputed, to_pixels
-from cgan.networks.prior import Prior
+from cgan.networks.prior import build_prior
 
 
 @dataclass
@@ -22,7 +22,8 @@ class GeneratorConfig:
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     word_attention: bool = False  # at 16 x 16
-    prior_layers: int = 10  # couplings of the flow that turns noise into latents; with 0 the noise itself is the latent
+    prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
+    prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
     prior_dim: int = 256  # hidden units of each
 
 
@@ -35,7 +36,8 @@ class Generator(nn.Module, ABC):
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__()
         self.config, self.resolution = config, resolution
-        self.prior = Prior(config.noise_dim, text_dim, config.prior_layers, config.prior_dim)
+        sizes = config.noise_dim, text_dim, config.prior_layers, config.prior_dim
+        self.prior = build_prior(config.prior, *sizes)
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
         return self.draw(self.prior(noise, text.sentence), text)

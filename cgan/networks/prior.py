@@ -1,14 +1,92 @@
-"""The prior of latents given a caption: a normalising flow (RealNVP, Dinh et al. 2017) in a mapping network's place.
+"""The prior of latents given a caption: a flow in a mapping network's place.
 
-Over all pictures of a caption a posterior is never quite normal. A flow learns what it is (Chen et al. 2017), so that
-samples get latents like those that redraw real pictures.
+Over all pictures of a caption a posterior is never quite normal: what the caption leaves open has several answers. A
+flow learns what it is (Chen et al. 2017), so that samples get latents like those that redraw real pictures.
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cgan.processes import random_rows
+
+NUM_STEPS = 8  # from noise to a latent; more bring nothing
+NUM_WAVES = 4  # each of a sine and a cosine, that tell the time
+
+
+class Prior(nn.Module, ABC):
+    """prior(noise (B, Z), sentence (B, D)) -> latent (B, Z): normal noise to what the posterior finds there.
+
+    It computes in float32 whatever the precision around it.
+    """
+
+    @abstractmethod
+    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
+        """How badly it explains latents of the posterior; a scalar."""
+
+
+class NoPrior(Prior):
+    """The noise itself is the latent."""
+
+    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        return noise
+
+    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
+        return latent.new_zeros(())
+
+
+class FlowMatchingPrior(Prior):
+    """A velocity that carries noise at time 0 to latents at time 1, by straight lines on average (Lipman et al. 2023).
+
+    It finds the separate modes that a caption leaves open far better than couplings do, and costs less to train.
+    """
+
+    def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.start = nn.Linear(noise_dim + text_dim + 2 * NUM_WAVES, hidden_dim)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(hidden_dim),
+                nn.Linear(hidden_dim, hidden_dim),
+                nn.SiLU(),
+                nn.Linear(hidden_dim, hidden_dim),
+            )
+            for _ in range(num_layers)
+        )
+        self.end = nn.Linear(hidden_dim, noise_dim)
+        nn.init.zeros_(self.end.weight)
+        nn.init.zeros_(self.end.bias)
+
+    def velocity(self, x: Tensor, time: Tensor, sentence: Tensor) -> Tensor:
+        """At x (B, Z) and time (B, 1), with sentences that are normalised: (B, Z)."""
+        waves = time * math.pi * 2.0 ** torch.arange(NUM_WAVES, device=x.device)
+        hidden = self.start(torch.cat([x, sentence, waves.sin(), waves.cos()], dim=1))  # (B, hidden_dim)
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        return self.end(F.silu(hidden))
+
+    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        with torch.autocast(noise.device.type, enabled=False):
+            x, sentence = noise.float(), normalised(sentence)
+            for step in range(NUM_STEPS):  # by Euler's rule
+                time = x.new_full((len(x), 1), step / NUM_STEPS)
+                x = x + self.velocity(x, time, sentence) / NUM_STEPS
+        return x
+
+    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
+        """Mean squared error of the velocity at a random time on the way from random noise."""
+        with torch.autocast(latent.device.type, enabled=False):
+            latent, device = latent.float(), latent.device
+            noise = random_rows(torch.randn, *latent.shape, device=device)
+            time = random_rows(torch.rand, len(latent), 1, device=device)
+            found = self.velocity(torch.lerp(noise, latent, time), time, normalised(sentence))
+            return (found - (latent - noise)).square().mean()
 
 
 class Coupling(nn.Module):
@@ -43,11 +121,8 @@ class Coupling(nn.Module):
         return torch.cat([kept, (changed - shift) * (-log_scale).exp()], dim=1), -log_scale.sum(dim=1)
 
 
-class Prior(nn.Module):
-    """prior(noise (B, Z), sentence (B, D)) -> latent (B, Z): normal noise to what the posterior finds there.
-
-    It computes in float32 whatever the precision around it.
-    """
+class CouplingPrior(Prior):
+    """RealNVP (Dinh et al. 2017): couplings, trained by the exact density of latents."""
 
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
@@ -60,6 +135,10 @@ class Prior(nn.Module):
             for layer in self.layers:
                 latent = layer(latent, sentence)
         return latent
+
+    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
+        """Mean negative log density."""
+        return -self.log_density(latent, sentence).mean()
 
     def log_density(self, latent: Tensor, sentence: Tensor) -> Tensor:
         """log p(latent | sentence), (B,)."""
@@ -74,3 +153,10 @@ class Prior(nn.Module):
 
 def normalised(sentence: Tensor) -> Tensor:
     return F.normalize(sentence.float(), dim=1) * sentence.shape[1] ** 0.5
+
+
+def build_prior(form: str, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> Prior:
+    if num_layers == 0:
+        return NoPrior()
+    network = {"flow_matching": FlowMatchingPrior, "couplings": CouplingPrior}[form]
+    return network(noise_dim, text_dim, num_layers, hidden_dim)
