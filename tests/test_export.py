@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,13 @@ def tiny_checkpoint(word_attention: bool = False) -> dict:
     """What a run of a tiny untrained generator saves, as far as sampling reads it."""
     torch.manual_seed(0)
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
-    config = {"noise_dim": 8, "style_dim": 16, "width": 4, "max_channels": 16, "prior_layers": 2, "prior_dim": 16}
-    config["word_attention"] = word_attention
-    generator = build_generator(GeneratorConfig(**config), 32, text.dim)
+    config = GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16, prior_layers=2, prior_dim=16)
+    config.word_attention = word_attention
+    generator = build_generator(config, 32, text.dim)
     parts = {"generator_ema.": generator, "text_encoder.": text}
     state = {prefix + name: value for prefix, part in parts.items() for name, value in part.state_dict().items()}
     state |= {"discriminator.x": torch.zeros(1)}
-    sampler = {"generator": config, "text": text.spec(), "resolution": 32}
+    sampler = {"generator": asdict(config), "text": text.spec(), "resolution": 32}
     return {"sampler": sampler, "state_dict": state, "images_seen": 2000}
 
 
