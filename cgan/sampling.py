@@ -24,6 +24,9 @@ from cgan.weights import DAMAGE, PARTS, digest, find, read, write
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
 
+BEFORE = {"prior": "couplings", "learned_places": False}  # what generators were before they could say so
+
+
 class TextToImage:
     """pipe(caption, seed=0) -> a PIL picture; a picture depends on its caption and seed alone."""
 
@@ -32,7 +35,7 @@ class TextToImage:
         self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
         self.guidance = 0.0
         self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
-        config = GeneratorConfig(**{"prior": "couplings"} | spec["generator"])  # which it was before there were others
+        config = GeneratorConfig(**BEFORE | spec["generator"])
         self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}

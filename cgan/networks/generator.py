@@ -21,6 +21,7 @@ class GeneratorConfig:
     width: int = 24  # channels at full resolution, doubled with each halving
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
+    learned_places: bool = True  # of form modulated: constants for each place, such as stripes that a style may show
     word_attention: bool = False  # at 16 x 16
     prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
     prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
@@ -87,7 +88,7 @@ class Upsample(nn.Module):
 
 
 class ModulatedGenerator(Generator):
-    """Latent and sentence make a style that modulates every normalisation; places may look at words."""
+    """Latent and sentence make a style that modulates every normalisation; places have constants, and may see words."""
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__(config, resolution, text_dim)
@@ -97,6 +98,9 @@ class ModulatedGenerator(Generator):
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)
         self.blocks = nn.ModuleList(Upsample(before, after, config.style_dim) for before, after in pairs)
+        # what stands where whatever the caption; the styles of the next normalisation choose from it
+        places = [torch.zeros(c, n, n) for c, n in zip(channels[1:], sizes[1:], strict=True)]
+        self.places = nn.ParameterList(places if config.learned_places else [])
         self.attention = nn.ModuleDict()
         if config.word_attention:
             self.attention["16"] = WordAttention(channels[sizes.index(16)], text_dim)
@@ -109,8 +113,10 @@ class ModulatedGenerator(Generator):
         style = self.style(condition)  # (B, style_dim)
         x = self.start(condition).unflatten(1, (-1, 4, 4))  # (B, C, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
             x = self.through(block, x, style)  # (B, C', 2H, 2W)
+            if self.places:
+                x = x + self.places[i]
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())
