@@ -283,8 +283,7 @@ class JointEncoder(pl.LightningModule):
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             settings = spec["joint"]
             settings |= {
-                # which had strides before there was a choice
-                "image": ImageEncoderConfig(**{"antialias": False} | settings["image"] | {"weights": None}),
+                "image": ImageEncoderConfig(**settings["image"] | {"weights": None}),
                 "text": LSTMConfig(**settings["text"]),
                 "decoder": DecoderConfig(**settings["decoder"]),
             }

@@ -15,7 +15,6 @@ from cgan.networks.imagenet import Normalise, resnet, resnet_maps
 class ImageEncoderConfig:
     network: Literal["small", "resnet50"] = "small"
     width: int = 32  # of the small one: channels at a quarter of the resolution, doubled with each halving
-    antialias: bool = True  # of the small one: it halves maps by means, not by leaving places out (Zhang 2019)
     embedding_dim: int = 128  # E
     weights: str | None = None  # of resnet50: "imagenet" downloads them, else a file of torchvision's; None: random
 
@@ -23,34 +22,28 @@ class ImageEncoderConfig:
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     match config.network:
         case "small":
-            return SmallResNet(config.width, config.embedding_dim, config.antialias)
+            return SmallResNet(config.width, config.embedding_dim)
         case "resnet50":
             return ResNet50(config.embedding_dim, config.weights)
 
 
-def stage(in_channels: int, out_channels: int, antialias: bool) -> nn.Module:
+def stage(in_channels: int, out_channels: int) -> nn.Module:
     """A residual block that halves the picture."""
-    stride = 1 if antialias else 2
-    shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
-    block = BasicBlock(in_channels, out_channels, stride, downsample=shortcut)
-    return nn.Sequential(nn.AvgPool2d(2), block) if antialias else block
+    shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels))
+    return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
 
 
 class SmallResNet(ImageEncoder):
-    """For scenes: three blocks; the embedding keeps where things are, for left is not right.
+    """For scenes: four blocks; the embedding keeps where things are, for left is not right."""
 
-    With antialias every pixel counts alike. Otherwise strides weigh some more than others, and a generator that learns
-    by the gradients draws that grid.
-    """
-
-    def __init__(self, width: int, embedding_dim: int, antialias: bool = True) -> None:
+    def __init__(self, width: int, embedding_dim: int) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
         self.map_channels = [width, 2 * width, 4 * width]
-        first = nn.Conv2d(3, width // 2, 4 if antialias else 3, stride=2, padding=1, bias=False)
-        self.stem = nn.Sequential(first, nn.BatchNorm2d(width // 2), nn.ReLU())
+        stem = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+        self.stem = nn.Sequential(*stem)
         channels = [width // 2, *self.map_channels]
-        self.stages = nn.ModuleList(stage(a, b, antialias) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.stages = nn.ModuleList(stage(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
         self.embedding = nn.Linear(channels[-1] * 16, embedding_dim)
 
     def forward(self, images: Tensor) -> ImageFeatures:
