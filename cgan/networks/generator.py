@@ -116,7 +116,7 @@ class ModulatedGenerator(Generator):
         for i, block in enumerate(self.blocks):
             x = self.through(block, x, style)  # (B, C', 2H, 2W)
             if self.places:
-                x = x + self.places[i]
+                x = x + self.places[i].to(x.dtype)
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())
