@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from cgan.cli.sample import STARTER
+from cgan.config import load_config
 from cgan.errors import UserError
 from cgan.interpolation import frames, turned
+from cgan.networks.generator import build_generator
 from cgan.sampling import TextToImage
 from cgan.weights import find
 
@@ -19,6 +21,12 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
     return TextToImage.load(STARTER)
+
+
+def test_the_long_config_goes_on_from_the_starter_weights(pipe):
+    config = load_config([str(ROOT / "configs/gan/scenes-long.yaml")])
+    generator = build_generator(config.gan.generator, config.data.resolution, pipe.text_encoder.dim)
+    assert generator.load_state_dict(pipe.generator.state_dict())
 
 
 def redness(images: torch.Tensor, caption: str) -> torch.Tensor:
