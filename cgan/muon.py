@@ -40,7 +40,8 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         average = state["momentum"].lerp_(weight.grad, 1 - momentum)
-        direction = orthogonalised(weight.grad.lerp(average, momentum).flatten(1))  # Nesterov's look ahead
+        with torch.autocast(weight.device.type, enabled=False):  # in bfloat16 the iteration does not converge
+            direction = orthogonalised(weight.grad.lerp(average, momentum).flatten(1))  # Nesterov's look ahead
         weight.add_(direction.view_as(weight), alpha=-0.2 * rate * max(direction.shape) ** 0.5)
 
     def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:

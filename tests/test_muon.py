@@ -55,6 +55,19 @@ def test_a_convolution_is_a_matrix_and_steps_have_the_size_of_the_rate():
     assert 0.5 * 0.002 < (layer.weight - before).square().mean().sqrt() < 1.5 * 0.002
 
 
+def test_a_step_within_autocast_is_the_same():
+    torch.manual_seed(0)
+    layer = nn.Conv2d(64, 128, 3)
+    other = copy.deepcopy(layer)
+    gradient = torch.randn(64, 576).cumsum(dim=1).repeat(2, 1).view_as(layer.weight)  # far from orthogonal
+    for network, enabled in ((layer, False), (other, True)):
+        optimizer = Muon([{"params": [network.weight], "lr": 0.01, "orthogonal": True}])
+        network.weight.grad = gradient.clone()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            optimizer.step()
+    assert torch.equal(layer.weight, other.weight)
+
+
 def test_an_optimizer_goes_on_from_its_state():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
