@@ -254,7 +254,9 @@ class TextToImageGAN(pl.LightningModule):
         noise = random_rows(torch.randn, len(mean), num_samples, mean.shape[1], device=mean.device).flatten(0, 1)
         mean, log_variance, sentence = (x.repeat_interleave(num_samples, dim=0) for x in (mean, log_variance, sentence))
         latent = mean + noise * (log_variance / 2).exp()
-        return self.generator.prior.loss(latent, sentence)
+        start = random_rows(torch.randn, *latent.shape, device=mean.device)
+        time = random_rows(torch.rand, len(latent), 1, device=mean.device)
+        return self.generator.prior.loss(latent, sentence, start, time)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Frozen feature maps of pictures; their embedding is kept beside them."""

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cgan.processes import random_rows
-
 NUM_STEPS = 8  # from noise to a latent; more bring nothing
 NUM_WAVES = 4  # each of a sine and a cosine, that tell the time
 
@@ -27,8 +25,11 @@ class Prior(nn.Module, ABC):
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """How badly it explains latents of the posterior; a scalar."""
+    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """How badly it explains latents of the posterior; a scalar.
+
+        Chance comes from the caller: normal noise (B, Z), and time (B, 1) uniform in [0, 1].
+        """
 
 
 class NoPrior(Prior):
@@ -37,7 +38,7 @@ class NoPrior(Prior):
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
         return noise
 
-    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
+    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         return latent.new_zeros(())
 
 
@@ -79,12 +80,10 @@ class FlowMatchingPrior(Prior):
                 x = x + self.velocity(x, time, sentence) / NUM_STEPS
         return x
 
-    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """Mean squared error of the velocity at a random time on the way from random noise."""
+    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Mean squared error of the velocity at a time on the way from noise."""
         with torch.autocast(latent.device.type, enabled=False):
-            latent, device = latent.float(), latent.device
-            noise = random_rows(torch.randn, *latent.shape, device=device)
-            time = random_rows(torch.rand, len(latent), 1, device=device)
+            latent = latent.float()
             found = self.velocity(torch.lerp(noise, latent, time), time, normalised(sentence))
             return (found - (latent - noise)).square().mean()
 
@@ -136,8 +135,8 @@ class CouplingPrior(Prior):
                 latent = layer(latent, sentence)
         return latent
 
-    def loss(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """Mean negative log density."""
+    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Mean negative log density, which needs no chance."""
         return -self.log_density(latent, sentence).mean()
 
     def log_density(self, latent: Tensor, sentence: Tensor) -> Tensor:
