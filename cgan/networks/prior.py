@@ -45,7 +45,7 @@ class NoPrior(Prior):
 class FlowMatchingPrior(Prior):
     """A velocity that carries noise at time 0 to latents at time 1, by straight lines on average (Lipman et al. 2023).
 
-    It finds the separate modes that a caption leaves open far better than couplings do, and costs less to train.
+    It finds the separate modes that a caption leaves open better than couplings do (docs/recipes.md).
     """
 
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
