@@ -28,6 +28,9 @@ from cgan.pixels import as_floats
 from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
 from cgan.schedule import by_cosine, late_decay, progress_of
 
+SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same
+SOFTNESS = 0.1  # of cosines, when near captions are preferred
+
 
 @dataclass
 class GANConfig:
@@ -37,6 +40,7 @@ class GANConfig:
     adversarial_weight: float = 0.2
     adversarial_from: float = 0.0  # share of the training that goes by without a discriminator
     mismatched_weight: float = 0.5
+    mismatched: Literal["random", "soft", "hard"] = "random"  # soft: rather near captions; hard: the nearest ones
     matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # attention: of words and regions too
     matching_weight: float = 0.3  # by the joint encoder; 0 without one
     reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
@@ -83,15 +87,22 @@ class Fakes(NamedTuple):
     moments: tuple[Tensor, Tensor] | None  # mean and log variance of the posterior, each (B, Z)
 
 
-def mismatched_captions(image_ids: Tensor, caption_ids: Tensor) -> tuple[Tensor, Tensor]:
+def mismatched_captions(
+    image_ids: Tensor, caption_ids: Tensor, similarity: Tensor | None = None, hard: bool = False
+) -> tuple[Tensor, Tensor]:
     """For each picture another one's caption: its index (B,), and whether it truly differs (B,), bool.
 
-    Neither a caption of the same picture nor the same words, of equal caption_ids, count as mismatched.
+    Neither a caption of the same picture nor the same words, of equal caption_ids, count as mismatched. With
+    similarity (B, B), cosines of the captions, nearer ones are likelier, or the nearest one is taken (hard); but none
+    that says nearly the same.
     """
     same = (image_ids[:, None] == image_ids) | (caption_ids[:, None] == caption_ids)
-    lottery = torch.rand(same.shape, device=same.device).masked_fill(same, -1)
-    best, index = lottery.max(dim=1)
-    return index, best >= 0
+    lottery = torch.rand(same.shape, device=same.device)
+    if similarity is not None:
+        same = same | (similarity > SAME_MEANING)
+        lottery = similarity if hard else similarity / SOFTNESS - (-lottery.log()).log()  # Gumbel: a draw by softmax
+    best, index = lottery.masked_fill(same, -torch.inf).max(dim=1)
+    return index, best > -torch.inf
 
 
 def caption_ids(captions: list[str], device: torch.device) -> Tensor:
@@ -283,8 +294,13 @@ class TextToImageGAN(pl.LightningModule):
     def mismatched(self, batch: Batch, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """For each picture the sentence of another one in the whole batch, (B, D), and whether it truly differs."""
         ids = batch.image_ids, caption_ids(batch.captions, self.device)
-        index, valid = (own_rows(x) for x in mismatched_captions(*(rows_of_all(self, x) for x in ids)))
-        return rows_of_all(self, text.sentence)[index], valid
+        sentences, similarity = rows_of_all(self, text.sentence), None
+        if self.config.mismatched != "random":
+            directions = F.normalize(sentences.float(), dim=1)
+            similarity = directions @ directions.t()
+        chosen = mismatched_captions(*(rows_of_all(self, x) for x in ids), similarity, self.config.mismatched == "hard")
+        index, valid = (own_rows(x) for x in chosen)
+        return sentences[index], valid
 
     def gradient_penalty(self, part: Part, fakes: Fakes) -> Tensor | float:
         """On pictures as the discriminator sees them, in float32, through the frozen features as well."""

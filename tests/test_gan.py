@@ -300,6 +300,24 @@ def test_mismatched_pairs_are_never_matched_ones():
             assert valid[i] and batch.image_ids[i] != batch.image_ids[j] and CAPTIONS[i] != CAPTIONS[j]
 
 
+def test_mismatched_captions_may_be_near_ones_but_none_that_mean_the_same():
+    ids, words = torch.arange(4), torch.arange(4)
+    cosines = torch.tensor([[1, 0.9, 0.7, 0.5], [0.9, 1, 0.2, 0.3], [0.7, 0.2, 1, 0.6], [0.5, 0.3, 0.6, 1]])
+    index, valid = mismatched_captions(ids, words, cosines, hard=True)
+    assert index.tolist() == [2, 3, 0, 2] and valid.all()
+    drawn = Counter(mismatched_captions(ids, words, cosines)[0][0].item() for _ in range(500))
+    assert set(drawn) == {2, 3} and 30 < drawn[3] < 100  # e^2 to 1 in favour of the nearer one: 60
+    assert not mismatched_captions(ids, words, torch.ones(4, 4), hard=True)[1].any()
+
+
+@pytest.mark.parametrize("mismatched", ["soft", "hard"])
+def test_a_gan_trains_with_near_captions_as_mismatched(mismatched, tmp_path):
+    gan = tiny_gan(mismatched=mismatched)
+    before = dict(copy.deepcopy(gan.discriminator).named_parameters())
+    fit(gan, tmp_path, max_steps=1)
+    assert moved(before, gan.discriminator)
+
+
 def test_a_batch_of_one_caption_has_no_mismatched_pair():
     assert not mismatched_captions(torch.arange(3), caption_ids(["a dog"] * 3, "cpu"))[1].any()
 

@@ -186,21 +186,33 @@ def gan_on(config, make_joint: Callable):
     import torch
 
     from cgan.gan import TextToImageGAN
-    from cgan.networks.imagenet import ImageNetEncoder
     from cgan.text.pretrained import PretrainedTextEncoder
 
     discriminator, resolution = config.gan.discriminator, config.data.resolution
     pretrained = config.text.encoder == "pretrained"
-    imagenet = discriminator.form == "features" and discriminator.features == "imagenet"
     text = PretrainedTextEncoder(config.text.name, config.text.max_words) if pretrained else None
-    coattention = None
-    image = ImageNetEncoder(discriminator.imagenet_weights) if imagenet else None
-    if text is None or (discriminator.form == "features" and not imagenet):
+    image, coattention = features_from_outside(discriminator), None
+    shared = image is None and not pretrained
+    if text is None or (discriminator.form == "features" and image is None):
         joint = make_joint()
         text, image, coattention = text or joint.text, image or joint.image, joint.coattention
     torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
-    shared = not (pretrained or imagenet)
     return TextToImageGAN(config.gan, text, image, resolution, shared, coattention)
+
+
+def features_from_outside(discriminator):
+    """The frozen network that a discriminator stands on where it is not the joint encoder's."""
+    from cgan.networks.frozen import DINOEncoder, EfficientNetEncoder
+    from cgan.networks.imagenet import ImageNetEncoder
+
+    match discriminator.form, discriminator.features:
+        case "features", "imagenet":
+            return ImageNetEncoder(discriminator.imagenet_weights)
+        case "features", "efficientnet":
+            return EfficientNetEncoder(discriminator.imagenet_weights)
+        case "features", "dino":
+            return DINOEncoder(discriminator.dino)
+    return None
 
 
 def start_from(gan, checkpoint: str) -> None:

@@ -163,8 +163,8 @@ def clip_here(given: str | None, fetch: bool) -> str | None:
 def makes_joint(config: RunConfig) -> bool:
     """Whether the GAN of this configuration stands on a joint encoder."""
     discriminator = config.gan.discriminator
-    on_imagenet = discriminator.form == "features" and discriminator.features == "imagenet"
-    return config.text.encoder != "pretrained" or (discriminator.form == "features" and not on_imagenet)
+    on_joint = discriminator.form == "features" and discriminator.features == "joint"
+    return config.text.encoder != "pretrained" or on_joint
 
 
 # ------------------------------------------------------------------------------------------------ of the run

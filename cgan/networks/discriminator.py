@@ -20,8 +20,10 @@ from cgan.networks.r3gan import PlainTrunk
 @dataclass
 class DiscriminatorConfig:
     form: Literal["trunk", "features"] = "features"
-    features: Literal["joint", "imagenet"] = "joint"  # which frozen network the heads of form "features" stand on
-    imagenet_weights: str | None = None  # a file of torchvision's ResNet-18; downloaded when absent
+    # which frozen network the heads of form "features" stand on: the joint encoder's, a ResNet-18 (imagenet), ...
+    features: Literal["joint", "imagenet", "efficientnet", "dino"] = "joint"
+    imagenet_weights: str | None = None  # a file of torchvision's ResNet-18, downloaded when absent, or of timm's Lite0
+    dino: str = "facebook/dino-vits16"  # a folder, or a name on the hub
     trunk: Literal["pooled", "dfgan", "r3gan", "none"] = "pooled"  # the project's own, or as in the paper of that name
     condition: Literal["projection", "concat", "separate"] = "projection"  # separate: concat, and without the caption
     width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
