@@ -1,3 +1,4 @@
+import copy
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from cgan.cli.sample import STARTER
 from cgan.config import load_config
 from cgan.errors import UserError
 from cgan.interpolation import frames, turned
-from cgan.networks.generator import build_generator
+from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.sampling import TextToImage
 from cgan.weights import find
 
@@ -23,10 +24,25 @@ def pipe() -> TextToImage:
     return TextToImage.load(STARTER)
 
 
-def test_the_long_config_goes_on_from_the_starter_weights(pipe):
-    config = load_config([str(ROOT / "configs/gan/scenes-long.yaml")])
+@pytest.mark.parametrize("name", ["scenes-long", "scenes-two"])
+def test_shipped_weights_fit_the_config_that_trained_them(name):
+    pipe = TextToImage.load({"scenes-long": STARTER, "scenes-two": ROOT / "assets/scenes-two-64.safetensors"}[name])
+    config = load_config([str(ROOT / f"configs/gan/{name}.yaml")])
     generator = build_generator(config.gan.generator, config.data.resolution, pipe.text_encoder.dim)
     assert generator.load_state_dict(pipe.generator.state_dict())
+
+
+def test_weights_from_before_a_prior_could_be_chosen_still_draw(pipe):
+    spec = copy.deepcopy(pipe.spec)
+    spec["generator"] |= {"width": 4, "max_channels": 16, "prior": "couplings", "learned_places": False}
+    config = GeneratorConfig(**spec["generator"])
+    generator = build_generator(config, spec["resolution"], pipe.text_encoder.dim).state_dict()
+    text = {name: x for name, x in pipe.tensors.items() if name.startswith("text_encoder.")}
+    tensors = {f"generator_ema.{name}": x for name, x in generator.items()} | text
+    newer = TextToImage(copy.deepcopy(spec), tensors)
+    del spec["generator"]["prior"], spec["generator"]["learned_places"]
+    older = TextToImage(spec, tensors)
+    assert (older.draw(["a dog"], [1]) == newer.draw(["a dog"], [1])).all()
 
 
 def redness(images: torch.Tensor, caption: str) -> torch.Tensor:
