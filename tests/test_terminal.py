@@ -304,7 +304,8 @@ def test_files_subjects_and_choices_of_options_are_completed(script):
         "cgan plot --against m",
     ]
     folders, files, subjects, crops, against = completed(script, *lines)
-    assert folders == ["configs/"] and files == ["configs/gan/scenes-long.yaml ", "configs/gan/scenes.yaml "]
+    scenes = ["scenes-long", "scenes-two", "scenes"]
+    assert folders == ["configs/"] and files == [f"configs/gan/{name}.yaml " for name in scenes]
     assert subjects == ["quality "] and crops == ["center ", "random ", "none "] and against == ["minutes "]
     assert completed(script, "cgan caption pict")[0:1] in ([], [[]])  # left to the shell: names of files
 
