@@ -1,0 +1,240 @@
+"""Files that are whole or not there: written under a unique temporary name, synced to the disk, then renamed.
+
+A temporary name holds the host, the process and a random part, so that two writers of one file never share one. It is
+locked while it is written; `remove_abandoned` deletes what killed processes have left behind.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import RawIOBase
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from cgan.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, or what a file may hold
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems answer that know no locks
+TEMPORARY = re.compile(r"^\..*\.(?P<host>[\w.]*)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp$")
+DAY = 24 * 3600  # seconds after which a temporary file of another host counts as abandoned
+
+
+class CannotWrite(UserError):
+    """A file or folder that can't be written; `errno` says why, as in OSError."""
+
+    def __init__(self, path: Path, number: int | None, reason: str, hint: str = "") -> None:
+        what = f"the disk is full ({reason})" if number in FULL else reason
+        super().__init__(f"{path} can't be written: {what}{hint and f'; {hint}'}")
+        self.path, self.errno, self.reason = path, number, what
+
+
+def cannot_write(path: Path, error: BaseException, hint: str = "") -> CannotWrite:
+    """The one line that says why a path can't be written."""
+    number = errno_of(error)
+    return CannotWrite(path, number, os.strerror(number) if number else str(error).splitlines()[0], hint)
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The system's error number of an OSError, or of an error of a Rust library that quotes it; None otherwise."""
+    if isinstance(error, OSError):
+        return error.errno
+    quoted = re.search(r"os error (\d+)", str(error))
+    return int(quoted[1]) if quoted else None
+
+
+# ---------------------------------------------------------------------------------------------- writing
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside path that no other writer has: .NAME.HOST-PROCESS-RANDOM.tmp."""
+    host = re.sub(r"[^\w.]", "_", platform.node())[:40]
+    return path.with_name(f".{path.name[:100]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path, an empty file, to write to; it becomes path when the block ends without an error.
+
+    Raises CannotWrite, and leaves path as it was, where the system refuses to write.
+    """
+    make_folder(path.parent)
+    unfinished = temporary_name(path)
+    try:
+        with unfinished.open("xb") as held:
+            with suppress(OSError):  # some file systems know no locks
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield unfinished
+            sync(unfinished)
+            os.replace(unfinished, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if errno_of(error) is not None and getattr(error, "filename", None) in (None, str(unfinished)):
+            raise cannot_write(path, error) from error
+        raise  # of something else, such as a file that was read meanwhile
+
+
+class Stream(RawIOBase):
+    """A binary file that keeps the first error of the system, which torch.save would hide behind one of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.error = file, None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+
+@contextmanager
+def replacing_stream(path: Path) -> Iterator[Stream]:
+    """Like `replacing`, and gives an open binary file."""
+    with replacing(path) as unfinished:
+        with unfinished.open("wb") as file:
+            stream = Stream(file)
+            try:
+                yield stream
+            except Exception as error:
+                raise stream.error or error from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or, with CannotWrite, nothing."""
+    with replacing_stream(path) as stream:
+        stream.write(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a whole file in UTF-8 or, with CannotWrite, nothing."""
+    write_bytes(path, content.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: Path, content: object, indent: int | None = 2) -> None:
+    """Write a whole JSON file or, with CannotWrite, nothing."""
+    write_text(path, json.dumps(content, indent=indent) + "\n")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until a folder's names are on the disk, where the file system can do that."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+# ---------------------------------------------------------------------------------------------- folders
+
+
+def make_folder(folder: Path, hint: str = "") -> None:
+    """Create a folder and those above it; raises CannotWrite where that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error, hint) from error
+
+
+def check_writable(folder: Path, hint: str = "") -> None:
+    """Try to create a folder and a file in it; raises CannotWrite, so that no work is done in vain."""
+    make_folder(folder, hint)
+    probe = temporary_name(folder / "probe")
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error, hint) from error
+
+
+def check_writable_file(path: Path, hint: str = "") -> None:
+    """Whether a file can be written where path says: its folder can, and it is no folder; raises CannotWrite."""
+    if path.is_dir():
+        raise CannotWrite(path, errno.EISDIR, os.strerror(errno.EISDIR), hint)
+    check_writable(path.parent, hint)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete the temporary files in a folder that nobody is writing any more."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if is_abandoned(path):
+                path.unlink()
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether nobody locks a temporary file, and its process on this host has ended or it is a day old."""
+    name = TEMPORARY.match(path.name)
+    if name is None:
+        return False
+    here = name["host"] == TEMPORARY.match(temporary_name(path).name)["host"]
+    gone = here and not is_alive(int(name["pid"]))
+    return (gone or time.time() - path.stat().st_mtime > DAY) and not is_locked(path)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
+
+
+# ---------------------------------------------------------------------------------------------- locks
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds a lock on a file; False where the file system knows no locks."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
+    """Lock a file until `release`, or until this process ends, however it ends.
+
+    Waits `patience` seconds, since `is_locked` holds a lock for a moment too; then raises UserError with the message
+    `busy`. Where the file system knows no locks, nothing is locked. Raises CannotWrite where the file can't be made.
+    """
+    lock = FileLock(path, mode=0o644, thread_local=False)
+    try:
+        lock.acquire(timeout=patience, poll_interval=0.05)
+    except Timeout:
+        raise UserError(busy) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise cannot_write(path, error) from error
+    return lock
