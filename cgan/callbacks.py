@@ -35,18 +35,21 @@ class SeededSteps(pl.Callback):
 
 
 class SampleGrid(pl.Callback):
-    """A PNG of fixed captions (rows) and seeds (columns), drawn by the averaged generator every so many images."""
+    """A PNG of fixed captions (rows) and seeds (columns), drawn by the averaged generator every so many images.
+
+    every_images=0: never.
+    """
 
     def __init__(self, folder: Path, every_images: int, captions: list[str]) -> None:
         self.folder, self.every_images, self.captions = folder, every_images, captions
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
         due = trainer.global_step == 1 or is_due(trainer, module, batch, self.every_images)
-        if due and trainer.is_global_zero:
+        if due and self.every_images > 0 and trainer.is_global_zero:
             self.draw(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if self.every_images > 0 and trainer.is_global_zero:
             self.draw(trainer, module)
 
     @torch.no_grad()
@@ -66,19 +69,22 @@ class SampleGrid(pl.Callback):
 
 
 class ReconstructionSheet(pl.Callback):
-    """A PNG of pictures and captions that the joint encoder decodes from either's latent, every so many images."""
+    """A PNG of pictures and captions that the joint encoder decodes from either's latent, every so many images.
+
+    every_images=0: never.
+    """
 
     def __init__(self, folder: Path, every_images: int, samples: list[Sample]) -> None:
         self.folder, self.every_images, self.samples, self.seen, self.due = folder, every_images, samples, 0, 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
         self.seen += len(batch.images) * trainer.world_size
-        if self.seen >= self.due and trainer.is_global_zero:
+        if self.every_images > 0 and self.seen >= self.due and trainer.is_global_zero:
             self.draw(trainer, module)
             self.due += self.every_images
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if self.every_images > 0 and trainer.is_global_zero:
             self.draw(trainer, module)
 
     def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -155,6 +161,7 @@ class ProgressLine(pl.Callback):
 
 
 def is_due(trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, every_images: int) -> bool:
-    """Whether this batch takes the images seen past a multiple of every_images."""
+    """Whether this batch takes the images seen past a multiple of every_images; never where that is 0."""
     seen = module.images_seen
-    return seen // every_images > (seen - len(batch.images) * trainer.world_size) // every_images
+    before = seen - len(batch.images) * trainer.world_size
+    return every_images > 0 and seen // every_images > before // every_images

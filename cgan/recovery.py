@@ -76,6 +76,8 @@ class StopOnSignal(pl.Callback):
 class Checkpoints(pl.Callback):
     """Keeps last.ckpt and the ones before it, written every so many images; fit's caller writes the one of the end.
 
+    every_images=0: only that of the end, and one where a signal ends the training.
+
     It writes before the next step, when all of the step before is logged, with the number of rows in metrics.csv.
     """
 
@@ -96,7 +98,7 @@ class Checkpoints(pl.Callback):
         # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
         trainer._logger_connector._first_loop_iter = False
         seen = module.images_seen
-        if seen // self.every_images > self.due_after // self.every_images:
+        if self.every_images > 0 and seen // self.every_images > self.due_after // self.every_images:
             self.due_after = seen
             save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)
 
@@ -206,7 +208,8 @@ def first_wrong(seen: list[tuple[int, list[str], Tensor]]) -> tuple[int, str] | 
 class CollapseSigns(pl.Callback):
     """Logs and warns, once, of a discriminator that has won and of pictures that are all alike.
 
-    diversity is the distance of two pictures of one caption, over that of two real pictures of different captions.
+    diversity is the distance of two pictures of one caption, over that of two real pictures of different captions;
+    it is measured every so many images, never where every_images is 0.
     """
 
     CHANCE = {"hinge": 2.0, "nonsaturating": 2 * math.log(2), "relativistic": math.log(2)}  # losses of a mere guess
@@ -222,7 +225,8 @@ class CollapseSigns(pl.Callback):
         if trainer.global_step % trainer.log_every_n_steps == 0 and "loss/discriminator" in trainer.callback_metrics:
             self.weigh(trainer, float(trainer.callback_metrics["loss/discriminator"]))
         seen, step = module.images_seen, len(batch.images) * trainer.world_size
-        if seen // self.every_images > (seen - step) // self.every_images and trainer.is_global_zero:
+        due = self.every_images > 0 and seen // self.every_images > (seen - step) // self.every_images
+        if due and trainer.is_global_zero:
             self.compare(trainer, module, batch)
 
     def weigh(self, trainer: pl.Trainer, loss: float) -> None:
