@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from cgan.data.scenes import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
 from cgan.interfaces import TextEncoder, UserError
 from cgan.joint import JointEncoder
-from cgan.metrics.features import FeatureNetwork, MatchingNetwork
+from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.networks.generator import Generator
 from cgan.pixels import as_bytes, as_floats
 
@@ -165,7 +166,10 @@ def num_processes() -> int:
 
 
 def shares(count: int, batch: int = BATCH) -> Iterator[Tensor]:
-    """The places that this process takes, batch by batch; all processes together take each once."""
+    """The places that this process takes, batch by batch; all processes together take each once.
+
+    A process for which there are none takes one batch of no places: metrics gather from all, so each needs an update.
+    """
     first = distributed.get_rank() if num_processes() > 1 else 0
     return iter(torch.arange(first, count, num_processes()).split(batch))
 
@@ -178,20 +182,41 @@ def silent(done: int, total: int) -> None:
 def measure(
     pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", tell: Tell = silent
 ) -> dict[str, float]:
-    """All metrics of all pictures; every process calls it, and gets the same values."""
-    metrics.to(device).reset()
-    feed(pictures, metrics, device, tell)
-    return {name: float(value) for name, value in metrics.compute().items()}
+    """All metrics of all pictures; every process calls it, and gets the same values.
+
+    Metrics and their networks are on the device meanwhile, and on the CPU afterwards.
+    """
+    with placed(metrics, device):
+        metrics.reset()
+        feed(pictures, metrics, device, tell)
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+
+@contextmanager
+def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """A network on a device while it is used, then on the CPU: a training needs the GPU's memory for itself."""
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to("cpu")
 
 
 def feed(pictures: Pictures, metrics: MetricCollection, device: torch.device | str, tell: Tell = silent) -> None:
     done = 0
     for places in shares(pictures.count):
-        images = pictures.load(places).to(device)
+        images = loaded(pictures, places, device)
         texts = None if pictures.captions is None else [pictures.captions[i] for i in places.tolist()]
         metrics.update(images=images, captions=texts, ids=places)
         done += len(places) * num_processes()
         tell(min(done, pictures.count), pictures.count)
+
+
+def loaded(pictures: Pictures, places: Tensor, device: torch.device | str) -> Tensor:
+    """Pictures on a device, uint8 (B, 3, H, W); no places give none, of 1 x 1, which every metric takes."""
+    if len(places) == 0:
+        return torch.zeros(0, 3, 1, 1, dtype=torch.uint8, device=device)
+    return pictures.load(places).to(device)
 
 
 class Collected(Metric):
@@ -206,7 +231,7 @@ class Collected(Metric):
         self.add_state("ids", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, ids: Tensor) -> None:
-        features = self.network(images)
+        features = features_of(self.network, images)
         self.features.append(features)
         self.ids.append(ids.to(features.device))
 
@@ -219,13 +244,14 @@ def real_features(
 ) -> Tensor:
     """Features of real pictures (N, F) on the CPU, kept in the cache under a key of pictures, preparation and network.
 
-    Every process calls it; where one has them not, all compute them anew, each its share.
+    Every process calls it; where one has them not, all compute them anew, each its share, and the network is on the CPU
+    afterwards.
     """
     path = cache_folder() / f"features-{digest([pictures.about, network.spec()])[:16]}.npy"
     found = stored(path, (pictures.count, network.num_features))
     if not everywhere(found is not None, device):
-        metrics = MetricCollection({"features": Collected(network)}, compute_groups=False).to(device)
-        with torch.no_grad():
+        metrics = MetricCollection({"features": Collected(network)}, compute_groups=False)
+        with placed(metrics, device), torch.no_grad():
             feed(pictures, metrics, device, tell)
             found = metrics.compute()["features"].cpu()
         store(path, found)

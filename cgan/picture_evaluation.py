@@ -174,7 +174,7 @@ class PictureEvaluator:
         network = self.networks.features
         if network is None or not self.measures():
             return {}
-        real = real_features(network.to(device), self.question.reference, device, tell)
+        real = real_features(network, self.question.reference, device, tell)
         return {"quality": PictureQuality(network, real, self.measures())}
 
     def matching(self) -> dict[str, Metric]:
@@ -191,7 +191,7 @@ class PictureEvaluator:
         network = self.networks.features
         if network is None or not self.measures():
             return {}
-        features = real_features(network.to(device), self.question.reference, device)
+        features = real_features(network, self.question.reference, device)
         return between_halves(features, network.name, self.measures(), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:

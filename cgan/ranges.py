@@ -17,20 +17,22 @@ class Range(NamedTuple):
     high: float = math.inf
     above: bool = False
     below: bool = False
+    even: bool = False
     note: str = ""  # behind the rule, in brackets
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
+        if not math.isfinite(value) or (self.even and value % 2):
             return False
         too_low = value <= self.low if self.above else value < self.low
         return not too_low and not (value >= self.high if self.below else value > self.high)
 
     def __str__(self) -> str:
-        low = f"above {self.low:,}" if self.above else f"at least {self.low:,}"
-        if not self.above and not self.below and self.high < math.inf:
-            return f"from {self.low:,} to {self.high:,}{self.note and f' ({self.note})'}"
-        high = "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:,}"
-        return f"{low}{high}{self.note and f' ({self.note})'}"
+        if self.above or self.below or self.high == math.inf:
+            rule = f"{'above' if self.above else 'at least'} {self.low:,}"
+            rule += "" if self.high == math.inf else f" and {'below' if self.below else 'at most'} {self.high:,}"
+        else:
+            rule = f"from {self.low:,} to {self.high:,}"
+        return f"{'even and ' if self.even else ''}{rule}{self.note and f' ({self.note})'}"
 
 
 class Choice(NamedTuple):
@@ -59,7 +61,8 @@ TRAINER = {
 }
 JOINT = {
     **dict.fromkeys(("image.embedding_dim", "text.embedding_dim", "text.max_words"), COUNT),
-    **dict.fromkeys(("image.width", "text.dim"), Range(2)),  # half of it is a width as well
+    "image.width": Range(2),  # half of it is a width as well
+    "text.dim": Range(2, even=True),  # a half for each direction of the LSTM
     **dict.fromkeys(("decoder.width", "decoder.max_channels", "decoder.word_dim", "decoder.hidden_dim"), COUNT),
     **dict.fromkeys(("coattention_weight", "contrastive_weight", "picture_weight", "caption_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("margin", "learning_rate", "matrix_learning_rate"), NOT_NEGATIVE),
@@ -70,7 +73,7 @@ GAN = {
     **dict.fromkeys(("generator.noise_dim", "generator.style_dim", "generator.width", "generator.max_channels"), COUNT),
     **dict.fromkeys(("generator.prior_dim", "discriminator.head_dim", "discriminator.head_places"), COUNT),
     **dict.fromkeys(("discriminator.width", "discriminator.max_channels", "accumulate"), COUNT),
-    **dict.fromkeys(("generator.patch", "discriminator.patch"), Choice((1, 2, 4, 8))),
+    **dict.fromkeys(("generator.patch", "discriminator.patch"), Choice((1, 2, 4, 8, 16))),
     **dict.fromkeys(("adversarial_weight", "adversarial_from", "mismatched_weight", "matching_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("reconstruction_weight", "feature_weight", "kl_weight", "last_rate"), NOT_NEGATIVE),
     **dict.fromkeys(("penalty_weight", "last_penalty_weight", "generator.prior_layers"), NOT_NEGATIVE),

@@ -55,13 +55,18 @@ def num_processes_of(settings: TrainerConfig) -> int:
 
 
 def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: str, parts: int = 1) -> int:
-    """The pictures of a step of all processes together: not more than there are, and as many in each part of each."""
+    """The pictures of a step of all processes together: not more than there are, and as many in each part of each.
+
+    Raises UserError where that is impossible.
+    """
     processes = num_processes_of(settings)
     if parts < 1:
         raise UserError(f"gan.accumulate={parts}: must be at least 1")
+    shared = f"{processes} processes that share each batch" + f" in {parts} parts each" * (parts > 1)
     if batch_size % (processes * parts):
-        shares = f"{processes} processes that share each batch" + f" in {parts} parts each" * (parts > 1)
-        raise UserError(f"{key}={batch_size}: not a multiple of the {shares}")
+        raise UserError(f"{key}={batch_size}: not a multiple of the {shared}")
+    if num_images < processes * parts:
+        raise UserError(f"{num_images} pictures are too few for {shared}; lower trainer.devices or gan.accumulate")
     return min(batch_size, num_images - num_images % (processes * parts))
 
 

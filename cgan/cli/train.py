@@ -55,6 +55,7 @@ def with_resume_as_key(arguments: list[str]) -> list[str]:
 def train(config, arguments: list[str]) -> None:
     import pytorch_lightning as pl
 
+    from cgan.cli.door import check_before_training
     from cgan.cli.fitting import leave_when_asked, say
     from cgan.cli.joint_training import train_joint_alone
     from cgan.cli.resuming import chosen_run, is_finished
@@ -69,7 +70,7 @@ def train(config, arguments: list[str]) -> None:
         say(f"{run_dir} is finished{more}")
         return
     check_data(config.data)
-    check_encoders(config)
+    check_before_training(config)
     pl.seed_everything(config.seed, verbose=False)
     config.trainer.precision = chosen_precision(config.trainer.precision)
     match config.task:
@@ -107,6 +108,7 @@ def opened(config, run_dir: Path):
 
     from omegaconf import OmegaConf
 
+    from cgan.cli.door import check_batches
     from cgan.cli.fitting import is_first_process, say
     from cgan.cli.resuming import set_aside
     from cgan.cli.under_way import mark_under_way
@@ -115,6 +117,7 @@ def opened(config, run_dir: Path):
     say("preparing the pictures (once; they are kept)")
     dataset = build_dataset(config.data)
     report_skipped(dataset)
+    check_batches(config, len(dataset))
     run_dir.mkdir(parents=True, exist_ok=True)
     if is_first_process():
         if config.resume is None:
@@ -131,13 +134,6 @@ def silence_lightning() -> None:
 
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def check_encoders(config) -> None:
-    from cgan.interfaces import UserError
-
-    if config.text.encoder == "pretrained" and config.text.name is None:
-        raise UserError("text.encoder=pretrained: text.name is not set; give a model's folder or its name on the hub")
 
 
 def chosen_precision(precision: str) -> str:
@@ -217,6 +213,20 @@ def features_from_outside(discriminator):
 
 def start_from(gan, checkpoint: str) -> None:
     """Take over all weights of a checkpoint of the same networks, or the generator's alone from exported ones."""
+    content = read_init(checkpoint)
+    try:
+        if "state_dict" not in content:
+            for generator in (gan.generator, gan.generator_ema):
+                generator.load_state_dict(content)
+        else:
+            gan.load_state_dict(content["state_dict"])
+            gan.images_seen = content["images_seen"]
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise unfit_init(checkpoint) from error
+
+
+def read_init(checkpoint: str) -> dict:
+    """A checkpoint's content, or of exported weights those of the generator; raises UserError."""
     from pickle import UnpicklingError
 
     import torch
@@ -226,18 +236,29 @@ def start_from(gan, checkpoint: str) -> None:
 
     if not Path(checkpoint).is_file():
         raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
+    if checkpoint.endswith(".safetensors"):
+        return TextToImage.load(checkpoint).generator.state_dict()
     try:
-        if checkpoint.endswith(".safetensors"):
-            weights = TextToImage.load(checkpoint).generator.state_dict()
-            for generator in (gan.generator, gan.generator_ema):
-                generator.load_state_dict(weights)
-        else:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            gan.load_state_dict(content["state_dict"])
-            gan.images_seen = content["images_seen"]
-    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
-        hint = "give its gan.* settings, and joint.checkpoint of its run"
-        raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return {"state_dict": dict(content["state_dict"]), "images_seen": content["images_seen"]}
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise unfit_init(checkpoint) from error
+
+
+def unfit_init(checkpoint: str):
+    from cgan.interfaces import UserError
+
+    hint = "give its gan.* settings, and joint.checkpoint of its run"
+    return UserError(f"init={checkpoint}: damaged, or of other networks; {hint}")
+
+
+def check_init(gan, checkpoint: str) -> None:
+    """Raise UserError where the generator of a checkpoint is another one; the other weights may hang on the data."""
+    content = read_init(checkpoint)
+    prefix = "generator." if "state_dict" in content else ""
+    given = {name: x.shape for name, x in content.get("state_dict", content).items() if name.startswith(prefix)}
+    if given != {prefix + name: x.shape for name, x in gan.generator.state_dict().items()}:
+        raise unfit_init(checkpoint)
 
 
 def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str, float]]:
