@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +12,13 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from cgan.data import cache_folder
 from cgan.data.folder import SUFFIXES
 from cgan.data.pictures import Skipped, decode, summary
+from cgan.files import CannotWrite, write_bytes
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
 from cgan.pixels import as_floats
@@ -56,6 +57,11 @@ def joint_checkpoint_of(path: Path | None) -> Path:
     if not found and not STARTER.is_file():
         raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
     return found[-1] if found else STARTER
+
+
+def opened_joint(path: Path) -> JointEncoder:
+    """The joint encoder of a file, on a GPU where there is one; raises UserError."""
+    return JointEncoder.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def nearest(queries: Tensor | np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,11 +148,14 @@ def encode(joint: JointEncoder, folder: Path, files: list[File]) -> tuple[list[n
     return parts, encoded, skipped
 
 
-def progress() -> Progress:
-    """A line on the terminal; nothing where there is none."""
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A line on the terminal; nothing where there is none, where older versions of rich would end an empty line."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar if console.is_terminal else nullcontext():
+        yield bar
 
 
 class EmbeddingIndex:
@@ -207,8 +216,8 @@ class EmbeddingIndex:
             if "index" not in metadata:
                 raise UserError(f"{path}: holds something else than an index; give --index another name")
             spec = json.loads(metadata["index"])
-            stats = tensors["files"].tolist()
-            files = [File(name, *stat) for name, stat in zip(spec["names"], stats, strict=True)]
+            names = spec["names"] if "names" in spec else unpacked(tensors["names"])  # older indices have them there
+            files = [File(name, *stat) for name, stat in zip(names, tensors["files"].tolist(), strict=True)]
             if tensors["embeddings"].shape[:1] != (len(files),):
                 raise ValueError("another number of rows than of files")
             return cls(tensors["embeddings"], files, Origin(spec["folder"], spec["checkpoint"]))
@@ -216,14 +225,23 @@ class EmbeddingIndex:
             raise DamagedIndex(f"{path}: damaged, or not an index of pictures; delete it") from None
 
     def save(self, path: Path) -> None:
-        """Embeddings, sizes and times as tensors, names and origin as JSON; the one before stays whole until then."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        """Embeddings, names, sizes and times as tensors, the origin as JSON; the one before stays whole until then.
+
+        Names are no JSON, as the header of a safetensors file ends at 100 MB. Raises CannotWrite.
+        """
         stats = np.array([(file.size, file.modified) for file in self.files], dtype=np.int64)
-        spec = {**self.origin._asdict(), "names": [file.name for file in self.files]}
         tensors = {"embeddings": np.ascontiguousarray(self.embeddings), "files": stats}
-        save_file(tensors, unfinished, metadata={"index": json.dumps(spec)})
-        os.replace(unfinished, path)
+        tensors["names"] = packed([file.name for file in self.files])
+        write_bytes(path, save(tensors, metadata={"index": json.dumps(self.origin._asdict())}))
+
+
+def packed(names: list[str]) -> np.ndarray:
+    """Names as bytes, uint8, with a zero byte between two, which no name holds."""
+    return np.frombuffer("\0".join(names).encode("utf-8", errors="surrogatepass"), dtype=np.uint8)
+
+
+def unpacked(content: np.ndarray) -> list[str]:
+    return content.tobytes().decode("utf-8", errors="surrogatepass").split("\0")
 
 
 def open_index(
@@ -240,8 +258,8 @@ def open_index(
     if old is None or index.files != old.files:
         try:
             index.save(path)
-        except (OSError, SafetensorError) as error:
-            say(f"{path}: can't be written ({error}); the next search encodes the pictures again")
+        except CannotWrite as error:
+            say(f"{error}; the next search encodes the pictures again")
     return index
 
 

@@ -8,15 +8,19 @@ from typing import Literal, NamedTuple
 import torch
 
 from cgan.cli.fitting import say, whole_batch
+from cgan.cli.logs import wandb_mode
 from cgan.cli.training_measures import makes_joint
 from cgan.config import RunConfig
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
+from cgan.networks.generator import Generator
+from cgan.sampling import TextToImage
 from cgan.text.lstm import Vocabulary
 
 
 def check_before_training(config: RunConfig) -> None:
     """Raise UserError, one line, for a mistake in the settings that needs no picture to be seen."""
+    wandb_mode(config.trainer.wandb)
     check_inputs(config)
     check_batches(config)
     if config.resume is None:  # otherwise its networks have been built before
@@ -133,7 +137,7 @@ def check_networks(config: RunConfig) -> None:
     loaded = config.joint.checkpoint is not None and config.task == "gan"
     if (config.joint.encoders == "clip" and not loaded) or config.text.encoder == "pretrained" or outside:
         return
-    from cgan.cli.train import check_init, gan_on
+    from cgan.cli.train import gan_on
 
     joint = JointEncoder.load(config.joint.checkpoint).to("meta") if loaded else None
     plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
@@ -146,7 +150,18 @@ def check_networks(config: RunConfig) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"no network can be built by these settings ({reason}); see widths and patches") from error
     if gan is not None and config.init is not None:
-        check_init(gan, config.init)
+        check_init(gan.generator, config.init)
+
+
+def check_init(generator: Generator, checkpoint: str) -> None:
+    """Raise UserError where the generator of a checkpoint is another one; the other weights may hang on the data."""
+    given, wanted = (
+        {name: x.shape for name, x in network.state_dict().items()}
+        for network in (TextToImage.load(checkpoint).generator, generator)
+    )
+    if given != wanted:
+        hint = "give its gan.* settings, and joint.checkpoint of its run"
+        raise UserError(f"init={checkpoint}: its generator is another one; {hint}")
 
 
 def untrained_joint(config: RunConfig) -> JointEncoder:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cgan.errors import UserError
 
+MOST_SAMPLES = 32  # rows of samples.png
 NO_FOLDERS = (".ckpt", ".pt", ".pth", ".bin", ".onnx", ".zip")  # an OUT that ends so is a mistake
 
 
@@ -115,7 +116,10 @@ def write_samples(path: Path, pipe, caption_file: Path | None) -> list[str]:
     from cgan.sheets import CAPTIONS, save_png
     from cgan.weights import EXPORTED
 
-    captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)[:32]]
+    captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)]
+    if len(captions) > MOST_SAMPLES:
+        warn(f"samples.png: shows the first {MOST_SAMPLES} of {len(captions)} captions")
+        captions = captions[:MOST_SAMPLES]
     unknown = pipe.unknown_words(captions)
     if unknown:
         warn(f"samples.png: the model never saw {listed(unknown)}; give captions of its own kind by --captions FILE")

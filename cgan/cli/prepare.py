@@ -4,7 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 SHOWN = 50  # faults that are printed one by one
@@ -162,6 +162,7 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     columns = BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar if console.is_terminal else nullcontext():  # older versions of rich end an unseen bar by an empty line
         task = bar.add_task(what, total=total)
         yield lambda number: bar.advance(task, number)

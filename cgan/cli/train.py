@@ -213,20 +213,6 @@ def features_from_outside(discriminator):
 
 def start_from(gan, checkpoint: str) -> None:
     """Take over all weights of a checkpoint of the same networks, or the generator's alone from exported ones."""
-    content = read_init(checkpoint)
-    try:
-        if "state_dict" not in content:
-            for generator in (gan.generator, gan.generator_ema):
-                generator.load_state_dict(content)
-        else:
-            gan.load_state_dict(content["state_dict"])
-            gan.images_seen = content["images_seen"]
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise unfit_init(checkpoint) from error
-
-
-def read_init(checkpoint: str) -> dict:
-    """A checkpoint's content, or of exported weights those of the generator; raises UserError."""
     from pickle import UnpicklingError
 
     import torch
@@ -236,29 +222,18 @@ def read_init(checkpoint: str) -> dict:
 
     if not Path(checkpoint).is_file():
         raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
-    if checkpoint.endswith(".safetensors"):
-        return TextToImage.load(checkpoint).generator.state_dict()
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return {"state_dict": dict(content["state_dict"]), "images_seen": content["images_seen"]}
-    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise unfit_init(checkpoint) from error
-
-
-def unfit_init(checkpoint: str):
-    from cgan.interfaces import UserError
-
-    hint = "give its gan.* settings, and joint.checkpoint of its run"
-    return UserError(f"init={checkpoint}: damaged, or of other networks; {hint}")
-
-
-def check_init(gan, checkpoint: str) -> None:
-    """Raise UserError where the generator of a checkpoint is another one; the other weights may hang on the data."""
-    content = read_init(checkpoint)
-    prefix = "generator." if "state_dict" in content else ""
-    given = {name: x.shape for name, x in content.get("state_dict", content).items() if name.startswith(prefix)}
-    if given != {prefix + name: x.shape for name, x in gan.generator.state_dict().items()}:
-        raise unfit_init(checkpoint)
+        if checkpoint.endswith(".safetensors"):
+            weights = TextToImage.load(checkpoint).generator.state_dict()
+            for generator in (gan.generator, gan.generator_ema):
+                generator.load_state_dict(weights)
+        else:
+            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            gan.load_state_dict(content["state_dict"])
+            gan.images_seen = content["images_seen"]
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
+        hint = "give its gan.* settings, and joint.checkpoint of its run"
+        raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
 
 
 def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str, float]]:
