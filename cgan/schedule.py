@@ -38,10 +38,10 @@ def leave_uncounted(trainer: Trainer, seconds: float) -> None:
 
 
 def late_decay(progress: float, decay_from: float, last: float = 0.05) -> float:
-    """A learning rate's factor: 1, then from a share of the training on falling linearly, to the last at its end."""
-    if decay_from >= 1:
+    """A learning rate's factor: 1 until a share of the training is over, then a line that reaches the last at its end."""
+    if progress <= decay_from:
         return 1.0
-    return max(last, min(1.0, (1 - progress) / (1 - decay_from)))
+    return 1 - (1 - last) * (progress - decay_from) / (1 - decay_from)
 
 
 def by_cosine(progress: float, first: float, last: float | None) -> float:

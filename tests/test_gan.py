@@ -232,7 +232,7 @@ def test_learning_rates_fall_to_a_twentieth_at_the_end(tmp_path):
     rates, gan = Rates(), tiny_gan(decay_from=0.5, learning_rate=0.01, discriminator_learning_rate=0.02)
     trainer = fit(gan, tmp_path, max_steps=8, callbacks=[rates])
     generator, discriminator = zip(*rates.seen, strict=True)
-    assert generator == pytest.approx([0.01] * 5 + [0.0075, 0.005, 0.0025])
+    assert generator == pytest.approx([0.01] * 5 + [0.007625, 0.00525, 0.002875])
     assert discriminator == pytest.approx([2 * rate for rate in generator])
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0005)
 
