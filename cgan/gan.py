@@ -25,6 +25,7 @@ from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.networks.layers import recomputed
 from cgan.networks.posterior import Posterior
 from cgan.pixels import as_floats
+from cgan.precision import inner_products
 from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
 from cgan.schedule import by_cosine, late_decay, progress_of
 
@@ -297,7 +298,7 @@ class TextToImageGAN(pl.LightningModule):
         sentences, similarity = rows_of_all(self, text.sentence), None
         if self.config.mismatched != "random":
             directions = F.normalize(sentences.float(), dim=1)
-            similarity = directions @ directions.t()
+            similarity = inner_products(directions, directions)
         chosen = mismatched_captions(*(rows_of_all(self, x) for x in ids), similarity, self.config.mismatched == "hard")
         index, valid = (own_rows(x) for x in chosen)
         return sentences[index], valid
@@ -383,8 +384,8 @@ class TextToImageGAN(pl.LightningModule):
         """Each fake should find its caption among the whole batch's, in the joint encoder's latent."""
         pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, part.text.sentence))
         ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
-        found = losses.info_nce(pictures @ own_first(self, captions).t(), *ids)
-        return (found + losses.info_nce(captions @ own_first(self, pictures).t(), *ids)) / 2
+        found = losses.info_nce(inner_products(pictures, own_first(self, captions)), *ids)
+        return (found + losses.info_nce(inner_products(captions, own_first(self, pictures)), *ids)) / 2
 
     def attention_loss(self, part: Part, last_map: Tensor) -> Tensor:
         """The same by words and regions that look at each other."""

@@ -38,7 +38,7 @@ def leave_uncounted(trainer: Trainer, seconds: float) -> None:
 
 
 def late_decay(progress: float, decay_from: float, last: float = 0.05) -> float:
-    """A learning rate's factor: 1 until a share of the training is over, then a line that reaches the last at its end."""
+    """A learning rate's factor: 1 up to a share of the training, then on a line that reaches the last at its end."""
     if progress <= decay_from:
         return 1.0
     return 1 - (1 - last) * (progress - decay_from) / (1 - decay_from)
