@@ -4,6 +4,7 @@ The random numbers of a step are drawn for the whole batch, alike in every proce
 part; what a loss needs of the whole batch is gathered. So any number of processes draws the same batch.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim import Optimizer
+
+LARGEST_DRAW = 2**24  # random numbers, 64 MB, that each process draws for all
+BLOCK = 2**22  # of a larger draw, that are drawn at once
 
 
 def num_processes() -> int:
@@ -30,7 +34,42 @@ def own_rows(x: Tensor) -> Tensor:
 
 def random_rows(draw: Callable[..., Tensor], num_rows: int, *shape: int, device: torch.device | None = None) -> Tensor:
     """torch.rand or randn for the whole batch, of which this process has num_rows: (num_rows, *shape)."""
-    return own_rows(draw(num_rows * num_processes(), *shape, device=device))
+    start = num_rows * process_number()
+    return rows_of_draw(draw, num_rows * num_processes(), start, start + num_rows, shape, device)
+
+
+def rows_of_draw(
+    draw: Callable[..., Tensor],
+    num_rows: int,
+    start: int,
+    stop: int,
+    shape: tuple[int, ...],
+    device: torch.device | None = None,
+) -> Tensor:
+    """Rows from start to stop of a random draw of num_rows, the same whatever part of it is asked for.
+
+    A draw of up to LARGEST_DRAW numbers is made whole, in every process. A larger one has a generator for each block of
+    rows, seeded by one number from torch's own; only the blocks that hold wanted rows are drawn.
+    """
+    if num_rows * math.prod(shape) <= LARGEST_DRAW:
+        return draw(num_rows, *shape, device=device)[start:stop]
+    seed, size = int(torch.randint(2**31, ())), max(1, BLOCK // math.prod(shape))
+    found, generator = torch.empty(stop - start, *shape, device=device), torch.Generator(device or "cpu")
+    for first in range(start // size * size, stop, size):
+        generator.manual_seed(seed * 1_000_003 + first)
+        block = draw(min(size, num_rows - first), *shape, device=device, generator=generator)
+        begin, end = max(first, start), min(first + len(block), stop)
+        found[begin - start : end - start] = block[begin - first : end - first]
+    return found
+
+
+def largest(number: int, device: torch.device) -> int:
+    """The largest that any process has; all must ask. Tensors of this device are exchanged."""
+    if num_processes() == 1:
+        return number
+    found = torch.tensor(number, device=device)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
 
 
 def rows_of_all(module: LightningModule, x: Tensor) -> Tensor:
