@@ -10,8 +10,9 @@ from collections.abc import Callable
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.overrides.distributed import _sync_module_states
+from pytorch_lightning.plugins.layer_sync import LayerSync
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.optim import Optimizer
 
@@ -82,6 +83,36 @@ def rows_of_all(module: LightningModule, x: Tensor) -> Tensor:
 def own_first(module: LightningModule, x: Tensor) -> Tensor:
     """Like rows_of_all, but starting from this process's, so that row i of its own is row i of all."""
     return rows_of_all(module, x).roll(-process_number() * len(x), dims=0)
+
+
+class SyncTrainedBatchNorm(LayerSync):
+    """Batch normalisation by the statistics of all processes, where its weights are trained.
+
+    torch's own conversion takes frozen layers as well, which normalise by statistics that are fixed, and those of other
+    classes that do more: timm's BatchNormAct2d would lose its activation.
+    """
+
+    def __init__(self) -> None:
+        self.replaced: list[tuple[nn.Module, str, nn.Module]] = []  # the network, the layer's name in it, and the layer
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        for network in list(model.modules()):
+            for name, layer in list(network.named_children()):
+                plain = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+                if plain and any(weight.requires_grad for weight in layer.parameters()):
+                    self.replaced.append((network, name, layer))
+                    setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(layer))
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """The layers from before, with what was learned since."""
+        while self.replaced:
+            network, name, layer = self.replaced.pop()
+            learned = getattr(network, name)
+            for key, value in (*learned.named_parameters(), *learned.named_buffers()):
+                setattr(layer, key, value)
+            setattr(network, name, layer.train(learned.training))
+        return model
 
 
 class SharedGradients(DDPStrategy):

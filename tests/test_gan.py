@@ -49,8 +49,8 @@ def without_images(gan: TextToImageGAN) -> TextToImageGAN:
 
 def fit(gan: TextToImageGAN, tmp_path, max_steps: int, ckpt_path=None, **settings) -> pl.Trainer:
     trainer = pl.Trainer(
-        max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
-        enable_checkpointing=False, enable_model_summary=False, **settings,
+        max_steps=max_steps, logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
+        enable_checkpointing=False, enable_model_summary=False, **{"accelerator": "cpu"} | settings,
     )  # fmt: skip
     trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None), ckpt_path=ckpt_path)
     return trainer

@@ -19,7 +19,7 @@ from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
 from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
-from cgan.processes import SharedGradients
+from cgan.processes import SharedGradients, SyncTrainedBatchNorm
 from cgan.recovery import CTRL_C, REQUEUE, StopOnSignal, Stopped
 from cgan.scaling import ScalerForEach
 
@@ -80,11 +80,11 @@ def trainer_of(
     trainer = Trainer(
         max_steps=max(1, max_steps),
         precision=None if settings.precision == "16-mixed" else settings.precision,
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # not MPS, which has none of the metrics' float64
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
         strategy=strategy_of(several, players),
-        plugins=[PlainFiles(), *([ScalerForEach()] if settings.precision == "16-mixed" else [])],
-        sync_batchnorm=several and torch.cuda.is_available(),
+        plugins=plugins_of(settings.precision, several and torch.cuda.is_available()),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
         callbacks=[timer, SeededSteps(seed), Gauges(GAN_PARTS if players > 1 else JOINT_PARTS, watch), *callbacks],
@@ -96,6 +96,12 @@ def trainer_of(
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # signals are heard by cgan.recovery's
     return trainer
+
+
+def plugins_of(precision: str, several_gpus: bool) -> list:
+    """How checkpoints are written, and what 16-bit floats and batch normalisation in several processes need."""
+    scaler = [ScalerForEach()] if precision == "16-mixed" else []
+    return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
 def strategy_of(several: bool, players: int) -> str | Strategy:
