@@ -2,6 +2,7 @@
 
 import copy
 
+import lightning_fabric
 import pytest
 import timm
 import torch
@@ -16,7 +17,8 @@ from cgan.processes import SyncTrainedBatchNorm
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it trains on the GPU")
 def test_a_mac_trains_on_its_cpu(monkeypatch):
-    monkeypatch.setattr(MPSAccelerator, "is_available", staticmethod(lambda: True))
+    for accelerator in (lightning_fabric.accelerators.MPSAccelerator, MPSAccelerator):
+        monkeypatch.setattr(accelerator, "is_available", staticmethod(lambda: True))
     trainer = trainer_of(TrainerConfig(precision="32-true"), 1, None, 0, [], [])
     assert isinstance(trainer.accelerator, CPUAccelerator)
 
