@@ -9,7 +9,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 import pytorch_lightning as pl
 import torch
@@ -79,6 +79,8 @@ class JointEncoder(pl.LightningModule):
                     raise UserError("joint.encoders=clip: joint.clip is not set; give the folder of a pretrained CLIP")
                 text, image = towers or (folder, folder)
                 self.text, self.image = CLIPTextEncoder(text), CLIPImageEncoder(image)
+            case unknown:
+                assert_never(unknown)
         dim = self.image.embedding_dim
         self.coattention = None
         if config.coattention_weight > 0:
@@ -138,6 +140,8 @@ class JointEncoder(pl.LightningModule):
                 return losses.semi_hard_negative(scores, *ids, config.margin)
             case "weighted":
                 return losses.weighted_negatives(scores, *ids, config.margin, config.temperature)
+            case unknown:
+                assert_never(unknown)
 
     def hardness(self) -> float:
         """How far the warm-up is, in [0, 1]."""

@@ -78,6 +78,8 @@ def train(config, arguments: list[str]) -> None:
             train_gan_alone(config, run_dir)
         case "joint":
             train_joint_alone(config, run_dir)
+        case unknown:
+            raise ValueError(f"no such task: {unknown}")
 
 
 def train_gan_alone(config, run_dir: Path) -> None:

@@ -4,7 +4,7 @@ They stand on a trunk of their own, on frozen features, or on both.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,8 @@ def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | Non
             return PlainTrunk(*sizes, config.patch)
         case "none":
             return None
+        case unknown:
+            assert_never(unknown)
 
 
 class Trunk(nn.Module):
