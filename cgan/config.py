@@ -28,8 +28,8 @@ class TrainerConfig:
     compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, faster steps on a GPU
     devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
     num_nodes: int = 1  # machines
-    num_workers: int = 0  # processes that read pictures, for each that trains
-    sample_every: int = 10_000  # images between grids of samples
+    num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
+    sample_every: int | None = None  # images between grids; absent: 100 a training, but 10,000 images apart at least
     evaluate_every: int = 40_000  # images between measures, of scenes about 15 s each on 2 cores; 0: never
     evaluation_images: int = 2000  # captions in a measure, of scenes in each split
     metrics: list[str] | None = None  # scenes, fid, kid, prdc, clip_score, r_precision; absent: what the data allows
@@ -37,7 +37,7 @@ class TrainerConfig:
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
     examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
-    checkpoint_every: int = 20_000  # images between checkpoints
+    checkpoint_every: int | None = None  # absent: 50 checkpoints a training, but 20,000 images apart at least
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
     gradient_clip: float | None = None  # largest norm of either player's gradient

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from cgan.callbacks import SeededSteps
 from cgan.checkpoints import FULL, Found, Hurried, PlainFiles, last_word
+from cgan.cli.readers import num_readers
 from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
 from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
@@ -116,7 +117,9 @@ def fit(
     """Train, from a checkpoint if one is found; returns 0 at the end, or the exit status that a signal asks for."""
     settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
     behind = found.content["global_step"] * batch_size if found else 0
-    loader = endless_loader(dataset, batch_size, config.seed, settings.num_workers, behind, rank, ranks)
+    batch_bytes = batch_size // ranks * 3 * config.data.resolution**2
+    readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices))
+    loader = endless_loader(dataset, batch_size, config.seed, readers, behind, rank, ranks)
     (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
     try:
         with stop.signals:
