@@ -27,12 +27,12 @@ class TrainerConfig:
     minutes: float | None = None  # the GAN's training also ends after these; its schedules follow whichever is nearer
     joint_batch_size: int = 128
     batch_size: int = 32  # pictures of a step, of all processes together; so learning rates mean the same on any number
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: the faster one of the first two
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16 where the hardware has it
     compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, faster steps on a GPU
     devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
     num_nodes: int = 1  # machines
-    num_workers: int = 0  # processes that read pictures, for each that trains
-    sample_every: int = 10_000  # images between grids of samples; 0: never
+    num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
+    sample_every: int | None = None  # images between grids, 0: never; absent: 100 a training, at least 10,000 apart
     evaluate_every: int = 40_000  # images between measures, of scenes about 15 s each on 2 cores; 0: never
     evaluation_images: int = 2000  # captions in a measure, of scenes in each split
     metrics: list[str] | None = None  # scenes, fid, kid, prdc, clip_score, r_precision; absent: what the data allows
@@ -40,7 +40,7 @@ class TrainerConfig:
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
     examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
-    checkpoint_every: int = 20_000  # images between checkpoints; 0: only at the end
+    checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
     gradient_clip: float | None = None  # largest norm of either player's gradient

@@ -14,6 +14,7 @@ from torch import Tensor, distributed
 
 from cgan.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
 from cgan.interfaces import Batch
+from cgan.schedule import checkpoints, grids
 
 REQUEUE = 75  # the status of a run that a signal has ended and that wants to go on; EX_TEMPFAIL of sysexits.h
 CTRL_C = 130
@@ -76,16 +77,15 @@ class StopOnSignal(pl.Callback):
 class Checkpoints(pl.Callback):
     """Keeps last.ckpt and the ones before it, written every so many images; fit's caller writes the one of the end.
 
-    every_images=0: only that of the end, and one where a signal ends the training.
-
-    It writes before the next step, when all of the step before is logged, with the number of rows in metrics.csv.
+    It writes before the next step, when all of the step before is logged, with the number of rows in metrics.csv. With
+    every_images None, cgan.schedule.checkpoints chooses; with 0 only a signal brings one on the way.
     """
 
-    def __init__(self, folder: Path, every_images: int, num_kept: int) -> None:
-        self.folder, self.every_images, self.num_kept, self.due_after = folder, every_images, num_kept, None
+    def __init__(self, folder: Path, every_images: int | None, num_kept: int) -> None:
+        self.folder, self.cadence, self.num_kept, self.written = folder, checkpoints(every_images), num_kept, None
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due_after = module.images_seen
+        self.written = None
         if trainer.world_size > 1:
             found = [None] * trainer.world_size
             distributed.all_gather_object(found, trainer.global_step)
@@ -97,9 +97,8 @@ class Checkpoints(pl.Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
         trainer._logger_connector._first_loop_iter = False
-        seen = module.images_seen
-        if self.every_images > 0 and seen // self.every_images > self.due_after // self.every_images:
-            self.due_after = seen
+        before, self.written = self.written, self.cadence.count(module.images_seen, module.progress)
+        if before is not None and self.written > before:
             save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
@@ -208,24 +207,27 @@ def first_wrong(seen: list[tuple[int, list[str], Tensor]]) -> tuple[int, str] | 
 class CollapseSigns(pl.Callback):
     """Logs and warns, once, of a discriminator that has won and of pictures that are all alike.
 
-    diversity is the distance of two pictures of one caption, over that of two real pictures of different captions;
-    it is measured every so many images, never where every_images is 0.
+    diversity is the distance of two pictures of one caption, over that of two real pictures of different captions.
     """
 
     CHANCE = {"hinge": 2.0, "nonsaturating": 2 * math.log(2), "relativistic": math.log(2)}  # losses of a mere guess
 
-    def __init__(self, kind: str, every_images: int, least_diversity: float = 0.01, least_loss: float = 0.02) -> None:
-        self.chance, self.every_images = self.CHANCE[kind], every_images
+    def __init__(
+        self, kind: str, every_images: int | None, least_diversity: float = 0.01, least_loss: float = 0.02
+    ) -> None:
+        self.chance, self.cadence = self.CHANCE[kind], grids(every_images)
         self.least_diversity, self.least_loss = least_diversity, least_loss
         self.recent, self.warned = [], []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        self.before = self.cadence.count(module.images_seen, module.progress)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
     ) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0 and "loss/discriminator" in trainer.callback_metrics:
             self.weigh(trainer, float(trainer.callback_metrics["loss/discriminator"]))
-        seen, step = module.images_seen, len(batch.images) * trainer.world_size
-        due = self.every_images > 0 and seen // self.every_images > (seen - step) // self.every_images
+        due = self.cadence.count(module.images_seen, module.progress) > self.before
         if due and trainer.is_global_zero:
             self.compare(trainer, module, batch)
 

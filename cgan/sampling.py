@@ -103,8 +103,8 @@ class TextToImage:
         """Draw pictures: one of a single caption and seed, otherwise a list, caption by caption.
 
         num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
-        or a single caption all of them. Seeds are from 0 to 2**32 - 1, integers of any kind, or arrays of them. negative
-        says what not to draw; see away_from. Raises UserError for values that can't be drawn.
+        or a single caption all of them. Seeds are from 0 to 2**32 - 1, integers of any kind, or arrays of them.
+        negative says what not to draw; see away_from. Raises UserError for values that can't be drawn.
         """
         each, seeds = pairs(captions, seed, num)
         pipe = self if negative is None else self.away_from(negative, guidance)

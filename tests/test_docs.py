@@ -44,7 +44,8 @@ def test_no_hint_installs_cgan_from_an_index_where_it_is_not():
     texts = [*PAGES, *ROOT.glob("cgan/**/*.py"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("examples/*")]
     wrong = [path.name for path in texts if re.search(r"pip3? install [^`\n]*\bcgan\b", path.read_text("utf-8"))]
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {name for path in texts for name in re.findall(r"how_to_install\([\"'](\w+)|-e \"\.\[(\w+)\]\"", path.read_text())}
+    hint = r"how_to_install\([\"'](\w+)|-e \"\.\[(\w+)\]\""
+    named = {name for path in texts for name in re.findall(hint, path.read_text("utf-8"))}
     assert not wrong and {one or other for one, other in named} <= set(extras)
 
 

@@ -49,8 +49,8 @@ def without_images(gan: TextToImageGAN) -> TextToImageGAN:
 
 def fit(gan: TextToImageGAN, tmp_path, max_steps: int, ckpt_path=None, **settings) -> pl.Trainer:
     trainer = pl.Trainer(
-        max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
-        enable_checkpointing=False, enable_model_summary=False, **settings,
+        max_steps=max_steps, logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
+        enable_checkpointing=False, enable_model_summary=False, **{"accelerator": "cpu"} | settings,
     )  # fmt: skip
     trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None), ckpt_path=ckpt_path)
     return trainer
@@ -196,6 +196,28 @@ def test_a_penalty_holds_the_discriminator_back(penalty, tmp_path):
     assert steepness(held) < 0.9 * steepness(free)
 
 
+@pytest.mark.parametrize(("form", "expected"), [("features", 2), ("trunk", 0)])
+@pytest.mark.parametrize("penalty", ["finite", "exact", "matching_aware"])
+def test_a_penalty_runs_the_frozen_encoder_only_for_a_discriminator_that_looks_at_its_maps(penalty, form, expected):
+    gan = tiny_gan(penalty=penalty, penalty_weight=1.0)
+    gan.config.discriminator.form = form
+    gan = TextToImageGAN(gan.config, gan.text_encoder, gan.image_encoder, 32)
+    gan.log = lambda *_, **__: None
+    (part,) = gan.parts_of(some_batch())
+    fakes, calls = gan.imagine(part), []
+    gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    assert gan.gradient_penalty(part, fakes).isfinite()
+    assert len(calls) == (expected if penalty != "matching_aware" else expected // 2)  # which leaves fakes alone
+
+
+def test_fakes_have_no_frozen_maps_where_nothing_asks_for_them():
+    settings = {"reconstruction_weight": 0.0, "matching_weight": 0.0, "augmentation": ["cutout"]}
+    gan, calls = tiny_gan(**settings), []  # the discriminator looks at the maps of changed pictures
+    gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    fakes = gan.imagine(gan.parts_of(some_batch())[0])
+    assert fakes.maps == [] and fakes.embedding is None and not calls
+
+
 @pytest.mark.parametrize("kinds", [["translation"], ["cutout"], ["colour", "translation", "cutout"]])
 def test_augmentation_changes_what_the_discriminator_sees(kinds):
     gan, images = tiny_gan(augmentation=kinds), some_batch().images
@@ -232,7 +254,7 @@ def test_learning_rates_fall_to_a_twentieth_at_the_end(tmp_path):
     rates, gan = Rates(), tiny_gan(decay_from=0.5, learning_rate=0.01, discriminator_learning_rate=0.02)
     trainer = fit(gan, tmp_path, max_steps=8, callbacks=[rates])
     generator, discriminator = zip(*rates.seen, strict=True)
-    assert generator == pytest.approx([0.01] * 5 + [0.0075, 0.005, 0.0025])
+    assert generator == pytest.approx([0.01] * 5 + [0.007625, 0.00525, 0.002875])
     assert discriminator == pytest.approx([2 * rate for rate in generator])
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0005)
 

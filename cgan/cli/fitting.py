@@ -15,11 +15,12 @@ from torch.utils.data import Dataset
 
 from cgan.callbacks import SeededSteps
 from cgan.checkpoints import FULL, Found, Hurried, PlainFiles, last_word
+from cgan.cli.readers import num_readers
 from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
 from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
-from cgan.processes import SharedGradients
+from cgan.processes import SharedGradients, SyncTrainedBatchNorm
 from cgan.recovery import CTRL_C, REQUEUE, StopOnSignal, Stopped
 from cgan.scaling import ScalerForEach
 
@@ -85,11 +86,11 @@ def trainer_of(
     trainer = Trainer(
         max_steps=max(1, max_steps),
         precision=None if settings.precision == "16-mixed" else settings.precision,
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # not MPS, which has none of the metrics' float64
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
         strategy=strategy_of(several, players),
-        plugins=[PlainFiles(), *([ScalerForEach()] if settings.precision == "16-mixed" else [])],
-        sync_batchnorm=several and torch.cuda.is_available(),
+        plugins=plugins_of(settings.precision, several and torch.cuda.is_available()),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
         callbacks=[timer, SeededSteps(seed), Gauges(GAN_PARTS if players > 1 else JOINT_PARTS, watch), *callbacks],
@@ -101,6 +102,12 @@ def trainer_of(
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # signals are heard by cgan.recovery's
     return trainer
+
+
+def plugins_of(precision: str, several_gpus: bool) -> list:
+    """How checkpoints are written, and what 16-bit floats and batch normalisation in several processes need."""
+    scaler = [ScalerForEach()] if precision == "16-mixed" else []
+    return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
 def strategy_of(several: bool, players: int) -> str | Strategy:
@@ -115,7 +122,9 @@ def fit(
     """Train, from a checkpoint if one is found; returns 0 at the end, or the exit status that a signal asks for."""
     settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
     behind = found.content["global_step"] * batch_size if found else 0
-    loader = endless_loader(dataset, batch_size, config.seed, settings.num_workers, behind, rank, ranks)
+    batch_bytes = batch_size // ranks * 3 * config.data.resolution**2
+    readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices))
+    loader = endless_loader(dataset, batch_size, config.seed, readers, behind, rank, ranks)
     (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
     try:
         with stop.signals:

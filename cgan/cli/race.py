@@ -131,7 +131,7 @@ def prepare_data(runs: list[Run]) -> None:
 
 def with_precision(race: Race, runs: list[Run]) -> Race:
     """With trainer.precision=auto settled once: each run would choose by a timing of its own."""
-    from cgan.cli.train import chosen_precision
+    from cgan.cli.chosen_precision import chosen_precision
 
     if all(run.config.trainer.precision != "auto" for run in runs):
         return race

@@ -33,9 +33,10 @@ from cgan.benchmarking import (
     watch_step,
 )
 from cgan.callbacks import ProgressLine, SampleGrid
+from cgan.cli.chosen_precision import chosen_precision
 from cgan.cli.fitting import trainer_of
 from cgan.cli.logs import loggers
-from cgan.cli.train import chosen_precision, gan_on, keepers, silence_lightning
+from cgan.cli.train import gan_on, keepers, silence_lightning
 from cgan.config import RunConfig
 from cgan.data import check_data
 from cgan.gan import TextToImageGAN

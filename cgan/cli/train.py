@@ -55,6 +55,7 @@ def with_resume_as_key(arguments: list[str]) -> list[str]:
 def train(config, arguments: list[str]) -> None:
     import pytorch_lightning as pl
 
+    from cgan.cli.chosen_precision import chosen_precision
     from cgan.cli.door import check_before_training
     from cgan.cli.fitting import leave_when_asked, say
     from cgan.cli.joint_training import train_joint_alone
@@ -78,6 +79,8 @@ def train(config, arguments: list[str]) -> None:
             train_gan_alone(config, run_dir)
         case "joint":
             train_joint_alone(config, run_dir)
+        case unknown:
+            raise ValueError(f"no such task: {unknown}")
 
 
 def train_gan_alone(config, run_dir: Path) -> None:
@@ -134,31 +137,6 @@ def silence_lightning() -> None:
 
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def chosen_precision(precision: str) -> str:
-    """What auto means on this machine: bfloat16 where a convolution and its gradient are faster in it."""
-    if precision != "auto":
-        return precision
-    import torch
-
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return min(("32-true", "bf16-mixed"), key=seconds_of_convolution)
-
-
-def seconds_of_convolution(precision: str) -> float:
-    import torch
-
-    layer = torch.nn.Conv2d(96, 96, 3, padding=1).to(memory_format=torch.channels_last)
-    images = torch.randn(32, 96, 16, 16).to(memory_format=torch.channels_last)
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            layer(images).float().square().mean().backward()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def report_skipped(dataset) -> None:

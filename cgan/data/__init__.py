@@ -115,3 +115,5 @@ def read_entries(config: DataConfig, split: str | None) -> list:
             return read_datasets(root, split)
         case "shards":
             return read_shards(root / (split or ""), cache_folder())
+        case unknown:
+            raise ValueError(f"no folder holds pictures of data.source={unknown}")

@@ -353,6 +353,8 @@ def draw_detail(
                 draw.ellipse([x, y, x + wide, y + wide * 0.7], fill=scaled(tone, 0.82))
             case "snow":
                 draw.ellipse([x, y, x + 5 * wide, y + wide], fill=(216, 226, 240))
+            case unknown:
+                raise ValueError(f"no detail is drawn on {unknown}")
 
 
 def draw_scene(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cgan.interfaces import TextEncoder, TextFeatures
+from cgan.processes import largest, random_rows
 
 PADDING, UNKNOWN = 0, 1
 
@@ -65,11 +66,17 @@ class LSTMTextEncoder(TextEncoder):
         ids, lengths = self.tokenize(captions)
         mask = ids != PADDING  # (B, L)
         if self.training:
-            ids = ids.masked_fill((torch.rand(ids.shape, device=ids.device) < self.config.word_dropout) & mask, UNKNOWN)
+            ids = ids.masked_fill(self.dropped(ids) & mask, UNKNOWN)
         packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
         words, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, L, D)
         largest = words.masked_fill(~mask[:, :, None], float("-inf")).amax(dim=1)
         return TextFeatures(self.sentence(largest), words, mask)
+
+    def dropped(self, ids: Tensor) -> Tensor:
+        """Which words are read as unknown, (B, L) bool: the same ones however many processes share the batch."""
+        longest = largest(ids.shape[1], ids.device)  # of the whole batch
+        chance = random_rows(torch.rand, len(ids), longest, device=ids.device)
+        return chance[:, : ids.shape[1]] < self.config.word_dropout
 
     def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Word numbers (B, L) on the encoder's device, and lengths (B,) on the CPU, where packing wants them."""
