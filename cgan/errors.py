@@ -7,4 +7,4 @@ class UserError(Exception):
 
 def how_to_install(extra: str) -> str:
     """What to type for an optional part of pyproject.toml; cgan is on no package index."""
-    return f'pip install -e ".[{extra}]" in the checkout of cgan'
+    return f'pip install -e ".[{extra}]" from the checkout'

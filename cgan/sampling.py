@@ -23,6 +23,7 @@ from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.text import restore_text_encoder
+from cgan.text.lstm import UNKNOWN, LSTMTextEncoder
 from cgan.weights import DAMAGE, PARTS, digest, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
@@ -178,6 +179,13 @@ class TextToImage:
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Words of captions that training never saw."""
         return self.text_encoder.unknown_words(captions)
+
+    def unread(self, captions: list[str]) -> list[str]:
+        """Captions of which the text encoder knows no word at all, such as emoji; their pictures are all alike."""
+        if not isinstance(self.text_encoder, LSTMTextEncoder):
+            return []  # it spells every word in pieces
+        numbers = ((caption, self.text_encoder.vocabulary.encode(caption)) for caption in captions)
+        return [caption for caption, words in numbers if set(words) <= {UNKNOWN}]
 
     @cached_property
     def sha256(self) -> str:

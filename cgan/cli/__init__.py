@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 
 from cgan.errors import UserError
 
@@ -12,10 +13,22 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 def run(command: Callable[[list[str]], None]) -> None:
     """Run a command on the process's arguments; a UserError is printed and ends the process with status 1."""
     keep_freed_memory()
+    print_any_text()
     try:
         command(sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def print_any_text() -> None:
+    """Have names of files that are no UTF-8, and letters that a terminal has not, printed as escapes.
+
+    Otherwise one such name ends a command with UnicodeEncodeError, be it after hours. Where Python was told to be
+    lenient, by PYTHONIOENCODING or the locale C, it stays so.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def keep_freed_memory() -> None:

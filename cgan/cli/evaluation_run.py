@@ -67,6 +67,8 @@ class EvaluationRun:
         self.folder = None if options.images is None else pictures_of_folder(options.images, options.resolution)
         self.config = None if options.reference is not None else self.data_config()
         self.on_scenes = self.config is not None and self.config.source == "scenes"
+        if self.on_scenes and options.captions is not None:
+            raise UserError("--captions: ids of captions need data.source=coco and data.annotations=FILE")
         self.dataset = self.opened()
         self.question = self.asked_question()
         self.wanted, missing = self.possible()

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,11 +9,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from cgan.cli.unused import refuse_unused
+from cgan.errors import UserError
+from cgan.files import check_writable_file, write_bytes, write_json
+from cgan.ranges import Range, check_number, check_seed
+
 
 def main(arguments: list[str]) -> None:
     """Train on scenes against their unrecognisable likes; write weights and the table of its errors."""
     options = parser().parse_args(arguments)
     options.out = options.out or Path(f"assets/judge{'' if options.level == 'one' else '-two'}.safetensors")
+    check(options)
     import torch
 
     torch.manual_seed(options.seed)
@@ -40,6 +45,20 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-two.safetensors")
     return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise UserError for what is wrong at first sight."""
+    check_seed(f"--seed={options.seed}", options.seed, spread=1)
+    for name in ("num_images", "images", "young_images", "test_images"):
+        least = 128 if name == "images" else 1  # a batch
+        check_number(f"--{name.replace('_', '-')}={getattr(options, name)}", getattr(options, name), Range(least))
+    if not options.young:
+        refuse_unused(options, parser(), ["young_images"], "without --young")
+    for checkpoint in options.young:
+        if not checkpoint.is_file():
+            raise UserError(f"--young {checkpoint}: no such checkpoint")
+    check_writable_file(options.out, "give another --out")
 
 
 class Lesson(NamedTuple):
@@ -184,12 +203,8 @@ def share(answers) -> float:
 
 def save(judge, table: dict, path: Path) -> None:
     """Weights in half precision, and beside them the table as JSON."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
-    unfinished = path.with_suffix(".tmp")
-    save_file(weights, unfinished, metadata={"judge": json.dumps(asdict(judge.config))})
-    os.replace(unfinished, path)
-    unfinished.write_text(json.dumps(table, indent=2) + "\n")
-    os.replace(unfinished, path.with_suffix(".json"))
+    write_bytes(path, save(weights, metadata={"judge": json.dumps(asdict(judge.config))}))
+    write_json(path.with_suffix(".json"), table)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from cgan.cli.unused import refuse_unused
+
 SHOWN = 50  # faults that are printed one by one
 
 EXAMPLES = """examples:
@@ -113,6 +115,8 @@ def check(options: argparse.Namespace) -> None:
     """Print the faults of a data set; raises UserError when there are any."""
     from cgan.interfaces import UserError
 
+    shape = "out", "size", "crop", "format", "quality", "shard_size"
+    refuse_unused(options, parser(), shape, "with --check, which writes nothing")
     faults = 0
     for fault in found(options):
         faults += 1

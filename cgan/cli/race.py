@@ -18,6 +18,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cgan.config import RunConfig, explain, load_config
+from cgan.files import write_json
 from cgan.interfaces import UserError
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
@@ -192,7 +193,7 @@ def ended(run: Run, status: int, seconds: float) -> bool:
     except (ValueError, OSError) as error:
         print(f"failed: {run.folder.name}: {error}; its output is in {run.log}", flush=True)
         return False
-    write_json(result | {"config": asdict(run.config)}, run.result)
+    write_json(run.result, result | {"config": asdict(run.config)})
     print(f"{run.folder.name}: trained and judged in {seconds / 60:.1f} minutes", flush=True)
     return True
 
@@ -253,10 +254,3 @@ RESULTS: dict[str, Callable[[Run], dict]] = {"joint": joint_result, "gan": gan_r
 def metrics_of(run: Run) -> list[dict[str, str]]:
     with (run.folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def write_json(content: dict, path: Path) -> None:
-    """Under a temporary name first, so that a file that is there is whole."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(unfinished, path)

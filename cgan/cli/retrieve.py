@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cgan.cli.unused import refuse_unused
 from cgan.data.text_files import decode_text, read_text
+from cgan.files import check_writable, check_writable_file
 from cgan.interfaces import UserError
 
 THUMBNAIL, MARGIN, TITLE, LABEL = 160, 20, 60, 38  # pixels; a label stands under each thumbnail
@@ -82,6 +84,12 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--index={options.index}: give it a name that ends in .safetensors")
     if options.out is not None and options.out.suffix.lower() not in ("", ".png") and not options.out.is_dir():
         raise UserError(f"--out={options.out}: sheets are PNG files; give a name that ends in .png, or a folder")
+    if options.images is None:
+        refuse_unused(options, parser(), ["out", "index"], "without --images")
+        return
+    if options.index is not None:
+        check_writable_file(options.index, "give another --index")
+    check_writable(sheet_path(options.out, "", 0).parent, "give another --out")
 
 
 def captions_in(file: Path) -> list[str]:

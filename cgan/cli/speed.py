@@ -1,6 +1,5 @@
 """cgan benchmark speed: what a configuration's training and drawing take on this machine, on random pictures."""
 
-import json
 import platform
 import resource
 import tempfile
@@ -269,10 +268,3 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def write_json(report: dict, path: Path) -> None:
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: can't be written ({error.strerror})") from None
