@@ -106,7 +106,8 @@ def trainer_of(
 
 def plugins_of(precision: str, several_gpus: bool) -> list:
     """How checkpoints are written, and what 16-bit floats and batch normalisation in several processes need."""
-    scaler = [ScalerForEach()] if precision == "16-mixed" else []
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # as the accelerator
+    scaler = [ScalerForEach(device)] if precision == "16-mixed" else []
     return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
