@@ -31,10 +31,10 @@ def test_line_ends_are_kept_where_they_are_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"plain\na dog\x92s tail", "a.txt: line 2: byte 0x92 is not UTF-8; save the file as UTF-8"),
-        ("a dog".encode("utf-16-le"), "a.txt: line 1: a zero byte; UTF-16 without its mark?"),
-        (codecs.BOM_UTF16_LE + "a\n\ud800b".encode("utf-16-le", "surrogatepass"), "line 2: byte 0x00 is not UTF-16-LE"),
-        (codecs.BOM_UTF16_LE + b"a\0b", "line 1: byte 0x62 is not UTF-16-LE"),
+        (b"plain\na dog\x92s tail", "a.txt, line 2: byte 0x92 is not in UTF-8; save the file as UTF-8"),
+        ("a dog".encode("utf-16-le"), "a.txt, line 1: with a zero byte, as UTF-16 without its mark has"),
+        (codecs.BOM_UTF16_LE + "a\n\ud800b".encode("utf-16-le", "surrogatepass"), "line 2: byte 0x00"),
+        (codecs.BOM_UTF16_LE + b"a\0b", "line 1: byte 0x62 is not in UTF-16-LE"),
     ],
 )
 def test_what_is_no_text_is_one_line_with_file_and_line(tmp_path, content, said):
@@ -55,10 +55,10 @@ def test_what_is_no_file_is_one_line(tmp_path, name, said):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"a": 1,\n "b" 2}', "a.json: line 2, column 6: not JSON"),
-        ("", "a.json: line 1, column 1: not JSON"),
-        ("9" * 5000, "a.json: line 1: not JSON that can be read"),
-        ("[" * 100_000, "a.json: line 1: not JSON that can be read"),
+        ('{"a": 1,\n "b" 2}', "a.json, line 2, column 6: not JSON"),
+        ("", "a.json, line 1, column 1: not JSON"),
+        ("9" * 5000, "a.json, line 1: not JSON that can be read"),
+        ("[" * 100_000, "a.json, line 1: not JSON that can be read"),
     ],
 )
 def test_what_is_no_json_is_one_line(tmp_path, content, said):

@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import v2
 
-from cgan.data.pictures import Entry, Skipped, Stored, square, summary, upright, with_captions
+from cgan.data.decoding import Stored, square, upright
+from cgan.data.pictures import Entry, Skipped, stat_of, summary, with_captions
 from cgan.data.shards import sidecar_of
 from cgan.interfaces import UserError
 
@@ -110,9 +111,9 @@ def prepare(
 def digest(entries: list[Entry]) -> str:
     """Of names, sizes, captions and ids, in their order; the folder may have moved."""
     key = hashlib.sha256()
-    for picture, captions, image_id in entries:
-        size = picture.stat().st_size if isinstance(picture, Path) and picture.is_file() else None
-        key.update(json.dumps([picture.name, size, captions, image_id]).encode())
+    for entry in entries:
+        found = stat_of(entry.picture) if isinstance(entry.picture, Path) else None
+        key.update(json.dumps([entry.picture.name, found and found.st_size, entry.captions, entry.image_id]).encode())
     return key.hexdigest()
 
 
@@ -200,7 +201,7 @@ def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterato
         for position, (content, reason) in enumerate(contents, start=start):
             entry = entries[position]
             if reason:
-                skipped.append(Skipped(entry.picture.name, reason))
+                skipped.append(entry.skipped(reason))
                 continue
             text = json.dumps({"captions": entry.captions, "image_id": entry.image_id, "name": entry.picture.name})
             picture_place = add(tar, f"{position:09d}.{suffix}", content)
