@@ -10,7 +10,17 @@ from cgan.data.listing import files_below, is_picture
 from cgan.data.pictures import Entry, with_captions
 from cgan.data.preparation import CHUNK, MANIFEST, UNFINISHED, workers
 from cgan.data.records import printable
-from cgan.data.shards import Member, captions_in, is_sample, is_tar, places_among, samples_of, scanned, sidecar_of
+from cgan.data.shards import (
+    Member,
+    captions_in,
+    is_sample,
+    is_tar,
+    listed_in,
+    places_among,
+    samples_of,
+    scanned,
+    sidecar_of,
+)
 from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
 
@@ -24,9 +34,9 @@ def check_shards(root: Path, num_workers: int, advance: Callable[[int], None]) -
     listed = {}
     if (root / MANIFEST).is_file():
         try:
-            listed = {shard["name"]: shard for shard in read_json(root / MANIFEST)["shards"]}
-        except (UserError, KeyError, TypeError):
-            yield f"{root / MANIFEST}: damaged; {MEND}"
+            listed = listed_in(root / MANIFEST)
+        except UserError as error:
+            yield str(error)
     shards = sorted(file for file in root.iterdir() if is_tar(file))
     compressed = sorted(file for file in root.iterdir() if file.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz")))
     yield from (f"{file}: compressed, so it is not read; unpack it into a .tar" for file in compressed)

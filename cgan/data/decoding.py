@@ -131,7 +131,8 @@ def size_as_seen(file: BinaryIO) -> tuple[int, int]:
     file.seek(0)
     with Image.open(file) as content:
         width, height = content.size
-        return (height, width) if content.getexif().get(274, 1) in (5, 6, 7, 8) else (width, height)
+        turned_in_head = content.format != "TIFF" and content.getexif().get(274, 1) in (5, 6, 7, 8)  # TIFF says it so
+        return (height, width) if turned_in_head else (width, height)
 
 
 def without_long_chunks(content: bytes) -> bytes:

@@ -12,9 +12,7 @@ NOT_CAPTIONS = {"readme", "license", "licence", "notice", "copying", "requiremen
 
 def files_below(root: Path) -> list[Path]:
     """All files of a folder and of those in it, sorted; raises UserError for a folder that can't be looked into."""
-    return sorted(
-        Path(folder, name) for folder, _, names in os.walk(root, onerror=refuse) for name in names
-    )
+    return sorted(Path(folder, name) for folder, _, names in os.walk(root, onerror=refuse) for name in names)
 
 
 def refuse(error: OSError) -> None:

@@ -17,6 +17,8 @@ from cgan.data.decoding import DECODING_VERSION, Stored, square, upright
 from cgan.data.records import printable
 from cgan.interfaces import Sample, UserError
 
+LONGEST_SHOWN = 120  # letters of a name in a summary
+
 
 class Skipped(NamedTuple):
     """What is left out, and why: a kind that is counted, and in brackets what is known of this one."""
@@ -103,8 +105,14 @@ def summary(skipped: list[Skipped]) -> str:
     for name, reason in skipped:
         kind, _, detail = reason.removesuffix(")").partition(" (")
         counts[kind] += 1
-        examples.setdefault(kind, f"{printable(name)}, {detail}" if detail else printable(name))
+        examples.setdefault(kind, f"{shortened(name)}, {detail}" if detail else shortened(name))
     return ", ".join(f"{count} {kind} (such as {examples[kind]})" for kind, count in counts.most_common())
+
+
+def shortened(name: str) -> str:
+    """A name as it can be shown in a line; of a very long one, such as a caption in its place, the beginning."""
+    name = printable(name)
+    return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
 
 
 def fingerprint(picture: Path | Stored) -> str:

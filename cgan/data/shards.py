@@ -6,6 +6,7 @@ the pictures can be shuffled through and a training can go on at any of them, an
 
 import copy
 import hashlib
+import json
 import logging
 import os
 import tarfile
@@ -23,12 +24,13 @@ from torch.utils.data import Dataset
 
 from cgan.data.decoding import DAMAGED, SUFFIXES, Stored, looks_like_picture, square, upright
 from cgan.data.pictures import Entry, Skipped, left_out, summary
-from cgan.data.records import captions_from, field, id_from, image_id_of, printable
-from cgan.data.text_files import decode_text, parse_json, read_json
+from cgan.data.records import captions_from, id_from, image_id_of, printable
+from cgan.data.text_files import decode_text, parse_json
 from cgan.interfaces import Sample, UserError
 
 PLACES = ("picture", ".json", ".txt")  # of a sample
 ROW = np.dtype([("shard", "<i4")] + [(f"{place} {what}", "<i8") for place in PLACES for what in ("start", "size")])
+SIDECAR = b'{"samples":'  # how the JSON beside a shard begins
 CAPTIONS = ("captions", "caption", "text")  # keys of a JSON, the first that holds a caption counts
 FAULTS = ("no caption", "no picture", DAMAGED, "captions that can't be read")  # of samples that are left out
 INDEX_VERSION = b"2"  # part of the index's name in the cache: raise it when rows change
@@ -198,31 +200,40 @@ def tars_in(root: Path) -> list[Path]:
         raise UserError(f"{root}: not finished; run the same cgan prepare again, it goes on where it stopped")
     shards = sorted(file for file in root.iterdir() if is_tar(file))
     if (root / "manifest.json").is_file():
-        listed = sizes_in(root / "manifest.json")
-        missing = sorted(set(listed) - {shard.name for shard in shards})
-        if missing:
-            others = f"like {len(missing) - 1} others"
-            raise UserError(f"{root / missing[0]}: missing, {others}; cgan prepare makes them anew")
-        for shard in shards:
-            check_size(shard, listed.get(shard.name), root / "manifest.json")
+        check_listed(root / "manifest.json", set(shards))
     if not shards:
         raise UserError(f"data.root={root}: holds no .tar file; cgan prepare makes such a folder")
     return shards
 
 
-def sizes_in(manifest: Path) -> dict[str, int]:
-    """Of each shard that a manifest lists, its bytes; raises UserError for one that is no manifest of cgan prepare."""
-    where = f"{manifest}: damaged; delete it and run the same cgan prepare again"
-    shards = field(read_json(manifest), "shards", list, where)
-    return {field(shard, "name", str, where): field(shard, "bytes", int, where) for shard in shards}
+def check_listed(manifest: Path, shards: set[Path]) -> None:
+    """Raise UserError where a shard of a manifest is missing, or is not as large as the manifest says."""
+    sizes = {manifest.with_name(name): about["bytes"] for name, about in listed_in(manifest).items()}
+    missing = sorted(set(sizes) - shards)
+    if missing:
+        raise UserError(f"{missing[0]}: missing, like {len(missing) - 1} others; cgan prepare makes them anew")
+    for shard, size in sizes.items():
+        check_size(shard, size, manifest.name)
 
 
-def check_size(shard: Path, expected: int | None, said_by: Path) -> None:
-    """Raise UserError where a shard is not as long as is said of it: written twice, or cut off."""
-    size = shard.stat().st_size
-    if expected is not None and size != expected:
-        why = f"{size:,} bytes, but {expected:,} by {said_by.name}: cut off, or written by two at once"
-        raise UserError(f"{shard}: {why}; delete it and run the same cgan prepare again")
+def check_size(shard: Path, size: int, file: str) -> None:
+    """Raise UserError where a shard is not as large as a file about it says."""
+    found = shard.stat().st_size
+    if found != size:
+        mend = "damaged or changed: delete it and run the same cgan prepare again"
+        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} says; {mend}")
+
+
+def listed_in(manifest: Path) -> dict[str, dict]:
+    """What cgan prepare wrote about each shard, by its name; raises UserError for a damaged manifest."""
+    try:
+        listed = {shard["name"]: shard for shard in json.loads(manifest.read_text(encoding="utf-8"))["shards"]}
+        if all(isinstance(shard["bytes"], int) and isinstance(shard["sha256"], str) for shard in listed.values()):
+            return listed
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    mend = f"delete {manifest.parent} and run cgan prepare again; without this file the shards are taken as they are"
+    raise UserError(f"{manifest}: damaged; {mend}")
 
 
 def sidecar_of(shard: Path) -> Path:
@@ -232,29 +243,29 @@ def sidecar_of(shard: Path) -> Path:
 def rows_of(job: tuple[int, Path]) -> np.ndarray:
     """ROW (n,) of a shard: from the JSON that cgan prepare wrote beside it, otherwise by reading through it.
 
-    Raises UserError for a shard of another size than that JSON says.
+    Raises UserError where that JSON is damaged, or speaks of a shard of another size.
     """
     number, shard = job
-    about = about_shard(shard)
-    if about is None:
-        rows = scanned(shard)
-    else:
-        check_size(shard, about["bytes"], sidecar_of(shard))
-        rows = about["index"]
-    try:
-        return np.array([(number, *row) for row in rows], dtype=ROW)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{sidecar_of(shard)}: damaged; delete it, and {shard.name} is read through") from error
+    rows = indexed(shard)
+    return np.array([(number, *row) for row in (scanned(shard) if rows is None else rows)], dtype=ROW)
 
 
-def about_shard(shard: Path) -> dict | None:
-    """What cgan prepare wrote beside a shard; None where there is nothing of it."""
+def indexed(shard: Path) -> list[list[int]] | None:
+    """The rows that cgan prepare wrote beside a shard; None where it did not, as beside shards of others."""
+    file = sidecar_of(shard)
     try:
-        about = read_json(sidecar_of(shard))
-    except UserError:
+        content = file.read_bytes()
+    except OSError:
         return None
-    known = isinstance(about, dict) and isinstance(about.get("index"), list) and isinstance(about.get("bytes"), int)
-    return about if known else None
+    if not content.startswith(SIDECAR):
+        return None
+    try:
+        about = json.loads(content)
+        rows, size = np.array(about["index"], dtype=np.int64).reshape(-1, 2 * len(PLACES)).tolist(), about["bytes"]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f"{file}: damaged; delete it, and the shard is read through instead") from None
+    check_size(shard, size, file.name)
+    return rows
 
 
 def index_of(shards: list[Path], cache: Path) -> np.ndarray:
