@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgan.data.decoding import SUFFIXES
-from cgan.data.listing import files_below, is_picture, texts_by_stem, unread_pictures, unused_texts
+from cgan.data.listing import files_below, is_picture, is_unread, texts_by_stem, unread_pictures, unused_texts
 from cgan.data.pictures import Entry, Skipped, left_out, stat_of
 from cgan.data.records import captions_from, is_absent, kind_of, printable
 from cgan.data.text_files import UnreadableFile, read_json_lines, read_text
@@ -115,6 +115,8 @@ def sidecars(root: Path) -> list[Entry]:
     entries = [with_text(root, path, text_of[i], names[i], i) for i, path in enumerate(pictures)]
     if pictures and not any(entry.captions or entry.fault for entry in entries):
         raise NoCaptions(f"{root}: no captions; add metadata.jsonl, metadata.csv or a .txt beside each picture")
+    beside = {file.parent for file in files if is_picture(file) or is_unread(file)}
+    texts = {stem: file for stem, file in texts.items() if file.parent in beside}
     unused = unused_texts(root, texts, {path.with_suffix("") for path in pictures})
     return entries + unread_pictures(root, files) + unused
 

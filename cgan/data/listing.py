@@ -23,9 +23,14 @@ def is_picture(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES
 
 
+def is_unread(file: Path) -> bool:
+    """Whether it is a picture that no decoder here reads."""
+    return file.suffix.lower() in UNREAD
+
+
 def unread_pictures(root: Path, files: list[Path]) -> list[Entry]:
     """The pictures among some files that no decoder here reads, each left out by its name."""
-    unread = [file for file in files if file.suffix.lower() in UNREAD]
+    unread = [file for file in files if is_unread(file)]
     return [left_out(str(f.relative_to(root)), f"of a format that is not read ({f.suffix.lower()})") for f in unread]
 
 
