@@ -20,7 +20,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms.v2.functional import resize
 
 from cgan.data import cache_folder
-from cgan.data.decoding import upright, upright_size
+from cgan.data.decoding import DECODING_VERSION, upright, upright_size
 from cgan.data.pictures import CaptionedPictures, decode, fingerprint
 from cgan.data.records import printable
 from cgan.data.scenes import DRAWING_VERSION, Scenes
@@ -90,7 +90,7 @@ def identity(dataset, indices: list[int]) -> dict:
         said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
         level = {} if dataset.level.name == "one" else {"level": dataset.level.name}
         return {**said, **level, "resolution": dataset.resolution, "pictures": digest(indices)}
-    said = {"preparation": crop(dataset.resolution)}
+    said = {"preparation": crop(dataset.resolution), "decoding": DECODING_VERSION}
     if isinstance(dataset, CaptionedPictures):
         return said | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}
     if isinstance(dataset, ShardedPictures):
@@ -113,6 +113,7 @@ def of_files(paths: list[Path], resolution: int | None = None, captions: list[st
     about = {
         "source": os.path.commonpath([path.absolute().parent for path in paths]),
         "preparation": "none" if resolution is None else crop(resolution),
+        "decoding": DECODING_VERSION,
         "pictures": digest([fingerprint(path) for path in paths]),
         "num_images": len(paths),
     }

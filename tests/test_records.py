@@ -12,6 +12,7 @@ from cgan.data import DataConfig, build_dataset, read_entries
 from cgan.data.checking import check_entries
 from cgan.data.folder import NoCaptions, read_folder
 from cgan.data.pictures import LONGEST_SHOWN, Skipped, summary, with_captions
+from cgan.data.preparation import Options, prepare
 from cgan.data.records import captions_from, id_from, image_id_of, printable
 from cgan.interfaces import UserError
 
@@ -447,3 +448,18 @@ def test_rows_of_datasets_may_hold_nothing_and_must_hold_text(tmp_path):
     assert [entry.captions for entry in entries] == [["x"], [], ["y"]]
     with pytest.raises(UserError, match="row 0: a caption is a number, not text"):
         saved([1, 2, 3], datasets.Value("int64"))
+
+
+# ------------------------------------------------------------------------------------------------ preparation
+
+
+def test_preparing_names_what_is_missing_and_what_is_too_long(tmp_path):
+    picture(tmp_path / "p0.png")
+    Image.new("L", (4000, 2)).save(tmp_path / "line.png")
+    names = ["x/p0.png", "a dog, " * 50, "line.png"]
+    entries = of_jsonl(tmp_path, *(json.dumps({"file_name": name, "text": "x"}) for name in names))
+    message = error_of(prepare, entries, tmp_path / "out", Options(64, crop="none"), 1, lambda _: None)
+    assert (
+        "no usable picture; 2 missing (such as x/p0.png), 1 too long to be stored at 64 px (such as line.png)"
+        in message
+    )

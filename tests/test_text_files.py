@@ -1,8 +1,10 @@
 import codecs
+import pickle
 
 import pytest
+from torch._utils import ExceptionWrapper
 
-from cgan.data.text_files import read_json, read_json_lines, read_text
+from cgan.data.text_files import UnreadableFile, read_json, read_json_lines, read_text
 from cgan.interfaces import UserError
 
 SENTENCE = "ein grüner Hund\nauf 草\n"
@@ -79,3 +81,24 @@ def test_json_lines_have_their_numbers_and_may_hold_any_separator(tmp_path):
     assert [next(lines), next(lines)] == [(1, {"a": "x\u2028y"}), (3, 2)]
     with pytest.raises(UserError, match="line 4, column 2: not JSON"):
         next(lines)
+
+
+def test_an_error_keeps_its_reason_on_the_way_from_another_process(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\x92")
+    with pytest.raises(UnreadableFile) as raised:
+        read_text(tmp_path / "a.txt")
+    error = pickle.loads(pickle.dumps(raised.value))
+    assert str(error) == str(raised.value) and error.reason == "not in UTF-8 (line 1, byte 0x92)"
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("a.tar: can't be read (x: y)"), UnreadableFile("a.tar: can't be read (x: y)")]
+)
+def test_an_error_of_a_loading_process_is_one_line(error):
+    try:
+        raise error
+    except UserError:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(UserError) as raised:
+        wrapped.reraise()
+    assert str(raised.value) == "a.tar: can't be read (x: y)"

@@ -88,7 +88,7 @@ def opened(picture: Path | Stored, look: Callable[[BinaryIO], object]) -> tuple[
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
             if isinstance(error, OSError) and error.errno in MACHINE:
                 raise machine_fault(picture, error) from error
-            if os.environ.get("CGAN_DEBUG"):
+            if os.environ.get("CGAN_DEBUG", "0") not in ("", "0"):
                 traceback.print_exception(error)
             return None, DAMAGED
 

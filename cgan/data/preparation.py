@@ -31,6 +31,7 @@ from cgan.data.shards import sidecar_of
 from cgan.interfaces import UserError
 
 AHEAD = 2  # shards whose pictures are made while an earlier one is written
+LONGEST_SIDE = 65_000  # pixels; JPEG ends a little above
 CHUNK = 8  # pictures that a worker gets at a time
 UNFINISHED, MANIFEST = "unfinished.json", "manifest.json"
 
@@ -58,10 +59,9 @@ def stored(job: Job, options: Options) -> tuple[bytes, str]:
     picture, reason = upright(job.picture)
     if picture is None:
         return b"", reason
-    try:
-        return encoded(framed(picture, job.place, options), options), ""
-    except (OSError, ValueError, MemoryError):  # such as a picture that is a thousand times as long as it is high
-        return b"", "not a picture that can be stored"
+    if options.crop == "none" and options.size * max(picture.size) > LONGEST_SIDE * min(picture.size):
+        return b"", f"too long to be stored at {options.size} px"
+    return encoded(framed(picture, job.place, options), options), ""
 
 
 def framed(picture: Image.Image, place: float, options: Options) -> Image.Image:

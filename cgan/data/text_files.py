@@ -19,11 +19,16 @@ MARKS = (  # a file's first bytes that give its encoding; UTF-32's mark begins w
 class UnreadableFile(UserError):
     """A file that can't be read as text; reason is what is wrong, without the file's name, in brackets where."""
 
-    def __init__(self, name: object, reason: str, where: str = "") -> None:
-        line, _, byte = where.partition(", ")
-        place, what = f", {line}" if line else "", f"{byte} is {reason}" if byte else reason
-        super().__init__(f"{name}{place}: {what}{'; save the file as UTF-8' if line else ''}")
-        self.reason = f"{reason} ({where})" if where else reason
+    reason = ""
+
+
+def unreadable(name: object, reason: str, where: str = "") -> UnreadableFile:
+    """The error for a file; where is a line, and perhaps a byte in it, as in "line 3, byte 0x92"."""
+    line, _, byte = where.partition(", ")
+    place, what = f", {line}" if line else "", f"{byte} is {reason}" if byte else reason
+    error = UnreadableFile(f"{name}{place}: {what}{'; save the file as UTF-8' if line else ''}")
+    error.reason = f"{reason} ({where})" if where else reason
+    return error
 
 
 def read_text(path: Path, newline: str | None = None) -> str:
@@ -42,11 +47,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise UnreadableFile(path, "no such file") from None
+        raise unreadable(path, "no such file") from None
     except IsADirectoryError:
-        raise UnreadableFile(path, "a folder, not a file") from None
+        raise unreadable(path, "a folder, not a file") from None
     except PermissionError as error:
-        raise UnreadableFile(path, "without permission to read") from error
+        raise unreadable(path, "without permission to read") from error
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a zero byte in the name
         why = "not enough memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None) or error
         raise UserError(f"{path}: can't be read ({why})") from error
@@ -61,10 +66,10 @@ def decode_text(content: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].decode(encoding, errors="replace").count("\n") + 1
         where = f"line {line}, byte 0x{content[error.start]:02x}"
-        raise UnreadableFile(name, f"not in {encoding.upper()}", where) from error
+        raise unreadable(name, f"not in {encoding.upper()}", where) from error
     if "\0" in text:  # letters with zeros between them are valid UTF-8
         line = text[: text.index("\0")].count("\n") + 1
-        raise UnreadableFile(name, "with a zero byte, as UTF-16 without its mark has", f"line {line}")
+        raise unreadable(name, "with a zero byte, as UTF-16 without its mark has", f"line {line}")
     return text
 
 
