@@ -4,6 +4,16 @@
 class UserError(Exception):
     """A mistake that the user can mend, in one line: what, where, what to do. Scripts show no traceback."""
 
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_traceback(str(message)))
+
+
+def without_traceback(message: str) -> str:
+    """A message as it was raised in a process of a DataLoader, which puts that process's whole traceback before it."""
+    if not message.startswith("Caught ") or "DataLoader worker" not in message.split("\n")[0]:
+        return message
+    return message.rstrip().rpartition("\n")[2].partition(": ")[2]
+
 
 def how_to_install(extra: str) -> str:
     """What to type for an optional part of pyproject.toml; cgan is on no package index."""

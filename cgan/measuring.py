@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, distributed, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
@@ -22,7 +21,9 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms.v2.functional import resize
 
 from cgan.data import cache_folder
-from cgan.data.pictures import CaptionedPictures, decode, fingerprint, in_rgb
+from cgan.data.decoding import DECODING_VERSION, upright, upright_size
+from cgan.data.pictures import CaptionedPictures, decode, fingerprint
+from cgan.data.records import printable
 from cgan.data.scenes import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
 from cgan.interfaces import TextEncoder, UserError
@@ -90,7 +91,7 @@ def identity(dataset, indices: list[int]) -> dict:
         said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
         level = {} if dataset.level.name == "one" else {"level": dataset.level.name}
         return {**said, **level, "resolution": dataset.resolution, "pictures": digest(indices)}
-    said = {"preparation": crop(dataset.resolution)}
+    said = {"preparation": crop(dataset.resolution), "decoding": DECODING_VERSION}
     if isinstance(dataset, CaptionedPictures):
         return said | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}
     if isinstance(dataset, ShardedPictures):
@@ -113,6 +114,7 @@ def of_files(paths: list[Path], resolution: int | None = None, captions: list[st
     about = {
         "source": os.path.commonpath([path.absolute().parent for path in paths]),
         "preparation": "none" if resolution is None else crop(resolution),
+        "decoding": DECODING_VERSION,
         "pictures": digest([fingerprint(path) for path in paths]),
         "num_images": len(paths),
     }
@@ -129,28 +131,23 @@ def decoded(path: Path, resolution: int | None) -> np.ndarray:
     if resolution is not None:
         picture, reason = decode((path, resolution))
     else:
-        picture, reason = decoded_as_is(path)
+        picture, reason = upright(path)
     if picture is None:
-        raise UserError(f"{path}: {reason}; mend it, or take it out of the folder")
-    return picture
+        raise unusable(path, reason)
+    return np.array(picture)
 
 
-def decoded_as_is(path: Path) -> tuple[np.ndarray | None, str]:
-    try:
-        with Image.open(path) as file:
-            return np.array(in_rgb(file)), ""
-    except Exception:  # Pillow's decoders raise nearly anything on damaged files
-        return None, "damaged or not a picture"
+def unusable(path: Path, reason: str) -> UserError:
+    return UserError(f"{printable(str(path))}: {reason}; mend it, or take it out of the folder")
 
 
 def check_sizes(paths: list[Path]) -> None:
+    """Raise UserError for pictures of several sizes, as they are seen, and for one that can't be read."""
     first, size = None, None
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                found = file.size
-        except OSError:
-            raise UserError(f"{path}: damaged or not a picture; mend it, or take it out of the folder") from None
+        found, reason = upright_size(path)
+        if found is None:
+            raise unusable(path, reason)
         if size is None:
             first, size = path, found
         if found != size:

@@ -16,8 +16,9 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from cgan.data import cache_folder
-from cgan.data.folder import SUFFIXES
-from cgan.data.pictures import Skipped, decode, summary
+from cgan.data.decoding import SUFFIXES
+from cgan.data.listing import files_below, is_picture, unread_pictures
+from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, write_bytes
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
@@ -121,11 +122,10 @@ def pictures_in(folder: Path) -> list[File]:
     """The pictures of a folder and of the folders in it; raises UserError when there are none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that holds the pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = [path for path in files_below(folder) if is_picture(path)]
     names = [path.relative_to(folder) for path in paths]
-    stats = [path.stat() for path in paths]
-    pairs = zip(names, stats, strict=True)
-    files = [File(str(name), s.st_size, s.st_mtime_ns) for name, s in pairs if SHEETS not in name.parts]
+    pairs = zip(names, map(stat_of, paths), strict=True)
+    files = [File(str(name), s.st_size, s.st_mtime_ns) for name, s in pairs if s and SHEETS not in name.parts]
     if not files:
         raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); give the folder that holds them")
     return files
@@ -203,7 +203,7 @@ class EmbeddingIndex:
         if not parts:
             raise UserError(f"{folder}: no usable picture; {summary(skipped)}")
         index = cls(np.concatenate(parts), kept + encoded, origin)
-        index.skipped = skipped
+        index.skipped = skipped + with_captions(unread_pictures(folder, files_below(folder)))[1]
         return index
 
     @classmethod

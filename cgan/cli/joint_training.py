@@ -49,7 +49,10 @@ def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list
     settings, path = config.trainer, run_dir / "joint.safetensors"
     batch_size = whole_batch(settings, settings.joint_batch_size, len(dataset), "trainer.joint_batch_size")
     captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
-    joint = JointEncoder(config.joint, Vocabulary.of(captions), config.data.resolution)
+    vocabulary = Vocabulary.of(captions)
+    if vocabulary.wordless.count:
+        say(f"warning: {vocabulary.wordless.warning()}")
+    joint = JointEncoder(config.joint, vocabulary, config.data.resolution)
     callbacks = [ProgressLine("joint encoder", batch_size), *callbacks, SteppingRules(settings.on_nan, clip=None)]
     callbacks += [FiniteLosses(run_dir)] if settings.on_nan == "stop" else []
     callbacks += [StopOnSignal(Signals())]

@@ -136,14 +136,16 @@ def found(options: argparse.Namespace) -> Iterator[str]:
     from cgan.data.checking import check_entries, check_shards, unmentioned
     from cgan.data.folder import read_folder
     from cgan.data.preparation import MANIFEST, UNFINISHED
+    from cgan.data.shards import is_tar
 
     folder = Path(options.settings[0]) if len(options.settings) == 1 else None
+    tars = sum(map(is_tar, folder.iterdir())) if folder is not None and folder.is_dir() else 0
     if folder is None or not folder.is_dir():
         config = load_config(options.settings).data
         check_options(options, config)
         entries = read_entries(config, config.split)
-    elif any(folder.glob("*.tar")) or (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file():
-        with progress(len(list(folder.glob("*.tar"))), "shards") as advance:
+    elif tars or (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file():
+        with progress(tars, "shards") as advance:
             yield from check_shards(folder, options.workers, advance)
         return
     else:

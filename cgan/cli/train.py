@@ -142,10 +142,11 @@ def silence_lightning() -> None:
 def report_skipped(dataset) -> None:
     from cgan.cli.fitting import say
     from cgan.data.pictures import CaptionedPictures, summary
+    from cgan.data.shards import ShardedPictures
 
-    if isinstance(dataset, CaptionedPictures) and dataset.skipped:
-        total = len(dataset) + len(dataset.skipped)
-        say(f"skipped {len(dataset.skipped)} of {total} pictures: {summary(dataset.skipped)}")
+    skipped = dataset.skipped if isinstance(dataset, CaptionedPictures | ShardedPictures) else []
+    if skipped:
+        say(f"skipped {len(skipped)} of {len(dataset) + len(skipped)} pictures: {summary(skipped)}")
 
 
 def build_gan(config, dataset, run_dir: Path):

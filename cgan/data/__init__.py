@@ -83,7 +83,8 @@ def pictures_of(config: DataConfig, split: str | None) -> Dataset:
         root = Path(config.root) / (split or "")
         return ShardedPictures(root, config.resolution, cache_folder(), config.crop, config.flip, config.seed)
     entries = read_entries(config, split)
-    return CaptionedPictures(entries, config.resolution, cache_folder(), config.annotations or config.root)
+    source = f"{config.annotations} with pictures in {config.root}" if config.annotations else config.root
+    return CaptionedPictures(entries, config.resolution, cache_folder(), source)
 
 
 def read_entries(config: DataConfig, split: str | None) -> list:

@@ -25,11 +25,13 @@ import numpy as np
 from PIL import Image
 from torchvision.transforms import v2
 
-from cgan.data.pictures import Entry, Skipped, Stored, square, summary, upright, with_captions
+from cgan.data.decoding import Stored, square, upright
+from cgan.data.pictures import Entry, Skipped, stat_of, summary, with_captions
 from cgan.data.shards import sidecar_of
 from cgan.interfaces import UserError
 
 AHEAD = 2  # shards whose pictures are made while an earlier one is written
+LONGEST_SIDE = 65_000  # pixels; JPEG ends a little above
 CHUNK = 8  # pictures that a worker gets at a time
 UNFINISHED, MANIFEST = "unfinished.json", "manifest.json"
 
@@ -57,10 +59,9 @@ def stored(job: Job, options: Options) -> tuple[bytes, str]:
     picture, reason = upright(job.picture)
     if picture is None:
         return b"", reason
-    try:
-        return encoded(framed(picture, job.place, options), options), ""
-    except (OSError, ValueError, MemoryError):  # such as a picture that is a thousand times as long as it is high
-        return b"", "not a picture that can be stored"
+    if options.crop == "none" and options.size * max(picture.size) > LONGEST_SIDE * min(picture.size):
+        return b"", f"too long to be stored at {options.size} px"
+    return encoded(framed(picture, job.place, options), options), ""
 
 
 def framed(picture: Image.Image, place: float, options: Options) -> Image.Image:
@@ -110,9 +111,9 @@ def prepare(
 def digest(entries: list[Entry]) -> str:
     """Of names, sizes, captions and ids, in their order; the folder may have moved."""
     key = hashlib.sha256()
-    for picture, captions, image_id in entries:
-        size = picture.stat().st_size if isinstance(picture, Path) and picture.is_file() else None
-        key.update(json.dumps([picture.name, size, captions, image_id]).encode())
+    for entry in entries:
+        found = stat_of(entry.picture) if isinstance(entry.picture, Path) else None
+        key.update(json.dumps([entry.picture.name, found and found.st_size, entry.captions, entry.image_id]).encode())
     return key.hexdigest()
 
 
@@ -200,7 +201,7 @@ def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterato
         for position, (content, reason) in enumerate(contents, start=start):
             entry = entries[position]
             if reason:
-                skipped.append(Skipped(entry.picture.name, reason))
+                skipped.append(entry.skipped(reason))
                 continue
             text = json.dumps({"captions": entry.captions, "image_id": entry.image_id, "name": entry.picture.name})
             picture_place = add(tar, f"{position:09d}.{suffix}", content)
