@@ -28,7 +28,7 @@ class TrainerConfig:
     joint_batch_size: int = 128
     batch_size: int = 32  # pictures of a step, of all processes together; so learning rates mean the same on any number
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16 where the hardware has it
-    compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, faster steps on a GPU
+    compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, for steps hardly faster
     devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
     num_nodes: int = 1  # machines
     num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware

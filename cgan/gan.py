@@ -30,6 +30,7 @@ from cgan.processes import num_processes, own_first, own_rows, random_rows, rows
 from cgan.schedule import by_cosine, late_decay, progress_of
 
 SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same
+MOST_GRAPHS = 32  # that torch.compile makes of one function
 SOFTNESS = 0.1  # of cosines, when near captions are preferred
 
 
@@ -178,11 +179,15 @@ class TextToImageGAN(pl.LightningModule):
         return self
 
     def compile_networks(self, backend: str = "inductor") -> None:
-        """What is run in each step, by torch.compile, with its first step; names of weights stay as they are."""
-        networks = [*self.generator.blocks, self.discriminator.trunk, *self.discriminator.heads, self.image_encoder]
-        for network in networks:
-            if network is not None:
-                network.compile(backend=backend)
+        """What is run in each step, by torch.compile, with its first step; names of weights stay as they are.
+
+        Shapes are fixed, so blocks and uses (of real, fake and penalised pictures, by either player) have graphs of
+        their own; dynamo gives up on a function after 8, unless it is told that there are more.
+        """
+        for network in (*self.generator.blocks, *([self.image_encoder] if self.image_encoder else [])):
+            network.compile(backend=backend, dynamic=False)
+        self.discriminator.look = torch.compile(self.discriminator.look, backend=backend, dynamic=False)
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return batch._replace(images=as_floats(batch.images))

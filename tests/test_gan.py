@@ -149,6 +149,17 @@ def test_compiled_networks_give_the_gradients_of_eager_ones(penalty, tmp_path):
     assert list(compiled.state_dict()) == names
 
 
+@pytest.mark.slow
+def test_the_first_step_compiles_all_and_no_limit_of_graphs_is_hit(tmp_path):
+    gan, count = tiny_gan(adversarial="relativistic", accumulate=2, penalty_weight=0.01), Counter()
+    gan.on_train_batch_end = lambda *_: count.update([torch._dynamo.utils.counters["stats"]["unique_graphs"]])
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=True):
+        gan.compile_networks("eager")  # graphs and guards are those of any backend
+        fit(gan, tmp_path, max_steps=2, precision="bf16-mixed")
+    assert list(count.values()) == [2] and torch._dynamo.utils.counters["frames"]["ok"] >= 8
+
+
 @pytest.mark.parametrize(("share", "num_redrawn"), [(0.0, 1), (0.5, 2), (1.0, 4)])
 def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_redrawn):
     gan = tiny_gan(redrawn_share=share)
