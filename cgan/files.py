@@ -164,6 +164,8 @@ def make_folder(folder: Path, hint: str = "") -> None:
     """Create a folder and those above it; raises CannotWrite where that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CannotWrite(folder, errno.ENOTDIR, "it is a file, not a folder", hint) from error
     except OSError as error:
         raise cannot_write(folder, error, hint) from error
 

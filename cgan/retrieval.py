@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from cgan.data import cache_folder
+from cgan.data.cache import mark_used
 from cgan.data.folder import SUFFIXES
 from cgan.data.pictures import Skipped, decode, summary
 from cgan.interfaces import UserError
@@ -234,6 +235,8 @@ def open_index(
         origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
     path = path or cached_path(origin)
     old = usable_index(path, origin, say)
+    if path.parent == cache_folder():
+        mark_used(path)
     index = EmbeddingIndex.build(joint, origin, old)
     if index.skipped:
         say(f"skipped {summary(index.skipped)}")

@@ -40,19 +40,21 @@ def in_parallel(
     chunksize: int = 1,
     num_workers: int | None = None,
     advice: str = FEWER,
+    ahead: int = 0,
     context: BaseContext | None = None,
 ) -> Iterator[Iterator]:
     """Gives the results of work(job) for each job, in order; raises UserError when a worker is killed.
 
-    Only a bounded number of jobs and results exists at a time. When the block is left by an error, the workers end at
-    once, in the midst of their work. `work` must be known to other processes by its name.
+    Only a bounded number of jobs and results exists at a time: AHEAD chunks for each worker, or `ahead` if it is more.
+    When the block is left by an error, the workers end at once, in the midst of their work. `work` must be known to
+    other processes by its name.
     """
     number = max(1, min(num_workers or num_cores(), -(-len(jobs) // chunksize)))
     context = context or get_context()
     ear, mouth = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(number, context, initializer=obey_parent, initargs=(ear,))
     try:
-        yield in_order(pool, work, jobs, chunksize, AHEAD * number)
+        yield in_order(pool, work, jobs, chunksize, max(ahead, AHEAD * number))
     except BrokenProcessPool:
         time.sleep(0.2)  # a signal to all processes of the group comes here too: it is heard first
         raise UserError(f"a worker was killed, out of memory perhaps; {advice}") from None

@@ -84,3 +84,16 @@ def test_only_the_cores_that_this_process_may_use_are_counted(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert num_cores() == 1
+
+
+def test_devices_and_threads_are_counted_by_the_cores_that_may_be_used(monkeypatch):
+    from cgan.cli.fitting import num_devices
+    from cgan.cli.race import environment
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for module in ("cgan.cli.fitting", "cgan.cli.race"):
+        monkeypatch.setattr(f"{module}.num_cores", lambda: 3)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert num_devices("3") == 3 and environment(1)["OMP_NUM_THREADS"] == "3"
+    with pytest.raises(UserError, match="this process may use 3"):
+        num_devices("4")

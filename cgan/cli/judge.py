@@ -10,6 +10,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from cgan.workers import in_parallel
+
 
 def main(arguments: list[str]) -> None:
     """Train on scenes against their unrecognisable likes; write weights and the table of its errors."""
@@ -86,8 +88,9 @@ def pictures(kinds: list[str], level: str, seed: int, split: str | None = None):
     import numpy as np
     import torch
 
-    with get_context("spawn").Pool() as pool:  # a fork would inherit torch's threads, and hang
-        pairs = pool.map(drawn, [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
+    jobs, context = [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], get_context("spawn")
+    with in_parallel(drawn, jobs, 64, context=context) as results:  # a fork would inherit torch's threads, and hang
+        pairs = list(results)
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor([scene for _, scene in pairs]), kinds
 

@@ -1,6 +1,5 @@
 """What came of a race: a table of means and paired differences, results.json, and curves."""
 
-import os
 import platform
 from dataclasses import asdict
 from datetime import datetime
@@ -14,6 +13,7 @@ from PIL import Image
 from cgan.cli.race import Race, environment, write_json
 from cgan.plots import Line, line_plot, sheet
 from cgan.significance import Difference, Spread, paired_difference, spread
+from cgan.workers import num_cores
 
 
 class Cell(NamedTuple):
@@ -161,7 +161,7 @@ def circumstances(jobs: int) -> dict:
         "cgan": __version__,
         "torch": torch.__version__,
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": num_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "jobs": jobs,
         "threads_of_a_run": int(environment(jobs)["OMP_NUM_THREADS"]),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from cgan.data.folder import SUFFIXES
 from cgan.data.pictures import Entry, Stored, upright, with_captions
-from cgan.data.preparation import CHUNK, MANIFEST, UNFINISHED, workers
-from cgan.data.shards import Member, captions_in, places_among, samples_of, scanned, sidecar_of
+from cgan.data.preparation import CHUNK, FEWER_WORKERS, MANIFEST, UNFINISHED
+from cgan.data.shards import Member, captions_in, listed_in, places_among, samples_of, scanned, sidecar_of
 from cgan.interfaces import UserError
+from cgan.workers import in_parallel
 
 MEND = "delete it and run the same cgan prepare again"
 
@@ -21,17 +22,17 @@ def check_shards(root: Path, num_workers: int, advance: Callable[[int], None]) -
     listed = {}
     if (root / MANIFEST).is_file():
         try:
-            listed = {shard["name"]: shard for shard in json.loads((root / MANIFEST).read_text())["shards"]}
-        except (ValueError, KeyError, TypeError):
-            yield f"{root / MANIFEST}: damaged; {MEND}"
+            listed = listed_in(root / MANIFEST)
+        except UserError as error:
+            yield str(error)
     shards = sorted(root.glob("*.tar"))
     yield from (f"{root / name}: missing; run the same cgan prepare again" for name in set(listed) - names_of(shards))
     yield from (
         f"{root / name}: not in {MANIFEST}; delete it" for name in sorted(names_of(shards) - set(listed)) if listed
     )
     jobs = [(shard, listed.get(shard.name)) for shard in shards]
-    with workers(num_workers) as pool:
-        for faults in pool.map(faults_of_shard, jobs):
+    with in_parallel(faults_of_shard, jobs, 1, num_workers, FEWER_WORKERS) as found:
+        for faults in found:
             yield from faults
             advance(1)
 
@@ -84,8 +85,8 @@ def check_entries(entries: list[Entry], num_workers: int, advance: Callable[[int
     yield from (f"{name}: {reason}" for name, reason in skipped)
     advance(len(skipped))
     pictures = [entry.picture for entry in described]
-    with workers(num_workers) as pool:
-        for picture, reason in zip(pictures, pool.map(reason_against, pictures, chunksize=CHUNK), strict=True):
+    with in_parallel(reason_against, pictures, CHUNK, num_workers, FEWER_WORKERS) as reasons:
+        for picture, reason in zip(pictures, reasons, strict=True):
             if reason:
                 yield f"{picture.name if isinstance(picture, Stored) else picture}: {reason}"
             advance(1)

@@ -7,12 +7,12 @@ the pictures can be shuffled through and a training can go on at any of them, an
 import copy
 import hashlib
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
-from multiprocessing import Pool
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -21,13 +21,19 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from cgan.data.cache import made_once, mapped, write_array
 from cgan.data.folder import SUFFIXES
 from cgan.data.pictures import Entry, Stored, square, upright
+from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
+from cgan.workers import in_parallel
 
 PLACES = ("picture", ".json", ".txt")  # of a sample
 ROW = np.dtype([("shard", "<i4")] + [(f"{place} {what}", "<i8") for place in PLACES for what in ("start", "size")])
+SIDECAR = b'{"samples":'  # how the JSON beside a shard begins
 CAPTIONS = ("captions", "caption", "text")  # keys of a JSON, the first that is there counts
+
+log = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
@@ -126,13 +132,40 @@ def tars_in(root: Path) -> list[Path]:
         raise UserError(f"{root}: not finished; run the same cgan prepare again, it goes on where it stopped")
     shards = sorted(root.glob("*.tar"))
     if (root / "manifest.json").is_file():
-        listed = [root / shard["name"] for shard in json.loads((root / "manifest.json").read_text())["shards"]]
-        missing = sorted(set(listed) - set(shards))
-        if missing:
-            raise UserError(f"{missing[0]}: missing, like {len(missing) - 1} others; cgan prepare makes them anew")
+        check_listed(root / "manifest.json", set(shards))
     if not shards:
         raise UserError(f"data.root={root}: holds no .tar file; cgan prepare makes such a folder")
     return shards
+
+
+def check_listed(manifest: Path, shards: set[Path]) -> None:
+    """Raise UserError where a shard of a manifest is missing, or is not as large as the manifest says."""
+    sizes = {manifest.with_name(name): about["bytes"] for name, about in listed_in(manifest).items()}
+    missing = sorted(set(sizes) - shards)
+    if missing:
+        raise UserError(f"{missing[0]}: missing, like {len(missing) - 1} others; cgan prepare makes them anew")
+    for shard, size in sizes.items():
+        check_size(shard, size, manifest.name)
+
+
+def check_size(shard: Path, size: int, file: str) -> None:
+    """Raise UserError where a shard is not as large as a file about it says."""
+    found = shard.stat().st_size
+    if found != size:
+        mend = "damaged or changed: delete it and run the same cgan prepare again"
+        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} says; {mend}")
+
+
+def listed_in(manifest: Path) -> dict[str, dict]:
+    """What cgan prepare wrote about each shard, by its name; raises UserError for a damaged manifest."""
+    try:
+        listed = {shard["name"]: shard for shard in json.loads(manifest.read_text(encoding="utf-8"))["shards"]}
+        if all(isinstance(shard["bytes"], int) and isinstance(shard["sha256"], str) for shard in listed.values()):
+            return listed
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    mend = f"delete {manifest.parent} and run cgan prepare again; without this file the shards are taken as they are"
+    raise UserError(f"{manifest}: damaged; {mend}")
 
 
 def sidecar_of(shard: Path) -> Path:
@@ -140,36 +173,56 @@ def sidecar_of(shard: Path) -> Path:
 
 
 def rows_of(job: tuple[int, Path]) -> np.ndarray:
-    """ROW (n,) of a shard: from the JSON that cgan prepare wrote beside it, otherwise by reading through it."""
+    """ROW (n,) of a shard: from the JSON that cgan prepare wrote beside it, otherwise by reading through it.
+
+    Raises UserError where that JSON is damaged, or speaks of a shard of another size.
+    """
     number, shard = job
+    rows = indexed(shard)
+    return np.array([(number, *row) for row in (scanned(shard) if rows is None else rows)], dtype=ROW)
+
+
+def indexed(shard: Path) -> list[list[int]] | None:
+    """The rows that cgan prepare wrote beside a shard; None where it did not, as beside shards of others."""
+    file = sidecar_of(shard)
     try:
-        about = json.loads(sidecar_of(shard).read_text())
-        rows = about["index"] if about["bytes"] == shard.stat().st_size else scanned(shard)
-    except (OSError, ValueError, KeyError, TypeError):
-        rows = scanned(shard)
-    return np.array([(number, *row) for row in rows], dtype=ROW)
+        content = file.read_bytes()
+    except OSError:
+        return None
+    if not content.startswith(SIDECAR):
+        return None
+    try:
+        about = json.loads(content)
+        rows, size = np.array(about["index"], dtype=np.int64).reshape(-1, 2 * len(PLACES)).tolist(), about["bytes"]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f"{file}: damaged; delete it, and the shard is read through instead") from None
+    check_size(shard, size, file.name)
+    return rows
 
 
 def index_of(shards: list[Path], cache: Path) -> np.ndarray:
-    """Where each sample is, ROW (N,), in the order of the shards; kept in the cache and mapped from there."""
+    """Where each sample is, ROW (N,), in the order of the shards; mapped from the cache where that can be written."""
     key = hashlib.sha256()
     for shard in shards:
         stat = shard.stat()
         key.update(f"{shard.absolute()}|{stat.st_size, stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
     file = cache / f"shards-{key.hexdigest()[:16]}.npy"
+    made: list[np.ndarray] = []
+
+    def make() -> np.ndarray:
+        made.append(all_rows(shards))
+        return write_array(file, ROW, made[0].shape, made)
+
     try:
-        return np.load(file, mmap_mode="r")
-    except (OSError, ValueError):  # not there, or damaged: make it anew
-        pass
-    with Pool() as pool:
-        rows = np.concatenate(pool.map(rows_of, list(enumerate(shards)), chunksize=1))
-        pool.close()
-        pool.join()
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(unfinished, rows)
-    os.replace(unfinished, file)
-    return np.load(file, mmap_mode="r")
+        return made_once(file, partial(mapped, file, ROW), make)
+    except CannotWrite as error:
+        log.warning("%s; the index of the shards is made anew each time", error)
+        return made[0] if made else all_rows(shards)
+
+
+def all_rows(shards: list[Path]) -> np.ndarray:
+    with in_parallel(rows_of, list(enumerate(shards))) as rows:
+        return np.concatenate(list(rows))
 
 
 def places_of(row: np.void) -> tuple[Place, Place, Place]:
