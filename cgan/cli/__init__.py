@@ -11,7 +11,7 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def run(command: Callable[[list[str]], None]) -> None:
-    """Run a command on the process's arguments; a UserError is printed and ends the process with status 1, Ctrl-C with 130."""
+    """Run a command on the process's arguments; a UserError ends it with one line and status 1, Ctrl-C with 130."""
     keep_freed_memory()
     try:
         command(sys.argv[1:])
