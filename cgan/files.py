@@ -257,18 +257,21 @@ def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
 
 
 @contextmanager
-def one_at_a_time(lock: Path, when_taken: Callable[[], None], hint: str = "") -> Iterator[None]:
+def one_at_a_time(
+    lock: Path, when_taken: Callable[[], None], hint: str = "", patience: float = 1.0
+) -> Iterator[None]:
     """Lock a file that is there only while it is locked; the lock of a process that ends, however it ends, is free.
 
-    `when_taken` is called once where another process holds it: it may raise, or this process waits. Where the file
-    system knows no locks, nobody waits. Raises CannotWrite with the hint where the file can't be made.
+    Where another process holds it, this one waits; after `patience` seconds, as workers end a moment after a process
+    that was killed, `when_taken` is called once: it says so, or raises. Where the file system knows no locks, nobody
+    waits. Raises CannotWrite with the hint where the file can't be made.
     """
-    number = taken(lock, hint)
-    if number is None:
-        when_taken()
-    while number is None:
-        time.sleep(0.1)
-        number = taken(lock, hint)
+    start, is_told = time.monotonic(), False
+    while (number := taken(lock, hint)) is None:
+        if not is_told and time.monotonic() - start >= patience:
+            when_taken()
+            is_told = True
+        time.sleep(0.05)
     try:
         yield
     finally:

@@ -117,7 +117,7 @@ def test_one_works_while_another_waits_and_no_lock_stays(tmp_path):
         raise UserError("busy")
 
     with files.one_at_a_time(lock, busy):
-        with pytest.raises(UserError, match="busy"), files.one_at_a_time(lock, busy):
+        with pytest.raises(UserError, match="busy"), files.one_at_a_time(lock, busy, patience=0.1):
             pass
     with files.one_at_a_time(lock, busy):
         assert lock.exists()
@@ -128,7 +128,7 @@ def test_who_waits_for_a_lock_takes_it_as_soon_as_it_is_free(tmp_path):
     lock, order, waiting = tmp_path / ".work.lock", [], Event()
 
     def second():
-        with files.one_at_a_time(lock, waiting.set):
+        with files.one_at_a_time(lock, waiting.set, patience=0):
             order.append("second")
 
     with files.one_at_a_time(lock, waiting.set):

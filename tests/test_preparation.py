@@ -40,6 +40,11 @@ def out(whole, tmp_path):
     return Path(shutil.copytree(whole, tmp_path / "out"))
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch):
+    monkeypatch.setattr("cgan.data.preparation.PATIENCE", 0.05)
+
+
 def no_one(number):
     pass
 
@@ -89,7 +94,9 @@ def test_a_second_preparation_of_a_folder_is_one_line_and_touches_nothing(tmp_pa
     assert contents(out) == contents(whole)
 
 
-def test_two_preparations_at_once_end_in_one_whole_folder(tmp_path, pictures, whole):
+@pytest.mark.parametrize("patience", [0, 30])
+def test_two_preparations_at_once_end_in_one_whole_folder(tmp_path, pictures, whole, monkeypatch, patience):
+    monkeypatch.setattr("cgan.data.preparation.PATIENCE", patience)
     context = get_context("fork")
     both = [context.Process(target=shards_of, args=(pictures, tmp_path / "out")) for _ in range(2)]
     for process in both:

@@ -49,7 +49,9 @@ def made_once(path: Path, find: Callable[[], object | None], make: Callable[[], 
         with one_at_a_time(path.with_name(f".{path.name}.lock"), lambda: say_waiting(path), HINT):
             found = find()
             if found is None:
-                return make()
+                found = make()
+                remove_abandoned(path.parent)  # of workers that were still ending when this process began
+                return found
     mark_used(path)
     return found
 

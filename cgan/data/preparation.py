@@ -32,6 +32,7 @@ UNFINISHED, MANIFEST, LOCK = "unfinished.json", "manifest.json", ".cgan-prepare.
 EARLIER = re.compile(r"(shard-\d+\.(tar|json)|unfinished\.json|manifest\.json)\.tmp")  # names of earlier versions
 AGAIN = "run the same again, and it goes on"
 ELSEWHERE = "give --out a folder that can be written"
+PATIENCE = 1.0  # seconds that the workers of a killed preparation have to end
 FEWER_WORKERS = "run the same again, with fewer --workers"
 
 
@@ -97,7 +98,7 @@ def prepare(
     plan = {**options._asdict(), "pictures": len(described), "input": digest(described)}
     check_claim(out, plan)
     make_folder(out, ELSEWHERE)
-    with one_at_a_time(out / LOCK, partial(say_busy, out), ELSEWHERE):
+    with one_at_a_time(out / LOCK, partial(say_busy, out), ELSEWHERE, PATIENCE):
         claim(out, plan)
         starts = range(0, len(described), options.shard_size)
         shards = [out / f"shard-{number:05d}.tar" for number in range(len(starts))]
@@ -219,6 +220,7 @@ def write_manifest(out: Path, plan: dict, shards: list[Path], skipped: list[Skip
         raise UserError(f"{out}: no usable picture; {summary(skipped)}")
     manifest = plan | totals | {"skipped": skipped, "shards": about}
     write_bytes(out / MANIFEST, json.dumps(manifest, indent=1).encode(), AGAIN)
+    remove_abandoned(out)  # of workers that were still ending when this preparation began
     (out / UNFINISHED).unlink(missing_ok=True)
     return manifest
 
