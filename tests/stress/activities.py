@@ -32,7 +32,7 @@ class Activity(NamedTuple):
 
 
 def draw(folder: Path, pictures: Path) -> None:
-    Scenes(1500, 64, cache=folder)
+    Scenes(600, 64, cache=folder)
 
 
 def decode(folder: Path, pictures: Path) -> None:
@@ -50,8 +50,8 @@ ACTIVITIES = (
 )
 
 
-def make_pictures(root: Path, number: int = 160) -> Path:
-    """Photographs large enough that decoding all of them takes about a second."""
+def make_pictures(root: Path, number: int = 100) -> Path:
+    """Photographs large enough that decoding all of them takes about half a second."""
     root.mkdir(parents=True)
     for i in range(number):
         coarse = np.random.default_rng(i).integers(0, 256, (6, 8, 3), dtype=np.uint8)
