@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cgan.cli import run
+from cgan.cli import env, run
 from cgan.data import DataConfig, build_dataset, cache_folder
 from cgan.data.cache import made_once, mapped, mark_used, tidy, write_array
 from cgan.data.folder import read_folder
@@ -152,6 +152,15 @@ def test_no_home_folder_is_one_line(monkeypatch):
     monkeypatch.setenv("HOME", "~")  # what expanduser makes of a user without one
     with pytest.raises(UserError, match="no home folder for the cache; set CGAN_CACHE"):
         cache_folder()
+
+
+def test_the_report_says_what_is_wrong_with_a_cache(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "file"))
+    assert env.cache() == "named by CGAN_CACHE, a file, not a folder"
+    monkeypatch.delenv("CGAN_CACHE")
+    monkeypatch.setenv("HOME", "~")
+    assert env.cache() == "~/.cache/cgan, can't be read (no home folder)"
 
 
 def drawn_by_this(folder, notes):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cgan.cli.judge import drawn, pictures, spoilt_kinds
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
@@ -22,6 +24,14 @@ def test_one_round_of_what_breaks_the_data(script):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("whole again") == len(ended.stdout.splitlines()) >= 3
+
+
+def test_the_pictures_of_the_judge_come_in_order_from_several_processes():
+    kinds = ["real", *spoilt_kinds(3, "one")]
+    images, scenes, _ = pictures(kinds, "one", seed=4)
+    for index, kind in enumerate(kinds):
+        image, scene = drawn((kind, "one", 4, index, None))
+        assert (images[index].permute(1, 2, 0).numpy() == image).all() and scenes[index].tolist() == list(scene)
 
 
 def slow_pictures(root):

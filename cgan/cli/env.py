@@ -117,13 +117,12 @@ def cache() -> str:
     name = "named by CGAN_CACHE" if os.environ.get("CGAN_CACHE") else "~/.cache/cgan"
     try:
         folder = Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
-        if not folder.exists():
-            return f"{name}, not there yet"
+        if not folder.is_dir():
+            return f"{name}, a file, not a folder" if folder.exists() else f"{name}, not there yet"
         sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-        kept = "" if folder.is_dir() else "a file, not a folder; "
     except (OSError, RuntimeError) as error:
         return f"{name}, can't be read ({error.strerror if isinstance(error, OSError) else 'no home folder'})"
-    return f"{name}, {kept}{sum(sizes) / 1e6:,.1f} MB in {len(sizes):,} files"
+    return f"{name}, {sum(sizes) / 1e6:,.1f} MB in {len(sizes):,} files"
 
 
 def variables() -> list[str]:
