@@ -5,6 +5,7 @@ Each process takes every so many-th picture; the metrics gather what they need w
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,13 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms.v2.functional import resize
 
 from cgan.data import cache_folder
+from cgan.data.cache import HINT, mark_used
 from cgan.data.decoding import DECODING_VERSION, upright, upright_size
 from cgan.data.pictures import CaptionedPictures, decode, fingerprint
 from cgan.data.records import printable
 from cgan.data.scenes import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
+from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
 from cgan.joint import JointEncoder
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
@@ -33,6 +36,7 @@ from cgan.networks.generator import Generator
 from cgan.pixels import as_bytes, as_floats
 
 BATCH = 64
+log = logging.getLogger(__name__)
 Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
 
 
@@ -268,17 +272,18 @@ def stored(path: Path, shape: tuple[int, int]) -> Tensor | None:
         features = np.load(path)
     except (OSError, ValueError, EOFError):
         return None
+    mark_used(path)
     usable = features.shape == shape and features.dtype == np.float32 and np.isfinite(features).all()
     return torch.from_numpy(features) if usable else None
 
 
 def store(path: Path, features: Tensor) -> None:
-    """Under a temporary name first; several processes may do it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    with unfinished.open("wb") as file:
-        np.save(file, features.float().numpy())
-    os.replace(unfinished, path)
+    """Keep features in the cache, where it can be written; several processes may do it at once."""
+    try:
+        with replacing_stream(path, HINT) as stream:
+            np.save(stream, features.float().numpy())
+    except CannotWrite as error:
+        log.warning("%s; the features are computed again the next time", error)
 
 
 # ------------------------------------------------------------------------------------------------ the joint encoder

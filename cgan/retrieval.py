@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from cgan.data import cache_folder
+from cgan.data.cache import mark_used
 from cgan.data.decoding import SUFFIXES
 from cgan.data.listing import files_below, is_picture, unread_pictures
 from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
@@ -252,6 +253,8 @@ def open_index(
         origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
     path = path or cached_path(origin)
     old = usable_index(path, origin, say)
+    if path.parent == cache_folder():
+        mark_used(path)
     index = EmbeddingIndex.build(joint, origin, old)
     if index.skipped:
         say(f"skipped {summary(index.skipped)}")

@@ -7,17 +7,21 @@ from io import TextIOWrapper
 
 from cgan.errors import UserError
 
+CTRL_C = 130  # the status of what Ctrl-C ends, as shells have it
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def run(command: Callable[[list[str]], None]) -> None:
-    """Run a command on the process's arguments; a UserError is printed and ends the process with status 1."""
+    """Run a command on the process's arguments; a UserError ends it with one line and status 1, Ctrl-C with 130."""
     keep_freed_memory()
     print_any_text()
     try:
         command(sys.argv[1:])
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(CTRL_C)
 
 
 def print_any_text() -> None:

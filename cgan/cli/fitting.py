@@ -23,6 +23,7 @@ from cgan.interfaces import UserError
 from cgan.processes import SharedGradients, SyncTrainedBatchNorm
 from cgan.recovery import CTRL_C, REQUEUE, StopOnSignal, Stopped
 from cgan.scaling import ScalerForEach
+from cgan.workers import num_cores
 
 
 @rank_zero_only
@@ -37,8 +38,8 @@ def is_first_process() -> bool:
 
 
 def num_devices(devices: str) -> int:
-    """How many processors of this machine take part, one process each; raises UserError for what is no number."""
-    present = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+    """How many of the processors it may use take part, one process each; raises UserError for what is no number."""
+    present = torch.cuda.device_count() if torch.cuda.is_available() else num_cores()
     if devices in ("auto", "-1"):
         return present if torch.cuda.is_available() else 1
     listed = devices.strip("[]").split(",")
@@ -46,7 +47,7 @@ def num_devices(devices: str) -> int:
         raise UserError(f"trainer.devices={devices}: give a number, a list such as 0,1, or auto")
     count = len(listed) if len(listed) > 1 else int(devices)
     if count > present:
-        raise UserError(f"trainer.devices={devices}: this machine has {present}")
+        raise UserError(f"trainer.devices={devices}: this process may use {present}")
     return count
 
 

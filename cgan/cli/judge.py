@@ -13,6 +13,7 @@ from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable_file, write_bytes, write_json
 from cgan.ranges import Range, check_number, check_seed
+from cgan.workers import in_parallel
 
 
 def main(arguments: list[str]) -> None:
@@ -105,8 +106,9 @@ def pictures(kinds: list[str], level: str, seed: int, split: str | None = None):
     import numpy as np
     import torch
 
-    with get_context("spawn").Pool() as pool:  # a fork would inherit torch's threads, and hang
-        pairs = pool.map(drawn, [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
+    jobs, context = [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], get_context("spawn")
+    with in_parallel(drawn, jobs, 64, context=context) as results:  # a fork would inherit torch's threads, and hang
+        pairs = list(results)
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor([scene for _, scene in pairs]), kinds
 

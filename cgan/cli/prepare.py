@@ -1,13 +1,13 @@
 """cgan prepare: any data set into tar shards of resized pictures, or what is wrong with a data set."""
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from cgan.cli.unused import refuse_unused
+from cgan.workers import num_cores
 
 SHOWN = 50  # faults that are printed one by one
 
@@ -48,14 +48,6 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def num_cores() -> int:
-    """Those that this process may use, where the system tells."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
-
-
 def write(options: argparse.Namespace) -> None:
     """Shards of a configuration's pictures, with a line of progress."""
     from cgan.config import load_config
@@ -76,7 +68,8 @@ def write(options: argparse.Namespace) -> None:
         print(f"stopped; run the same again, and it goes on with what {options.out} holds")
         raise SystemExit(130) from None
     except OSError as error:
-        raise UserError(f"{options.out}: can't be written ({error}); run the same again, and it goes on") from None
+        what, why = error.filename or "the data", error.strerror or str(error)
+        raise UserError(f"{what}: can't be read ({why}); run the same again, and it goes on") from error
     report(options.out, manifest, time.monotonic() - start)
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cgan.config import RunConfig, explain, load_config
 from cgan.files import write_json
 from cgan.interfaces import UserError
+from cgan.workers import num_cores
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
 NOT_MEASURES = (
@@ -176,7 +177,7 @@ def started(run: Run, jobs: int) -> subprocess.Popen:
 
 def environment(jobs: int) -> dict[str, str]:
     """Each run's share of the cores, where OMP_NUM_THREADS does not say another one."""
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    return {"OMP_NUM_THREADS": str(max(1, num_cores() // jobs)), **os.environ}
 
 
 def ended(run: Run, status: int, seconds: float) -> bool:

@@ -1,6 +1,5 @@
 """What came of a race: a table of means and paired differences, results.json, and curves."""
 
-import os
 import platform
 from dataclasses import asdict
 from datetime import datetime
@@ -15,6 +14,7 @@ from cgan.cli.race import Race, environment
 from cgan.files import replacing, write_json, write_text
 from cgan.plots import Line, line_plot, sheet
 from cgan.significance import Difference, Spread, paired_difference, spread
+from cgan.workers import num_cores
 
 
 class Cell(NamedTuple):
@@ -163,7 +163,7 @@ def circumstances(jobs: int) -> dict:
         "cgan": __version__,
         "torch": torch.__version__,
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": num_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "jobs": jobs,
         "threads_of_a_run": int(environment(jobs)["OMP_NUM_THREADS"]),

@@ -34,8 +34,11 @@ class DataConfig:
 
 
 def cache_folder() -> Path:
-    """Where drawn and decoded pictures are kept: $CGAN_CACHE, or ~/.cache/cgan."""
-    return Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser()
+    """Where drawn and decoded pictures are kept: $CGAN_CACHE, or ~/.cache/cgan; raises UserError without a home."""
+    try:
+        return Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
+    except RuntimeError:
+        raise UserError("no home folder for the cache; set CGAN_CACHE to a folder that can be written") from None
 
 
 def check_data(config: DataConfig) -> None:

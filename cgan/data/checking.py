@@ -8,7 +8,7 @@ from pathlib import Path
 from cgan.data.decoding import Stored, upright
 from cgan.data.listing import files_below, is_picture
 from cgan.data.pictures import Entry, with_captions
-from cgan.data.preparation import CHUNK, MANIFEST, UNFINISHED, workers
+from cgan.data.preparation import CHUNK, FEWER_WORKERS, MANIFEST, UNFINISHED
 from cgan.data.records import printable
 from cgan.data.shards import (
     Member,
@@ -23,6 +23,7 @@ from cgan.data.shards import (
 )
 from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
+from cgan.workers import in_parallel
 
 MEND = "delete it and run the same cgan prepare again"
 
@@ -45,8 +46,8 @@ def check_shards(root: Path, num_workers: int, advance: Callable[[int], None]) -
         f"{root / name}: not in {MANIFEST}; delete it" for name in sorted(names_of(shards) - set(listed)) if listed
     )
     jobs = [(shard, listed.get(shard.name)) for shard in shards]
-    with workers(num_workers) as pool:
-        for faults in pool.map(faults_of_shard, jobs):
+    with in_parallel(faults_of_shard, jobs, 1, num_workers, FEWER_WORKERS) as found:
+        for faults in found:
             yield from faults
             advance(1)
 
@@ -108,8 +109,8 @@ def check_entries(entries: list[Entry], num_workers: int, advance: Callable[[int
     advance(len(skipped))
     pictures = [entry.picture for entry in described]
     num_usable = 0
-    with workers(num_workers) as pool:
-        for picture, reason in zip(pictures, pool.map(reason_against, pictures, chunksize=CHUNK), strict=True):
+    with in_parallel(reason_against, pictures, CHUNK, num_workers, FEWER_WORKERS) as reasons:
+        for picture, reason in zip(pictures, reasons, strict=True):
             if reason:
                 yield f"{printable(str(picture.name if isinstance(picture, Stored) else picture))}: {reason}"
             num_usable += not reason

@@ -5,7 +5,8 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from multiprocessing import Pool
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from cgan.data.cache import HINT, made_once, mapped, num_rows_at_once, write_array
 from cgan.data.decoding import DECODING_VERSION, Stored, square, upright
 from cgan.data.records import printable
+from cgan.files import write_text
 from cgan.interfaces import Sample, UserError
+from cgan.workers import in_parallel
 
 LONGEST_SHOWN = 120  # letters of a name in a summary
 
@@ -138,36 +142,39 @@ def decoded(pictures: list[Path | Stored], resolution: int, cache: Path) -> tupl
     for picture in pictures:
         key.update(f"{fingerprint(picture)}\n".encode(errors="surrogateescape"))
     file = cache / f"pictures-{key.hexdigest()[:16]}.npy"
-    reasons_file = file.with_suffix(".txt")
-    try:
-        kept, reasons = np.load(file, mmap_mode="r"), reasons_file.read_text().split("\n")[:-1]
-        if len(kept) == len(reasons) == len(pictures):
-            return kept, reasons
-    except (OSError, ValueError):  # not there, or damaged: decode anew
-        pass
-    reasons = decode_into(file, pictures, resolution)
-    unfinished = reasons_file.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text("".join(f"{reason}\n" for reason in reasons))
-    os.replace(unfinished, reasons_file)
-    return np.load(file, mmap_mode="r"), reasons
-
-
-def decode_into(file: Path, pictures: list[Path | Stored], resolution: int) -> list[str]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.part")
     shape = (len(pictures), resolution, resolution, 3)
-    array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-    reasons = []
-    with Pool() as pool:
-        for index, (pixels, reason) in enumerate(pool.imap(decode, [(p, resolution) for p in pictures], chunksize=16)):
+    return made_once(file, partial(kept, file, shape), partial(decode_into, file, shape, pictures))
+
+
+def kept(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]] | None:
+    """The pictures of the cache, and the reasons beside them; None where they are missing, damaged or others."""
+    array = mapped(file, np.uint8, shape)
+    try:
+        reasons = file.with_suffix(".txt").read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, ValueError):
+        return None
+    return None if array is None or len(reasons) != len(array) else (array, reasons)
+
+
+def decode_into(file: Path, shape: tuple[int, ...], pictures: list[Path | Stored]) -> tuple[np.ndarray, list[str]]:
+    """Write pictures and reasons; what can't be used is black."""
+    reasons, black = [], np.zeros(shape[1:], np.uint8)
+
+    def pixels_of(results: Iterator) -> Iterator[np.ndarray]:
+        for pixels, reason in results:
             reasons.append(reason)
-            if pixels is not None:
-                array[index] = pixels
-        pool.close()
-        pool.join()
-    array.flush()
-    os.replace(unfinished, file)
-    return reasons
+            yield (black if pixels is None else pixels)[None]
+
+    def write_reasons() -> None:
+        write_text(file.with_suffix(".txt"), "".join(f"{reason}\n" for reason in reasons), HINT)
+
+    work = partial(decode_at, shape[1])
+    with in_parallel(work, pictures, min(16, num_rows_at_once(black.nbytes))) as results:
+        return write_array(file, np.uint8, shape, pixels_of(results), write_reasons), reasons
+
+
+def decode_at(resolution: int, picture: Path | Stored) -> tuple[np.ndarray | None, str]:
+    return decode((picture, resolution))
 
 
 def decode(job: tuple[Path | Stored, int]) -> tuple[np.ndarray | None, str]:

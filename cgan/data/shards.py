@@ -11,9 +11,8 @@ import logging
 import os
 import tarfile
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
-from multiprocessing import Pool
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -22,11 +21,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from cgan.data.cache import made_once, mapped, write_array
 from cgan.data.decoding import DAMAGED, SUFFIXES, Stored, looks_like_picture, square, upright
 from cgan.data.pictures import Entry, Skipped, left_out, summary
 from cgan.data.records import captions_from, id_from, image_id_of, printable
 from cgan.data.text_files import decode_text, parse_json
+from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
+from cgan.workers import in_parallel
 
 PLACES = ("picture", ".json", ".txt")  # of a sample
 ROW = np.dtype([("shard", "<i4")] + [(f"{place} {what}", "<i8") for place in PLACES for what in ("start", "size")])
@@ -37,6 +39,7 @@ INDEX_VERSION = b"2"  # part of the index's name in the cache: raise it when row
 HEAD = 64  # bytes by which a picture is told from something else
 MOST_IN_A_ROW = 1000  # damaged pictures that are passed over before a training ends
 MOST_TOLD = 20  # of which each process tells
+
 log = logging.getLogger(__name__)
 
 
@@ -269,25 +272,28 @@ def indexed(shard: Path) -> list[list[int]] | None:
 
 
 def index_of(shards: list[Path], cache: Path) -> np.ndarray:
-    """Where each sample is, ROW (N,), in the order of the shards; kept in the cache and mapped from there."""
+    """Where each sample is, ROW (N,), in the order of the shards; mapped from the cache where that can be written."""
     key = hashlib.sha256(INDEX_VERSION)
     for shard in shards:
         stat = shard.stat()
         key.update(f"{shard.absolute()}|{stat.st_size, stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
     file = cache / f"shards-{key.hexdigest()[:16]}.npy"
+    made: list[np.ndarray] = []
+
+    def make() -> np.ndarray:
+        made.append(all_rows(shards))
+        return write_array(file, ROW, made[0].shape, made)
+
     try:
-        return np.load(file, mmap_mode="r")
-    except (OSError, ValueError):  # not there, or damaged: make it anew
-        pass
-    with Pool() as pool:
-        rows = np.concatenate(pool.map(rows_of, list(enumerate(shards)), chunksize=1))
-        pool.close()
-        pool.join()
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(unfinished, rows)
-    os.replace(unfinished, file)
-    return np.load(file, mmap_mode="r")
+        return made_once(file, partial(mapped, file, ROW), make)
+    except CannotWrite as error:
+        log.warning("%s; the index of the shards is made anew each time", error)
+        return made[0] if made else all_rows(shards)
+
+
+def all_rows(shards: list[Path]) -> np.ndarray:
+    with in_parallel(rows_of, list(enumerate(shards))) as rows:
+        return np.concatenate(list(rows))
 
 
 def places_of(row: np.void) -> tuple[Place, Place, Place]:
