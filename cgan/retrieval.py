@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +10,15 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import save
 from torch import Tensor
 
+from cgan.damage import Damaged, reading
 from cgan.data import cache_folder
 from cgan.data.folder import SUFFIXES
 from cgan.data.pictures import Skipped, decode, summary
+from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
 from cgan.pixels import as_floats
@@ -44,7 +45,7 @@ class Origin(NamedTuple):
     checkpoint: str  # SHA-256 of the joint encoder's file
 
 
-class DamagedIndex(UserError):
+class DamagedIndex(Damaged):
     """An index that can't be read, so that nothing is lost when it is written anew."""
 
 
@@ -199,8 +200,16 @@ class EmbeddingIndex:
 
     @classmethod
     def load(cls, path: Path) -> "EmbeddingIndex":
-        """An index that save wrote; raises DamagedIndex, or UserError for a file of something else."""
+        """An index that save wrote; raises DamagedIndex, or UserError for a file of something else or none to read."""
         try:
+            return cls.read(path)
+        except Damaged as error:
+            raise DamagedIndex(str(error)) from error
+
+    @classmethod
+    def read(cls, path: Path) -> "EmbeddingIndex":
+        """Raises Damaged, or UserError as load does."""
+        with reading(path, "damaged, or not an index of pictures; delete it"):
             with safe_open(path, "np") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = file.metadata() or {}
@@ -212,18 +221,14 @@ class EmbeddingIndex:
             if tensors["embeddings"].shape[:1] != (len(files),):
                 raise ValueError("another number of rows than of files")
             return cls(tensors["embeddings"], files, Origin(spec["folder"], spec["checkpoint"]))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            raise DamagedIndex(f"{path}: damaged, or not an index of pictures; delete it") from None
 
     def save(self, path: Path) -> None:
         """Embeddings, sizes and times as tensors, names and origin as JSON; the one before stays whole until then."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         stats = np.array([(file.size, file.modified) for file in self.files], dtype=np.int64)
         spec = {**self.origin._asdict(), "names": [file.name for file in self.files]}
         tensors = {"embeddings": np.ascontiguousarray(self.embeddings), "files": stats}
-        save_file(tensors, unfinished, metadata={"index": json.dumps(spec)})
-        os.replace(unfinished, path)
+        write_bytes(path, save(tensors, metadata={"index": json.dumps(spec)}))
+        remove_abandoned(path.parent)
 
 
 def open_index(
@@ -240,8 +245,8 @@ def open_index(
     if old is None or index.files != old.files:
         try:
             index.save(path)
-        except (OSError, SafetensorError) as error:
-            say(f"{path}: can't be written ({error}); the next search encodes the pictures again")
+        except CannotWrite as error:
+            say(f"{error}; the next search encodes the pictures again")
     return index
 
 
