@@ -24,8 +24,8 @@ READERS = [
 
 
 @contextmanager
-def no_more_files() -> Iterator[None]:
-    """As many files are open as this process may have."""
+def no_more_files(spare: int = 0) -> Iterator[None]:
+    """As many files are open as this process may have, but for a few to spare."""
     limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
     try:
@@ -33,6 +33,8 @@ def no_more_files() -> Iterator[None]:
             held.append(os.open(os.devnull, os.O_RDONLY))
     except OSError:
         pass
+    for _ in range(spare):
+        os.close(held.pop())
     try:
         yield
     finally:
