@@ -9,11 +9,11 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, distributed
 
 from cgan.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
 from cgan.interfaces import Batch
+from cgan.metrics_file import MetricsFile
 
 REQUEUE = 75  # the status of a run that a signal has ended and that wants to go on; EX_TEMPFAIL of sysexits.h
 CTRL_C = 130
@@ -115,10 +115,9 @@ def save_if_healthy(trainer: pl.Trainer, path: Path, num_kept: int) -> None:
 def rows_written(trainer: pl.Trainer) -> int:
     """How many rows metrics.csv has, once all are in it."""
     for logger in trainer.loggers:
-        if isinstance(logger, CSVLogger) and trainer.is_global_zero:
+        if isinstance(logger, MetricsFile) and trainer.is_global_zero:
             logger.save()
-            path = Path(logger.log_dir) / "metrics.csv"
-            return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+            return logger.num_rows
     return 0
 
 

@@ -25,16 +25,15 @@ def train_joint_alone(config, run_dir: Path) -> None:
 
 def joint_encoder(config, dataset, run_dir: Path):
     """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
-    from pytorch_lightning.loggers import CSVLogger
-
     from cgan.cli.resuming import has_joint
     from cgan.joint import JointEncoder
+    from cgan.metrics_file import MetricsFile
 
     if config.joint.checkpoint is not None:
         return JointEncoder.load(config.joint.checkpoint)
     if has_joint(config, run_dir):
         return JointEncoder.load(run_dir / "joint.safetensors")
-    return fitted(config, dataset, run_dir, [CSVLogger(run_dir, name="joint", version="")], [])
+    return fitted(config, dataset, run_dir, [MetricsFile(run_dir / "joint" / "metrics.csv")], [])
 
 
 def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):

@@ -1,6 +1,5 @@
 """Where a run's numbers go: metrics.csv always, and W&B, which may fail as it likes."""
 
-import csv
 import os
 import secrets
 import threading
@@ -11,7 +10,10 @@ from dataclasses import asdict
 from http.client import HTTPException
 from pathlib import Path
 
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
+
+from cgan.files import write_text
+from cgan.metrics_file import MetricsFile
 
 PATIENCE = 2  # seconds for the first answer of the server
 
@@ -47,7 +49,7 @@ def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
     """metrics.csv, with its first num_rows kept; W&B online when logged in, otherwise offline, never with a prompt."""
     from cgan.cli.fitting import is_first_process
 
-    chosen = [continued_csv(run_dir, num_rows)]
+    chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
     mode = config.trainer.wandb
     if mode == "disabled" or not is_first_process():
         return chosen
@@ -114,29 +116,9 @@ def wandb_logger(run_dir: Path, mode: str) -> WandbLogger:
 
     path = run_dir / "wandb-id"
     if not path.exists():
-        path.write_text(secrets.token_hex(4))
+        write_text(path, secrets.token_hex(4))
     settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
     return PatientWandb(
         project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
         id=path.read_text().strip(), resume="allow",
     )  # fmt: skip
-
-
-def continued_csv(run_dir: Path, num_rows: int) -> CSVLogger:
-    """Lightning deletes the file that it finds; so what is to be kept of it is written again."""
-    from cgan.cli.fitting import is_first_process
-
-    path, logger = run_dir / "metrics.csv", CSVLogger(run_dir, name="", version="")
-    if num_rows == 0 or not path.exists() or not is_first_process():
-        return logger
-    kept = run_dir / "metrics.tmp"
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows, names = list(reader)[:num_rows], list(reader.fieldnames)
-    with kept.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    logger.experiment.metrics_keys = names
-    kept.replace(path)
-    return logger
