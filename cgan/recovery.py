@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, distributed
 
 from cgan.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
+from cgan.errors import REQUEUE
 from cgan.interfaces import Batch
 from cgan.metrics_file import MetricsFile
 
-REQUEUE = 75  # the status of a run that a signal has ended and that wants to go on; EX_TEMPFAIL of sysexits.h
 CTRL_C = 130
 STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 
@@ -81,9 +81,14 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, folder: Path, every_images: int, num_kept: int) -> None:
         self.folder, self.every_images, self.num_kept, self.due_after = folder, every_images, num_kept, None
+        self.draws, self.batch_size, self.first_step = 0, None, 0
+
+    def count_draws(self, behind: int, batch_size: int) -> None:
+        """Pictures that were drawn from the data set before, and in each step from now on."""
+        self.draws, self.batch_size = behind, batch_size
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due_after = module.images_seen
+        self.due_after, self.first_step = module.images_seen, trainer.global_step
         if trainer.world_size > 1:
             found = [None] * trainer.world_size
             distributed.all_gather_object(found, trainer.global_step)
@@ -102,6 +107,8 @@ class Checkpoints(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["rows"] = rows_written(trainer)
+        if self.batch_size is not None:
+            checkpoint["draws"] = self.draws + (trainer.global_step - self.first_step) * self.batch_size
 
 
 def save_if_healthy(trainer: pl.Trainer, path: Path, num_kept: int) -> None:

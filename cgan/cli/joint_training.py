@@ -1,7 +1,5 @@
 """The joint encoder's part of train.py: trained as the GAN's first step, or as a task of its own."""
 
-import json
-import os
 import time
 from pathlib import Path
 
@@ -79,12 +77,11 @@ def sheet_callbacks(config, test, run_dir: Path) -> list:
 
 def judged(joint, test, run_dir: Path, chosen_loggers: list) -> dict[str, float]:
     """The measures of retrieval, kept as retrieval.json and logged."""
+    from cgan.files import write_json
     from cgan.joint_evaluation import evaluate_joint
 
     report = evaluate_joint(joint, test)
-    unfinished = run_dir / "retrieval.json.tmp"
-    unfinished.write_text(json.dumps(report | {"test_images": len(test)}, indent=2) + "\n")
-    os.replace(unfinished, run_dir / "retrieval.json")
+    write_json(run_dir / "retrieval.json", report | {"test_images": len(test)})
     for logger in chosen_loggers:
         logger.log_metrics(report)
         logger.save()
