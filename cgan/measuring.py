@@ -24,7 +24,6 @@ from cgan.data import cache_folder
 from cgan.data.pictures import CaptionedPictures, decode, fingerprint, in_rgb
 from cgan.data.scenes import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
-from cgan.files import CannotWrite, remove_abandoned, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
 from cgan.joint import JointEncoder
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork
@@ -251,13 +250,12 @@ def stored(path: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def store(path: Path, features: Tensor) -> None:
-    """Keep features in the cache, where that is possible; several processes may do it at once."""
-    try:
-        with replacing_stream(path) as stream:
-            np.save(stream, features.float().numpy())
-        remove_abandoned(path.parent)
-    except CannotWrite as error:
-        print(f"{error}; these features are computed again the next time", flush=True)
+    """Under a temporary name first; several processes may do it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    with unfinished.open("wb") as file:
+        np.save(file, features.float().numpy())
+    os.replace(unfinished, path)
 
 
 # ------------------------------------------------------------------------------------------------ the joint encoder
