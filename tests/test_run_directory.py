@@ -109,14 +109,13 @@ def test_a_lock_is_free_when_its_process_has_been_killed_even_if_it_has_forked()
         from cgan.cli.under_way import take
         lock = take(Path("r"))
         if os.fork() == 0:
-            time.sleep(20)
-        print("taken", flush=True)
+            print("taken, and forked", flush=True)
         time.sleep(20)"""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=-1, text=True, env=environment, start_new_session=True
     ) as p:
-        assert p.stdout.readline() == "taken\n"
+        assert p.stdout.readline() == "taken, and forked\n"
         with pytest.raises(Busy, match=rf"process {p.pid} on"):
             take(Path("r"), patience=0.0)
         p.kill()

@@ -22,8 +22,11 @@ metrics.csv into a run directory under runs/.
   python train.py resume=auto
 
 --resume goes on exactly where a run stopped, by its own settings; resume=auto does so with run_dir's or the newest
-run of the same name if it is unfinished, and begins one otherwise. SIGTERM and SIGUSR1 end a run with a checkpoint and
-status 75, Ctrl-C with status 130.
+run of the same name if it is unfinished, and begins one otherwise. One training at a time writes into a directory;
+training again into one first moves what is there to earlier-1, earlier-2 and so on. SIGTERM and SIGUSR1 end a run
+with a checkpoint and status 75, Ctrl-C with status 130.
+
+CGAN_DEBUG=1 in the environment shows the traceback behind a one-line error.
 
 Every key with its default: cgan/config.py and the dataclasses that it names.
 """
