@@ -1,4 +1,8 @@
-"""What a user did wrong; apart from all else, so that a command that needs no torch starts at once."""
+"""What a user did wrong, and how a process may end; apart from all else, so that a command that needs no torch starts
+at once."""
+
+CTRL_C = 130  # the status of what Ctrl-C ends, as shells have it
+REQUEUE = 75  # the status of a run that a signal has ended and that wants to go on; EX_TEMPFAIL of sysexits.h
 
 
 class UserError(Exception):

@@ -26,8 +26,12 @@ from cgan.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, or what a file may hold
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems answer that know no locks
-TEMPORARY = re.compile(r"^\..*\.(?P<host>[\w.]*)-(?P<pid>\d+)-[0-9a-f]{8}\.tmp$")
+TEMPORARY = re.compile(r"^\..*\.(?P<host>[\w.]*)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|old)$")
 DAY = 24 * 3600  # seconds after which a temporary file of another host counts as abandoned
+
+
+class Busy(UserError):
+    """A lock that another process holds."""
 
 
 class CannotWrite(UserError):
@@ -197,11 +201,11 @@ def check_room(path: Path, num_bytes: int, hint: str = "") -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files in a folder that nobody is writing any more."""
+    """Delete the temporary files, and temporary folders, in a folder that nobody is writing any more."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
             if is_abandoned(path):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_abandoned(path: Path) -> bool:
@@ -242,14 +246,14 @@ def is_locked(path: Path) -> bool:
 def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
     """Lock a file until `release`, or until this process ends, however it ends.
 
-    Waits `patience` seconds, since `is_locked` holds a lock for a moment too; then raises UserError with the message
-    `busy`. Where the file system knows no locks, nothing is locked. Raises CannotWrite where the file can't be made.
+    Waits `patience` seconds, since `is_locked` holds a lock for a moment too; then raises Busy with the message `busy`.
+    Where the file system knows no locks, nothing is locked. Raises CannotWrite where the file can't be made.
     """
     lock = FileLock(path, mode=0o644, thread_local=False)
     try:
         lock.acquire(timeout=patience, poll_interval=0.05)
     except Timeout:
-        raise UserError(busy) from None
+        raise Busy(busy) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise cannot_write(path, error) from error

@@ -6,20 +6,21 @@ picture and caption each from the latent of either (Ngiam et al. 2011, section 4
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, assert_never
 
 import pytorch_lightning as pl
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan import losses
+from cgan.damage import building, reading
+from cgan.files import write_bytes
 from cgan.interfaces import Batch, ImageFeatures, TextFeatures, UserError
 from cgan.muon import Muon
 from cgan.networks.clip import CLIPImageEncoder
@@ -270,33 +271,32 @@ class JointEncoder(pl.LightningModule):
         """Weights as safetensors, in half precision if asked, with all settings as JSON in the metadata."""
         towers = [self.text.spec(), self.image.spec()] if self.config.encoders == "clip" else None
         spec = {"joint": asdict(self.config), "words": self.vocabulary.words, "resolution": self.resolution}
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         weights = {
             name: (value.half() if half and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
         }
-        save_file(weights, unfinished, metadata={"spec": json.dumps(spec | {"towers": towers})})
-        os.replace(unfinished, path)
+        write_bytes(path, save(weights, metadata={"spec": json.dumps(spec | {"towers": towers})}))
 
     @classmethod
     def load(cls, path: str | Path) -> "JointEncoder":
         """A joint encoder that save wrote, in evaluation mode; raises UserError when it is not one."""
         if not Path(path).is_file():
             raise UserError(f"joint.checkpoint={path}: no such file; give the joint.safetensors of a run directory")
-        try:
+        damaged = "damaged, or not a joint encoder of cgan (joint.checkpoint)"
+        with reading(path, damaged):
             with safe_open(path, "pt") as file:
                 spec = json.loads(file.metadata()["spec"])
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            settings = spec["joint"]
+            settings, words, resolution, towers = (spec[key] for key in ("joint", "words", "resolution", "towers"))
             settings |= {
                 "image": ImageEncoderConfig(**settings["image"] | {"weights": None}),
                 "text": LSTMConfig(**settings["text"]),
                 "decoder": DecoderConfig(**settings["decoder"]),
             }
-            joint = cls(JointConfig(**settings), Vocabulary(spec["words"]), spec["resolution"], spec["towers"])
+            config = JointConfig(**settings)
+        with building(path, damaged):
+            joint = cls(config, Vocabulary(words), resolution, towers)
             joint.load_state_dict(weights)
-        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
-            raise UserError(f"joint.checkpoint={path}: damaged, or not a joint encoder of cgan") from None
         return joint.eval()
 
 

@@ -9,15 +9,14 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, distributed
 
 from cgan.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
+from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import Batch
+from cgan.metrics_file import MetricsFile
 from cgan.schedule import checkpoints, grids
 
-REQUEUE = 75  # the status of a run that a signal has ended and that wants to go on; EX_TEMPFAIL of sysexits.h
-CTRL_C = 130
 STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 
 
@@ -83,9 +82,14 @@ class Checkpoints(pl.Callback):
 
     def __init__(self, folder: Path, every_images: int | None, num_kept: int) -> None:
         self.folder, self.cadence, self.num_kept, self.written = folder, checkpoints(every_images), num_kept, None
+        self.draws, self.batch_size, self.first_step = 0, None, 0
+
+    def count_draws(self, behind: int, batch_size: int) -> None:
+        """Pictures that were drawn from the data set before, and in each step from now on."""
+        self.draws, self.batch_size = behind, batch_size
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.written = None
+        self.written, self.first_step = None, trainer.global_step
         if trainer.world_size > 1:
             found = [None] * trainer.world_size
             distributed.all_gather_object(found, trainer.global_step)
@@ -103,6 +107,8 @@ class Checkpoints(pl.Callback):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["rows"] = rows_written(trainer)
+        if self.batch_size is not None:
+            checkpoint["draws"] = self.draws + (trainer.global_step - self.first_step) * self.batch_size
 
 
 def save_if_healthy(trainer: pl.Trainer, path: Path, num_kept: int) -> None:
@@ -116,10 +122,9 @@ def save_if_healthy(trainer: pl.Trainer, path: Path, num_kept: int) -> None:
 def rows_written(trainer: pl.Trainer) -> int:
     """How many rows metrics.csv has, once all are in it."""
     for logger in trainer.loggers:
-        if isinstance(logger, CSVLogger) and trainer.is_global_zero:
+        if isinstance(logger, MetricsFile) and trainer.is_global_zero:
             logger.save()
-            path = Path(logger.log_dir) / "metrics.csv"
-            return max(0, len(path.read_text().splitlines()) - 1) if path.exists() else 0
+            return logger.num_rows
     return 0
 
 

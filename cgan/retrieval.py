@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from cgan.damage import Damaged, reading
 from cgan.data import cache_folder
 from cgan.data.cache import mark_used
 from cgan.data.decoding import SUFFIXES
 from cgan.data.listing import files_below, is_picture, unread_pictures
 from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
-from cgan.files import CannotWrite, write_bytes
+from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
 from cgan.pixels import as_floats
@@ -47,7 +48,7 @@ class Origin(NamedTuple):
     checkpoint: str  # SHA-256 of the joint encoder's file
 
 
-class DamagedIndex(UserError):
+class DamagedIndex(Damaged):
     """An index that can't be read, so that nothing is lost when it is written anew."""
 
 
@@ -209,8 +210,16 @@ class EmbeddingIndex:
 
     @classmethod
     def load(cls, path: Path) -> "EmbeddingIndex":
-        """An index that save wrote; raises DamagedIndex, or UserError for a file of something else."""
+        """An index that save wrote; raises DamagedIndex, or UserError for a file of something else or none to read."""
         try:
+            return cls.read(path)
+        except Damaged as error:
+            raise DamagedIndex(str(error)) from error
+
+    @classmethod
+    def read(cls, path: Path) -> "EmbeddingIndex":
+        """Raises Damaged, or UserError as load does."""
+        with reading(path, "damaged, or not an index of pictures; delete it"):
             with safe_open(path, "np") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = file.metadata() or {}
@@ -222,8 +231,6 @@ class EmbeddingIndex:
             if tensors["embeddings"].shape[:1] != (len(files),):
                 raise ValueError("another number of rows than of files")
             return cls(tensors["embeddings"], files, Origin(spec["folder"], spec["checkpoint"]))
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            raise DamagedIndex(f"{path}: damaged, or not an index of pictures; delete it") from None
 
     def save(self, path: Path) -> None:
         """Embeddings, names, sizes and times as tensors, the origin as JSON; the one before stays whole until then.
@@ -234,6 +241,7 @@ class EmbeddingIndex:
         tensors = {"embeddings": np.ascontiguousarray(self.embeddings), "files": stats}
         tensors["names"] = packed([file.name for file in self.files])
         write_bytes(path, save(tensors, metadata={"index": json.dumps(self.origin._asdict())}))
+        remove_abandoned(path.parent)
 
 
 def packed(names: list[str]) -> np.ndarray:

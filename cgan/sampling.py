@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cgan.damage import building
 from cgan.drawing import MOST_GUIDANCE
 from cgan.guidance import away_from
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
@@ -24,7 +25,7 @@ from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.text import restore_text_encoder
 from cgan.text.lstm import UNKNOWN, LSTMTextEncoder
-from cgan.weights import DAMAGE, PARTS, digest, find, read, write
+from cgan.weights import DAMAGED, PARTS, digest, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
@@ -57,10 +58,9 @@ class TextToImage:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint; train one with `python train.py`")
-        try:
-            return cls(*read(path))
-        except DAMAGE:
-            raise UserError(f"{path}: damaged, or not a checkpoint of cgan; try another one") from None
+        spec, tensors = read(path)
+        with building(path, DAMAGED):
+            return cls(spec, tensors)
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Export as safetensors, in half precision if asked, with the sampler's settings as JSON in its metadata."""

@@ -1,16 +1,16 @@
 """Pictures on a page and in a file: rows under strips with captions, PNG files that say what they show, animations."""
 
-import os
 import textwrap
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from cgan.errors import UserError
+from cgan.files import replacing
 
 CAPTIONS = (
     "a small red dog on grass",
@@ -44,37 +44,32 @@ def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
     return np.concatenate([titled(row, caption) for row, caption in zip(rows, captions, strict=True)])
 
 
-@contextmanager
-def whole(path: Path, ending: str = "") -> Iterator[Path]:
-    """A temporary name to write to, which becomes path at the end."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp{ending}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
-
-
 def save_png(picture: np.ndarray, path: Path, about: str | None = None) -> None:
-    """Write a picture, uint8 (H, W, 3); about goes into its text chunk "cgan"."""
+    """Write a picture, uint8 (H, W, 3), whole or, with CannotWrite, not; about goes into its text chunk "cgan"."""
     chunks = PngInfo()
     if about is not None:
         chunks.add_text("cgan", about)
-    with whole(path) as unfinished:
+    with replacing(path) as unfinished:
         Image.fromarray(picture).save(unfinished, format="PNG", pnginfo=chunks)
 
 
 def save_animation(frames: Iterable[np.ndarray], path: Path, about: str) -> None:
     """Write frames, uint8 (H, W, 3) each, as .gif, or as .mp4 where imageio is installed; raises UserError."""
-    with whole(path, path.suffix) as unfinished:  # films are written by it
+    with replacing(path) as unfinished:
         if path.suffix.lower() == ".mp4":
-            imageio().imwrite(unfinished, list(frames), extension=".mp4", fps=FRAMES_PER_SECOND)
+            write_film(list(frames), unfinished)
             return
         first, *others = [Image.fromarray(frame) for frame in frames]
         pace = {"duration": 1000 // FRAMES_PER_SECOND, "loop": 0}
         first.save(unfinished, format="GIF", save_all=True, append_images=others, comment=about.encode(), **pace)
+
+
+def write_film(frames: list[np.ndarray], path: Path) -> None:
+    """As .mp4, whatever the name of the path: ffmpeg wants a name that says so, and writes to a folder of its own."""
+    with TemporaryDirectory() as folder:
+        film = Path(folder) / "film.mp4"
+        imageio().imwrite(film, frames, extension=".mp4", fps=FRAMES_PER_SECOND)
+        path.write_bytes(film.read_bytes())
 
 
 def imageio():

@@ -1,27 +1,25 @@
 """The weights that sampling needs: found by a path or a name on the hub, read, hashed and written."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from cgan.damage import reading
 from cgan.errors import UserError
+from cgan.files import write_bytes
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
 FORMAT = 1  # of exported folders; they say theirs in config.json
 EXPORTED, CONFIG, RUN = "model.safetensors", "config.json", "last.ckpt"
-DAMAGE = (
-    SafetensorError, UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, AttributeError, EOFError, OSError,
-)  # fmt: skip
+DAMAGED = "damaged, or not a checkpoint of cgan; try another one"
 
 
 class Weights(NamedTuple):
@@ -73,20 +71,39 @@ def downloaded(name: str) -> Path:
 def read(path: Path) -> Weights:
     """From a training checkpoint (.ckpt) or exported weights (.safetensors); nothing in the file is executed.
 
-    Raises one of DAMAGE, or UserError where the file is of a later cgan.
+    Raises Damaged, or UserError where the file is of a later cgan or can't be read.
     """
-    if path.suffix != ".safetensors":
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(PARTS)}
-        return Weights(checkpoint["sampler"], tensors)
+    with reading(path, DAMAGED):
+        return checked(*(read_exported(path) if path.suffix == ".safetensors" else read_checkpoint(path)))
+
+
+def read_checkpoint(path: Path) -> Weights:
+    """Of a training."""
+    with path.open("rb") as file:  # opened here, a disk that fails is an OSError
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    tensors = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(PARTS)}
+    return Weights(checkpoint["sampler"], tensors)
+
+
+def read_exported(path: Path) -> Weights:
+    """A file of its own, or one in an exported folder."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         alone = (file.metadata() or {}).get("sampler")
     return Weights(json.loads(alone) if alone is not None else read_config(path.with_name(CONFIG)), tensors)
 
 
+def checked(spec: dict, tensors: dict[str, Tensor]) -> Weights:
+    """Raises ValueError where something is missing that all of cgan's files have."""
+    if not isinstance(spec, dict) or not {"generator", "text", "resolution"} <= set(spec) or not tensors:
+        raise ValueError("it holds no generator")
+    return Weights(spec, tensors)
+
+
 def read_config(path: Path) -> dict:
     """The sampler's settings from an exported folder's config.json."""
+    if not path.is_file():
+        raise ValueError(f"there is no {path.name} beside it")
     config = json.loads(path.read_text(encoding="utf-8"))
     if config["format"] > FORMAT:
         raise UserError(f"{path}: written by cgan {config['cgan']}, in a later format; install that version")
@@ -94,10 +111,8 @@ def read_config(path: Path) -> dict:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], half: bool, metadata: dict[str, str]) -> None:
-    """As safetensors, in half precision if asked; the file is there whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    unfinished.write_bytes(save({name: shrunk(value, half) for name, value in tensors.items()}, metadata))
-    os.replace(unfinished, path)
+    """As safetensors, in half precision if asked; the file is there whole or, with CannotWrite, not at all."""
+    write_bytes(path, save({name: shrunk(value, half) for name, value in tensors.items()}, metadata))
 
 
 def shrunk(value: Tensor, half: bool) -> Tensor:

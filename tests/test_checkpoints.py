@@ -1,5 +1,6 @@
 """What is written, kept, believed and refused, in one process and quickly."""
 
+import os
 import random
 import resource
 import shutil
@@ -9,10 +10,20 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from test_damage import no_more_files
 from torch.utils.data import DataLoader
 from two_processes import tiny_gan
 
-from cgan.checkpoints import Hurried, PlainFiles, breakable, intact, newest_intact, save_checkpoint
+from cgan.checkpoints import (
+    Hurried,
+    PlainFiles,
+    breakable,
+    checkpoints_in,
+    intact,
+    make_room,
+    newest_intact,
+    save_checkpoint,
+)
 from cgan.interfaces import Batch, UserError
 from cgan.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal, Stopped
 
@@ -58,7 +69,7 @@ def steps(run: Path) -> list[int]:
 
 
 def test_the_last_few_checkpoints_are_kept_in_their_order(run):
-    assert steps(run) == [3, 2, 1] and not list(run.glob("*.tmp"))
+    assert steps(run) == [3, 2, 1] and not list(run.glob(".*.tmp"))
 
 
 def cut(path: Path) -> None:
@@ -132,7 +143,8 @@ def test_a_full_disk_ends_the_training_with_the_last_checkpoint_intact(copy):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert "\n" not in str(error.value) and f"python train.py --resume {copy}" in str(error.value)
-    assert steps(copy) == [3, 2, 1] and not list(copy.glob("*.tmp"))
+    assert "the disk is full" in str(error.value)
+    assert steps(copy) == [3, 2, 1] and not list(copy.glob(".*.tmp"))
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step_and_spoils_no_checkpoint(tmp_path):
@@ -238,3 +250,34 @@ def test_a_signal_breaks_off_a_measurement_and_nothing_else():
         raise AssertionError("not gone on with")
     with Signals(), breakable():
         pass
+
+
+@pytest.mark.parametrize("name", ["last-old.ckpt", "lastgood.ckpt", "last-01.ckpt", "last-.ckpt", "last.tmp.ckpt"])
+def test_files_of_other_names_are_no_checkpoints(name, copy):
+    shutil.copy(copy / "last.ckpt", copy / name)
+    assert [path.name for path in checkpoints_in(copy)] == ["last.ckpt", "last-1.ckpt", "last-2.ckpt"]
+    for path in checkpoints_in(copy):
+        path.unlink()
+    assert newest_intact(copy) is None
+
+
+def test_a_checkpoint_that_the_system_cannot_read_is_not_passed_over(copy):
+    newest_intact(copy)
+    with no_more_files(spare=1), pytest.raises(UserError, match=r"last.ckpt can't be read: Too many open files"):
+        newest_intact(copy)
+    with no_more_files(), pytest.raises(UserError, match="run can't be read: Too many open files"):
+        newest_intact(copy)
+
+
+def test_a_killed_writer_leaves_the_newest_checkpoint_under_its_name(copy):
+    make_room(copy / "last.ckpt", num_kept=3)
+    assert steps(copy) == [3, 3, 2]
+
+
+def test_where_there_are_no_hard_links_checkpoints_move_on_all_the_same(copy, monkeypatch):
+    def refused(*_) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    make_room(copy / "last.ckpt", num_kept=3)
+    assert steps(copy) == [3, 2]

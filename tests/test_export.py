@@ -1,5 +1,9 @@
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from PIL import Image
 from cgan.cli.export import main
 from cgan.cli.sample import STARTER
 from cgan.errors import UserError
+from cgan.files import temporary_name
 from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.sampling import TextToImage
 from cgan.sheets import CAPTIONS
@@ -184,3 +189,22 @@ def test_onnx_draws_the_same_images_for_any_number_of_them(run, word_attention):
 def test_the_starter_weights_are_exported_as_they_are(tmp_path):
     main([str(STARTER), str(tmp_path / "starter")])
     assert (pictures(tmp_path / "starter") == pictures(STARTER)).all()
+
+
+@pytest.mark.parametrize("second_step", [False, True])
+def test_a_folder_that_a_killed_export_has_put_aside_takes_its_place_again(second_step, run):
+    main([str(run), "exported", "--full"])
+    before = pictures("exported")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    out, own = Path("exported"), f"-{os.getpid()}-"
+    old = Path(temporary_name(out).with_suffix(".old").name.replace(own, f"-{ended.pid}-"))
+    unfinished = Path(temporary_name(out).name.replace(own, f"-{ended.pid}-"))
+    out.rename(old)
+    unfinished.mkdir()
+    if second_step:
+        unfinished.rename(out)
+        shutil.copytree(old, out, dirs_exist_ok=True)
+    with pytest.raises(UserError, match="is there already"):
+        main([str(run), "exported"])
+    assert (pictures("exported") == before).all() and not old.exists() and not unfinished.exists()

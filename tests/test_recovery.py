@@ -38,7 +38,7 @@ def ended(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, st
 def test_forked_workers_die_by_a_signal_that_the_training_would_take():
     program = """
 import os, signal
-from cgan.cli.fitting import leave_when_asked
+from cgan.cli.signals import leave_when_asked
 leave_when_asked()
 reading, writing = os.pipe()
 child = os.fork()

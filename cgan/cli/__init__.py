@@ -1,23 +1,29 @@
 """What the scripts call; a user's mistake ends here as one line."""
 
 import ctypes
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
 
-from cgan.errors import UserError
+from cgan.errors import CTRL_C, UserError
 
-CTRL_C = 130  # the status of what Ctrl-C ends, as shells have it
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def run(command: Callable[[list[str]], None]) -> None:
-    """Run a command on the process's arguments; a UserError ends it with one line and status 1, Ctrl-C with 130."""
+    """Run a command on the process's arguments; a UserError ends it with one line and status 1, Ctrl-C with 130.
+
+    With CGAN_DEBUG=1 in the environment the errors that it stands for are printed first, with their tracebacks.
+    """
     keep_freed_memory()
     print_any_text()
     try:
         command(sys.argv[1:])
     except UserError as error:
+        if os.environ.get("CGAN_DEBUG", "0") not in ("", "0"):
+            print_causes(error)
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -33,6 +39,15 @@ def print_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_causes(error: BaseException) -> None:
+    """The traceback of an error and of all that led to it, also of what was hidden by `from None`."""
+    each = error
+    while each is not None:
+        each.__suppress_context__ = each.__cause__ is not None
+        each = each.__cause__ or each.__context__
+    traceback.print_exception(error)
 
 
 def keep_freed_memory() -> None:

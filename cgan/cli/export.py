@@ -1,22 +1,35 @@
 """cgan export: a checkpoint to a folder that can be published, or to one small file of weights."""
 
 import argparse
-import json
-import os
+import glob
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
+from cgan.files import (
+    cannot_write,
+    check_writable,
+    check_writable_file,
+    is_abandoned,
+    remove_abandoned,
+    sync_folder,
+    temporary_name,
+    write_json,
+    write_text,
+)
 
 MOST_SAMPLES = 32  # rows of samples.png
 NO_FOLDERS = (".ckpt", ".pt", ".pth", ".bin", ".onnx", ".zip")  # an OUT that ends so is a mistake
+HINT = "give another place"
 
 
 def main(arguments: list[str]) -> None:
     """Write the averaged generator and its text encoder; raises UserError for a mistake in the arguments."""
     options = parser().parse_args(arguments)
+    bring_back(options.out.absolute())
     check(options)
     from cgan.sampling import TextToImage
     from cgan.weights import find
@@ -24,7 +37,6 @@ def main(arguments: list[str]) -> None:
     checkpoint = find(options.checkpoint)
     pipe = TextToImage.load(checkpoint)
     if options.out.suffix == ".safetensors":
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         pipe.save(options.out, half=not options.full)
     else:
         write_folder(pipe, checkpoint, options)
@@ -60,6 +72,7 @@ def check(options: argparse.Namespace) -> None:
             raise UserError(f"{out}: is there already; give another folder, or --force to replace it")
         if not is_exported(out):
             raise UserError(f"{out}: no folder that `cgan export` has written, so --force doesn't replace it")
+    check_writable_file(out, HINT) if alone else check_writable(out.absolute().parent, HINT)
 
 
 def is_exported(folder: Path) -> bool:
@@ -68,18 +81,31 @@ def is_exported(folder: Path) -> bool:
     return (folder / EXPORTED).is_file() and (folder / CONFIG).is_file()
 
 
+def bring_back(out: Path) -> None:
+    """What a killed export has left beside OUT: the folder that stood there takes its place again, the rest is deleted.
+
+    While one folder takes the place of another, the older one has for a moment a name that ends in .old.
+    """
+    remove_abandoned(out.parent)
+    for old in out.parent.glob(f".{glob.escape(out.name[:100])}.*.old"):
+        with suppress(OSError):
+            if is_abandoned(old):
+                shutil.rmtree(old) if out.exists() else old.rename(out)
+
+
 def write_folder(pipe, checkpoint: Path, options: argparse.Namespace) -> None:
     """All files under a temporary name, which then takes the place of OUT."""
     out = options.out.absolute()
-    unfinished, old = (out.with_name(f".{out.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
+    unfinished, old = temporary_name(out), temporary_name(out).with_suffix(".old")
     try:
-        unfinished.mkdir(parents=True)
+        unfinished.mkdir()
         fill(unfinished, pipe, checkpoint, options)
         if out.exists():
             out.rename(old)
         unfinished.rename(out)
+        sync_folder(out.parent)
     except OSError as error:
-        raise UserError(f"{options.out}: can't be written ({error.strerror or error}); give another place") from None
+        raise cannot_write(options.out, error, HINT) from error
     finally:
         if old.exists() and not out.exists():
             old.rename(out)
@@ -96,7 +122,7 @@ def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> N
 
     write(folder / EXPORTED, pipe.tensors, half=not options.full, metadata={"format": "pt"})
     config = {"format": FORMAT, "cgan": cgan.__version__, "precision": "full" if options.full else "half"}
-    (folder / CONFIG).write_text(json.dumps({**config, "sampler": pipe.spec}, indent=1), encoding="utf-8")
+    write_json(folder / CONFIG, {**config, "sampler": pipe.spec}, indent=1)
     exported = TextToImage.load(folder / EXPORTED)
     captions = write_samples(folder / "samples.png", exported, options.captions)
     if options.onnx:
@@ -105,7 +131,7 @@ def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> N
         print(write_onnx(exported, folder / "generator.onnx"))
     facts = facts_of(checkpoint)
     card = model_card(exported, options.out.absolute().name, options.license, captions, facts, options.onnx)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_text(folder / "README.md", card)
 
 
 def write_samples(path: Path, pipe, caption_file: Path | None) -> list[str]:

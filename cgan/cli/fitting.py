@@ -1,8 +1,6 @@
 """One training by Lightning, in one process or in several: its trainer, its batches, and the Ctrl-C that may end it."""
 
 import os
-import signal
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,14 +12,16 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
 from cgan.callbacks import SeededSteps
-from cgan.checkpoints import FULL, Found, Hurried, PlainFiles, last_word
+from cgan.checkpoints import Found, Hurried, PlainFiles, last_word
 from cgan.cli.readers import num_readers
 from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
+from cgan.errors import CTRL_C
+from cgan.files import CannotWrite
 from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
 from cgan.processes import SharedGradients, SyncTrainedBatchNorm
-from cgan.recovery import CTRL_C, REQUEUE, StopOnSignal, Stopped
+from cgan.recovery import Checkpoints, StopOnSignal, Stopped
 from cgan.scaling import ScalerForEach
 from cgan.workers import num_cores
 
@@ -123,7 +123,10 @@ def fit(
 ) -> int:
     """Train, from a checkpoint if one is found; returns 0 at the end, or the exit status that a signal asks for."""
     settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
-    behind = found.content["global_step"] * batch_size if found else 0
+    behind = found.content.get("draws", found.content["global_step"] * batch_size) if found else 0
+    for callback in trainer.callbacks:
+        if isinstance(callback, Checkpoints):
+            callback.count_draws(behind, batch_size)
     batch_bytes = batch_size // ranks * 3 * config.data.resolution**2
     readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices))
     loader = endless_loader(dataset, batch_size, config.seed, readers, behind, rank, ranks)
@@ -140,27 +143,13 @@ def fit(
         if end.code == 1:  # what Lightning makes of a second Ctrl-C
             leave(CTRL_C)
         raise
-    except OSError as error:
-        if error.errno not in FULL:
+    except CannotWrite as error:
+        raise UserError(f"{error}; {last_word(stop.folder)}" if stop.folder else str(error)) from error
+    except RuntimeError as error:
+        if found is None or "in loading state_dict" not in str(error):
             raise
-        raise UserError(f"the disk is full ({error}); {last_word(stop.folder or Path())}") from None
+        raise UserError(f"{found.path}: of other networks than the settings of this run describe") from error
     return 0
-
-
-def leave_when_asked() -> None:
-    """Outside of training there is nothing to save."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: sys.exit(REQUEUE))
-    os.register_at_fork(after_in_child=die_when_asked)
-
-
-def die_when_asked() -> None:
-    """Processes that are forked to draw or to read pictures must not take signals as this one does.
-
-    A pool ends its workers by SIGTERM, and would wait for ever for one that lost the SystemExit of a handler.
-    """
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_DFL)
 
 
 def leave(status: int) -> None:
@@ -171,13 +160,17 @@ def leave(status: int) -> None:
 AGREED = "CGAN_RUN_DIR"  # by which the processes that Lightning starts know the run directory of the first
 
 
-def chosen_run_dir(name: str, time: str, settings: TrainerConfig, agree: bool = True) -> Path:
-    """A new directory for a run, the same in each of its processes; raises UserError where they can't agree on one."""
-    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
+def job_name() -> str:
+    """What a cluster calls this job; empty outside of one."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
+
+
+def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
+    """The directory that a new run would like to have, or that the first process has taken.
+
+    Raises UserError where processes can't agree on one.
+    """
     started_together = int(os.environ.get("WORLD_SIZE", 1)) > 1 and AGREED not in os.environ
-    if started_together and not job:
+    if started_together and not job_name():
         raise UserError("run_dir is not set; processes that torchrun starts need it to agree: run_dir=runs/NAME")
-    run_dir = os.environ.get(AGREED) or f"runs/{name}-{job or time}"
-    if agree and num_processes_of(settings) > 1:
-        os.environ[AGREED] = run_dir
-    return Path(run_dir)
+    return Path(os.environ.get(AGREED) or f"runs/{name}-{job_name() or time}")

@@ -1,7 +1,5 @@
 """The joint encoder's part of train.py: trained as the GAN's first step, or as a task of its own."""
 
-import json
-import os
 import time
 from pathlib import Path
 
@@ -25,16 +23,15 @@ def train_joint_alone(config, run_dir: Path) -> None:
 
 def joint_encoder(config, dataset, run_dir: Path):
     """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
-    from pytorch_lightning.loggers import CSVLogger
-
     from cgan.cli.resuming import has_joint
     from cgan.joint import JointEncoder
+    from cgan.metrics_file import MetricsFile
 
     if config.joint.checkpoint is not None:
         return JointEncoder.load(config.joint.checkpoint)
     if has_joint(config, run_dir):
         return JointEncoder.load(run_dir / "joint.safetensors")
-    return fitted(config, dataset, run_dir, [CSVLogger(run_dir, name="joint", version="")], [])
+    return fitted(config, dataset, run_dir, [MetricsFile(run_dir / "joint" / "metrics.csv")], [])
 
 
 def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):
@@ -42,8 +39,9 @@ def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list
     from cgan.callbacks import ProgressLine
     from cgan.cli.fitting import fit, is_first_process, leave, say, trainer_of, whole_batch
     from cgan.cli.resuming import note_done
+    from cgan.errors import CTRL_C
     from cgan.joint import JointEncoder
-    from cgan.recovery import CTRL_C, FiniteLosses, Signals, SteppingRules, StopOnSignal
+    from cgan.recovery import FiniteLosses, Signals, SteppingRules, StopOnSignal
     from cgan.text.lstm import Vocabulary
 
     settings, path = config.trainer, run_dir / "joint.safetensors"
@@ -83,12 +81,11 @@ def sheet_callbacks(config, test, run_dir: Path) -> list:
 
 def judged(joint, test, run_dir: Path, chosen_loggers: list) -> dict[str, float]:
     """The measures of retrieval, kept as retrieval.json and logged."""
+    from cgan.files import write_json
     from cgan.joint_evaluation import evaluate_joint
 
     report = evaluate_joint(joint, test)
-    unfinished = run_dir / "retrieval.json.tmp"
-    unfinished.write_text(json.dumps(report | {"test_images": len(test)}, indent=2) + "\n")
-    os.replace(unfinished, run_dir / "retrieval.json")
+    write_json(run_dir / "retrieval.json", report | {"test_images": len(test)})
     for logger in chosen_loggers:
         logger.log_metrics(report)
         logger.save()

@@ -1,6 +1,5 @@
 """Where a run's numbers go: metrics.csv always, and W&B, which may fail as it likes."""
 
-import csv
 import os
 import secrets
 import threading
@@ -12,9 +11,11 @@ from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 
 from cgan.errors import UserError
+from cgan.files import write_text
+from cgan.metrics_file import MetricsFile
 
 PATIENCE = 2  # seconds for the first answer of the server
 
@@ -53,7 +54,7 @@ def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
     """
     from cgan.cli.fitting import is_first_process
 
-    chosen = [continued_csv(run_dir, num_rows)]
+    chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
     mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
         return chosen
@@ -137,29 +138,9 @@ def wandb_logger(run_dir: Path, mode: str) -> WandbLogger:
 
     path = run_dir / "wandb-id"
     if not path.exists():
-        path.write_text(secrets.token_hex(4))
+        write_text(path, secrets.token_hex(4))
     settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
     return PatientWandb(
         project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
         id=path.read_text().strip(), resume="allow",
     )  # fmt: skip
-
-
-def continued_csv(run_dir: Path, num_rows: int) -> CSVLogger:
-    """Lightning deletes the file that it finds; so what is to be kept of it is written again."""
-    from cgan.cli.fitting import is_first_process
-
-    path, logger = run_dir / "metrics.csv", CSVLogger(run_dir, name="", version="")
-    if num_rows == 0 or not path.exists() or not is_first_process():
-        return logger
-    kept = run_dir / "metrics.tmp"
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows, names = list(reader)[:num_rows], list(reader.fieldnames)
-    with kept.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    logger.experiment.metrics_keys = names
-    kept.replace(path)
-    return logger

@@ -1,15 +1,21 @@
 """Which run directory a training goes on in, with which settings, and what of it is done."""
 
-import json
+import glob
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from cgan.checkpoints import Found, newest_intact
-from cgan.cli.fitting import chosen_run_dir, is_first_process, say
+from cgan.checkpoints import Found, checkpoints_in, newest_intact
+from cgan.cli.fitting import AGREED, chosen_run_dir, is_first_process, job_name, say
+from cgan.cli.run_directory import MOVABLE
+from cgan.cli.run_records import finished_stages, settings_in
+from cgan.cli.under_way import is_of_others
 from cgan.config import RunConfig, load_config
+from cgan.files import write_json
 from cgan.interfaces import UserError
 
 FIXED = ("trainer.batch_size",)  # of the trainer's keys, those that a training can't change on its way
@@ -29,34 +35,81 @@ def chosen_run(config: RunConfig, given: list[str], time: str) -> tuple[RunConfi
             run_dir = unfinished_run(config)
         case path:
             run_dir = Path(path)
-            if not (run_dir / "config.yaml").is_file():
+            if not os.path.isfile(run_dir / "config.yaml"):
                 raise UserError(f"resume={path}: no run directory; give the folder that holds its config.yaml")
     if run_dir is None:
         fresh = Path(config.run_dir) if config.run_dir else chosen_run_dir(config.name, time, config.trainer)
         return replace(config, resume=None), fresh
-    stored = load_config([str(run_dir / "config.yaml")])
+    stored = stored_settings(run_dir)
     wanted = config if config.resume == "auto" else load_config([str(run_dir / "config.yaml"), *given])
     if wanted.trainer.precision == "auto":
         wanted.trainer.precision = stored.trainer.precision
+    init = chosen_init(config.resume, stored, wanted, run_dir)
     check_changes(changes(stored, wanted), run_dir)
-    return replace(wanted, resume=str(run_dir), run_dir=str(run_dir), init=None), run_dir
+    return replace(wanted, resume=str(run_dir), run_dir=str(run_dir), init=init), run_dir
+
+
+def stored_settings(run_dir: Path) -> RunConfig:
+    """The settings of a run; raises UserError where its config.yaml is not whole, or not what cgan has written."""
+    settings_in(run_dir)
+    return load_config([str(run_dir / "config.yaml")])
+
+
+def chosen_init(resume: str, stored: RunConfig, wanted: RunConfig, run_dir: Path) -> str | None:
+    """What a run starts from that goes on before its first checkpoint; raises UserError for what can't be heeded."""
+    if wanted.init is None or wanted.init == stored.init:
+        return stored.init
+    if resume != "auto":
+        raise UserError(
+            f"resume={run_dir}: init={wanted.init} is for a new training, and this one goes on with weights "
+            "of its own; leave init out"
+        )
+    if checkpoints_in(run_dir):
+        say(f"init={wanted.init} is not used: {run_dir} goes on with weights of its own")
+        return stored.init
+    return wanted.init
 
 
 def unfinished_run(config: RunConfig) -> Path | None:
-    """The run in run_dir, or the newest one of this name, where it has begun and, run_dir apart, is not at its end."""
-    if config.run_dir or os.environ.get("CGAN_RUN_DIR"):
-        run_dir = Path(config.run_dir or os.environ["CGAN_RUN_DIR"])
-        return run_dir if (run_dir / "config.yaml").is_file() else None
-    runs = [path.parent for path in Path("runs").glob(f"{config.name}-*/config.yaml") if is_of(path, config.name)]
-    job = chosen_run_dir(config.name, "", config.trainer, agree=False)
-    if job in runs:
-        return job
-    newest = max(runs, key=lambda path: (path / "config.yaml").stat().st_mtime, default=None)
+    """The run in run_dir, or the newest one of this name, where it has begun and, run_dir apart, is not at its end.
+
+    In a job of a cluster its own runs come first, of these the newest of the same settings, finished or not; and runs
+    that are under way are passed over. Elsewhere such a run is returned, so that it is refused.
+    """
+    if config.run_dir or os.environ.get(AGREED):
+        run_dir = Path(config.run_dir or os.environ[AGREED])
+        return run_dir if os.path.isfile(run_dir / "config.yaml") else None
+    runs = runs_named(config.name)
+    if job_name():
+        own = chosen_run_dir(config.name, "", config.trainer).name
+        mine = [path for path in runs if re.fullmatch(rf"{re.escape(own)}(-\d+)?", path.name)]
+        if mine:
+            same = (path for path, stored in with_settings(mine) if not fixed_changes(changes(stored, config)))
+            return next(same, None)
+        runs = [path for path in runs if not is_of_others(path)]
+    newest = next((path for path, _ in with_settings(runs)), None)
     return None if newest is None or is_finished(newest, config) else newest
 
 
-def is_of(path: Path, name: str) -> bool:
-    return OmegaConf.load(path).get("name") == name
+def runs_named(name: str) -> list[Path]:
+    """The runs of a name under runs/, the newest first; damaged ones are passed over with a word."""
+    found = []
+    for path in Path("runs").glob(f"{glob.escape(name)}-*/config.yaml"):
+        try:
+            if settings_in(path.parent).get("name") == name:
+                found.append((path.stat().st_mtime, path.parent))
+        except (UserError, OSError) as error:
+            say(f"passed over: {error}")
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def with_settings(runs: list[Path]) -> Iterator[tuple[Path, RunConfig]]:
+    """Each run with its settings; those whose settings can't be understood are passed over with a word."""
+    for path in runs:
+        try:
+            yield path, stored_settings(path)
+        except UserError as error:
+            say(f"passed over: {error}")
 
 
 def changes(stored: RunConfig, wanted: RunConfig) -> dict[str, tuple]:
@@ -76,7 +129,7 @@ def leaves(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
 
 def check_changes(changed: dict[str, tuple], run_dir: Path) -> None:
     """Says what is overridden; raises UserError for what would make another training of it."""
-    wrong = [key for key in changed if not key.startswith("trainer.") or key in FIXED]
+    wrong = fixed_changes(changed)
     if wrong:
         raise UserError(
             f"resume={run_dir}: {', '.join(wrong)} can't change on the way; start a new run, with "
@@ -86,23 +139,17 @@ def check_changes(changed: dict[str, tuple], run_dir: Path) -> None:
         say(f"{key}: {after} from now on, {before} before")
 
 
+def fixed_changes(changed: dict[str, tuple]) -> list[str]:
+    """The keys that can't change on the way. Pictures may lie elsewhere, as long as they are the same."""
+    return [key for key in changed if not key.startswith("trainer.") and key not in MOVABLE or key in FIXED]
+
+
 # ---------------------------------------------------------------------------------------------- progress.json
-
-
-def done(run_dir: Path) -> dict:
-    """What of a run is finished: {"joint": {"images_seen": ...}, "gan": {"images": ..., "minutes": ...}}."""
-    path = run_dir / "progress.json"
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        raise UserError(f"{path}: damaged; delete it, and the last stage of the run is done once more") from None
 
 
 def note_done(run_dir: Path, stage: str, what: object) -> None:
     if is_first_process():
-        unfinished = run_dir / "progress.json.tmp"
-        unfinished.write_text(json.dumps(done(run_dir) | {stage: what}) + "\n")
-        unfinished.replace(run_dir / "progress.json")
+        write_json(run_dir / "progress.json", finished_stages(run_dir) | {stage: what})
 
 
 def budget(config: RunConfig) -> dict:
@@ -111,27 +158,15 @@ def budget(config: RunConfig) -> dict:
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
     """Whether this much training was done before."""
-    stages = done(run_dir)
+    stages = finished_stages(run_dir)
     return stages.get("gan") == budget(config) if config.task == "gan" else "joint" in stages
 
 
 def has_joint(config: RunConfig, run_dir: Path) -> bool:
     """Whether the joint encoder of a run that goes on is trained to its end."""
-    begun = any(run_dir.glob("last*.ckpt"))  # the GAN comes after it
     path = run_dir / "joint.safetensors"
-    return config.resume is not None and path.exists() and ("joint" in done(run_dir) or begun)
-
-
-def set_aside(run_dir: Path) -> None:
-    """Checkpoints of an earlier training in the same directory, which a new one must not be taken for."""
-    earlier = [path for path in (*run_dir.glob("last*.ckpt"), run_dir / "progress.json") if path.exists()]
-    if not earlier:
-        return
-    folder = run_dir / "earlier"
-    folder.mkdir(exist_ok=True)
-    for path in earlier:
-        path.replace(folder / path.name)
-    print(f"{run_dir} held a training; its checkpoints are in {folder} now (to go on with it: --resume {run_dir})")
+    begun = bool(checkpoints_in(run_dir))  # the GAN comes after it
+    return config.resume is not None and path.exists() and ("joint" in finished_stages(run_dir) or begun)
 
 
 def checkpoint_of(config: RunConfig, run_dir: Path) -> Found | None:
@@ -144,5 +179,5 @@ def checkpoint_of(config: RunConfig, run_dir: Path) -> Found | None:
         return None
     for line in found.damaged:
         say(f"{line}; passed over")
-    say(f"going on from {found.path}, after {found.content['global_step'] * config.trainer.batch_size:,} images")
+    say(f"going on from {found.path}, after {found.content['images_seen']:,} images")
     return found

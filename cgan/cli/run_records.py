@@ -17,6 +17,8 @@ from cgan.cli.under_way import is_under_way
 from cgan.errors import UserError
 
 RUNS = Path("runs")
+WHOLE = "...\n"  # YAML's mark of a document's end, the last line of config.yaml
+KEYS = {"name", "task", "seed", "data", "trainer"}  # some of those that each config.yaml has
 Row = dict[str, float]  # of metrics.csv, by column, without the empty cells
 
 
@@ -30,15 +32,56 @@ class Run(NamedTuple):
 
 def read_run(path: Path) -> Run:
     """A run directory; raises UserError where it is none, or damaged."""
+    rows, joint_rows = rows_of(path / "metrics.csv"), rows_of(path / "joint" / "metrics.csv")
+    return Run(path, settings_in(path), rows, joint_rows, finished_stages(path))
+
+
+def settings_in(run_dir: Path) -> dict:
+    """What config.yaml says; raises UserError where it is not there, not of a run, or not whole."""
+    path = run_dir / "config.yaml"
     try:
-        settings = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        if not {"task", "trainer"} <= set(settings):
-            raise UserError(f"{path}: not a run of cgan; its config.yaml has other keys")
-        progress = path / "progress.json"
-        finished = json.loads(progress.read_text(encoding="utf-8")) if progress.is_file() else {}
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a run directory, or damaged ({str(error).splitlines()[0]})") from None
-    return Run(path, settings, rows_of(path / "metrics.csv"), rows_of(path / "joint" / "metrics.csv"), finished)
+        content = path.read_text(encoding="utf-8")
+        settings = yaml.safe_load(content)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run_dir}: not a run directory, or damaged ({reason})") from error
+    if not content.strip():
+        raise UserError(f"{path}: empty; the settings of this run are lost")
+    if not isinstance(settings, dict) or "task" not in settings or "trainer" not in settings:
+        raise UserError(f"{run_dir}: not a run of cgan; its config.yaml has other keys")
+    whole = content.endswith(WHOLE) or is_whole_unmarked(content, settings)
+    if not whole or not isinstance(settings["trainer"], dict):
+        raise UserError(f"{path}: not whole; the settings of this run are lost in part")
+    return settings
+
+
+def is_whole_unmarked(content: str, settings: dict) -> bool:
+    """Of a config.yaml that was written before its end was marked, or by hand: its last section ended with wandb."""
+    return content.endswith("\n") and set(settings) >= KEYS and "wandb" in (settings["trainer"] or ())
+
+
+def finished_stages(run_dir: Path) -> dict:
+    """What of a run is finished: {"joint": {"images_seen": ...}, "gan": {"images": ..., "minutes": ...}}."""
+    hint = "delete it, and the last stage of the run is done once more"
+    return json_object(run_dir / "progress.json", hint) or {}
+
+
+def recorded_data(run_dir: Path) -> dict | None:
+    """What a run has noted of its pictures; None for one that has noted nothing."""
+    return json_object(run_dir / "data.json", "delete it, and changes of the pictures are not noticed")
+
+
+def json_object(path: Path, hint: str) -> dict | None:
+    """The content of a JSON file, None where there is none; raises UserError where it is something else."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and all(isinstance(value, dict | str | int) for value in found.values()):
+            return found
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error}); {hint}") from error
+    raise UserError(f"{path}: damaged; {hint}")
 
 
 def rows_of(file: Path) -> list[Row]:
@@ -47,9 +90,10 @@ def rows_of(file: Path) -> list[Row]:
         return []
     try:
         with file.open(newline="", encoding="utf-8") as lines:
-            return [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(lines)]
-    except (ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{file}: damaged ({error})") from None
+            whole = (line for line in lines if line.endswith("\n"))  # the last one may be being written just now
+            return [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(whole)]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{file}: damaged ({error})") from error
 
 
 def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:

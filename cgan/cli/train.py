@@ -22,8 +22,11 @@ metrics.csv into a run directory under runs/.
   python train.py resume=auto
 
 --resume goes on exactly where a run stopped, by its own settings; resume=auto does so with run_dir's or the newest
-run of the same name if it is unfinished, and begins one otherwise. SIGTERM and SIGUSR1 end a run with a checkpoint and
-status 75, Ctrl-C with status 130.
+run of the same name if it is unfinished, and begins one otherwise. One training at a time writes into a directory;
+training again into one first moves what is there to earlier-1, earlier-2 and so on. SIGTERM and SIGUSR1 end a run
+with a checkpoint and status 75, Ctrl-C with status 130.
+
+CGAN_DEBUG=1 in the environment shows the traceback behind a one-line error.
 
 Every key with its default: cgan/config.py and the dataclasses that it names.
 """
@@ -34,6 +37,9 @@ def main(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return
+    from cgan.cli.signals import leave_when_asked
+
+    leave_when_asked()
     from cgan.config import load_config
 
     if "--resume" in arguments:
@@ -57,14 +63,14 @@ def train(config, arguments: list[str]) -> None:
 
     from cgan.cli.chosen_precision import chosen_precision
     from cgan.cli.door import check_before_training
-    from cgan.cli.fitting import leave_when_asked, say
-    from cgan.cli.joint_training import train_joint_alone
+    from cgan.cli.fitting import say
     from cgan.cli.resuming import chosen_run, is_finished
+    from cgan.cli.run_directory import join_first, taken
     from cgan.data import check_data
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     silence_lightning()
-    leave_when_asked()
+    join_first(config)
     config, run_dir = chosen_run(config, arguments, f"{datetime.now():%Y%m%d-%H%M%S}")
     if config.resume is not None and is_finished(run_dir, config):
         more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
@@ -72,8 +78,16 @@ def train(config, arguments: list[str]) -> None:
         return
     check_data(config.data)
     check_before_training(config)
-    pl.seed_everything(config.seed, verbose=False)
-    config.trainer.precision = chosen_precision(config.trainer.precision)
+    with taken(config, run_dir) as run_dir:
+        pl.seed_everything(config.seed, verbose=False)
+        config.trainer.precision = chosen_precision(config.trainer.precision)
+        train_in(config, run_dir)
+
+
+def train_in(config, run_dir: Path) -> None:
+    """Train in a run directory that this process, or the first of several, has taken."""
+    from cgan.cli.joint_training import train_joint_alone
+
     match config.task:
         case "gan":
             train_gan_alone(config, run_dir)
@@ -86,15 +100,16 @@ def train(config, arguments: list[str]) -> None:
 def train_gan_alone(config, run_dir: Path) -> None:
     """Train the GAN, after the joint encoder that it stands on: task=gan."""
     from cgan.cli.fitting import is_first_process, leave, say
-    from cgan.cli.resuming import budget, note_done
-    from cgan.recovery import REQUEUE
+    from cgan.cli.resuming import budget, checkpoint_of, note_done
+    from cgan.errors import REQUEUE
 
     start, plan = time.monotonic(), planned_measures(config)
     dataset = opened(config, run_dir)
     gan = build_gan(config, dataset, run_dir)
-    if config.init is not None:
+    found = checkpoint_of(config, run_dir)
+    if found is None and config.init is not None:
         start_from(gan, config.init)
-    status, metrics = train_gan(config, gan, dataset, run_dir, plan)
+    status, metrics = train_gan(config, gan, dataset, run_dir, plan, found)
     if status == REQUEUE:
         say(f"asked to stop; go on with: python train.py --resume {run_dir}")
         leave(status)
@@ -107,26 +122,16 @@ def train_gan_alone(config, run_dir: Path) -> None:
 
 def opened(config, run_dir: Path):
     """The pictures to train on, and a run directory that holds the settings."""
-    from dataclasses import replace
-
-    from omegaconf import OmegaConf
-
     from cgan.cli.door import check_batches
-    from cgan.cli.fitting import is_first_process, say
-    from cgan.cli.resuming import set_aside
-    from cgan.cli.under_way import mark_under_way
+    from cgan.cli.fitting import say
+    from cgan.cli.run_directory import begin
     from cgan.data import build_dataset
 
     say("preparing the pictures (once; they are kept)")
     dataset = build_dataset(config.data)
     report_skipped(dataset)
     check_batches(config, len(dataset))
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if is_first_process():
-        if config.resume is None:
-            set_aside(run_dir)
-        OmegaConf.save(OmegaConf.structured(replace(config, resume=None)), run_dir / "config.yaml")
-        mark_under_way(run_dir)
+    begin(config, run_dir, dataset)
     say(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}")
     return dataset
 
@@ -192,38 +197,40 @@ def features_from_outside(discriminator):
 
 def start_from(gan, checkpoint: str) -> None:
     """Take over all weights of a checkpoint of the same networks, or the generator's alone from exported ones."""
-    from pickle import UnpicklingError
-
     import torch
 
+    from cgan.damage import building, reading
     from cgan.interfaces import UserError
     from cgan.sampling import TextToImage
 
     if not Path(checkpoint).is_file():
         raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
-    try:
-        if checkpoint.endswith(".safetensors"):
-            weights = TextToImage.load(checkpoint).generator.state_dict()
+    damaged = "damaged, or of other networks (init); give its gan.* settings, and joint.checkpoint of its run"
+    if checkpoint.endswith(".safetensors"):
+        weights = TextToImage.load(checkpoint).generator.state_dict()
+        with building(checkpoint, damaged):
             for generator in (gan.generator, gan.generator_ema):
                 generator.load_state_dict(weights)
-        else:
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            gan.load_state_dict(content["state_dict"])
-            gan.images_seen = content["images_seen"]
-    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError):
-        hint = "give its gan.* settings, and joint.checkpoint of its run"
-        raise UserError(f"init={checkpoint}: damaged, or of other networks; {hint}") from None
+        return
+    with reading(checkpoint, damaged), open(checkpoint, "rb") as file:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        weights, seen = content["state_dict"], content["images_seen"]
+    with building(checkpoint, damaged):
+        gan.load_state_dict(weights)
+    gan.images_seen = seen
 
 
-def train_gan(config, gan, dataset, run_dir: Path, plan) -> tuple[int, dict[str, float]]:
-    """Train the GAN and keep last.ckpt; returns 0, or the status that a signal asks for, and the last measures."""
+def train_gan(config, gan, dataset, run_dir: Path, plan, found) -> tuple[int, dict[str, float]]:
+    """Train the GAN, from a checkpoint if one is found, and keep last.ckpt.
+
+    Returns 0, or the status that a signal asks for, and the last measures.
+    """
     from cgan.callbacks import ProgressLine, SampleGrid
     from cgan.checkpoints import save_checkpoint
     from cgan.cli.fitting import fit, say, trainer_of, whole_batch
     from cgan.cli.logs import loggers
-    from cgan.cli.resuming import checkpoint_of
 
-    settings, found, captions = config.trainer, checkpoint_of(config, run_dir), captions_for_grids(config, dataset)
+    settings, captions = config.trainer, captions_for_grids(config, dataset)
     key, parts = "trainer.batch_size", config.gan.accumulate
     batch_size = whole_batch(settings, settings.batch_size, len(dataset), key, parts)
     line = ProgressLine("GAN", batch_size)

@@ -1,27 +1,140 @@
-"""A mark on a run directory while a training writes into it: a lock, which ends with its process, however that ends."""
+"""A run directory is written by one training at a time: its first process holds a lock until it ends, however it ends.
 
-import fcntl
+A file beside the lock says who holds it, also to the other processes of the same training.
+"""
+
+import json
+import os
+import platform
+import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
-MARK = ".under-way"
-HELD = []  # open as long as this process lives
+from filelock import FileLock
+
+from cgan.errors import UserError
+from cgan.files import Busy, cannot_write, hold_lock, is_locked, make_folder, write_json
+
+MARK = ".under-way"  # the lock
+HOLDER = ".under-way.json"
+LAUNCH = "CGAN_LAUNCH"  # by which the processes that Lightning starts know that they belong to the first
+HINT = "give another run_dir"
 
 
-def mark_under_way(run_dir: Path) -> None:
-    file = (run_dir / MARK).open("w")
-    with suppress(OSError):  # some disks know no locks
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    HELD.append(file)
+def take(run_dir: Path, patience: float = 1.0) -> FileLock:
+    """Lock a run directory, which is made where it is not there; raises Busy, or CannotWrite."""
+    make_folder(run_dir, HINT)
+    try:
+        lock = hold_lock(run_dir / MARK, "", patience)
+    except Busy:
+        raise Busy(busy_line(run_dir)) from None
+    write_json(run_dir / HOLDER, {"launch": launch(), "host": platform.node(), "process": os.getpid()})
+    return lock
+
+
+def give_back(run_dir: Path, lock: FileLock) -> None:
+    with suppress(OSError):
+        (run_dir / HOLDER).unlink()
+    lock.release()
+
+
+def take_new(path: Path) -> tuple[Path, FileLock]:
+    """A run directory of this name that nobody else has, with a number behind it where the name is taken.
+
+    Raises CannotWrite.
+    """
+    make_folder(path.parent, HINT)
+    number = 1
+    while True:
+        run_dir = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        number += 1
+        try:
+            run_dir.mkdir()  # only one process can make it
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise cannot_write(run_dir, error, HINT) from error
+        if not is_unused(run_dir):
+            continue
+        with suppress(Busy):
+            lock = take(run_dir, patience=0.0)
+            if is_unused(run_dir):
+                return run_dir, lock
+            give_back(run_dir, lock)
+
+
+def is_unused(run_dir: Path) -> bool:
+    """Whether there is nothing in a directory but what this module writes."""
+    try:
+        return all(path.name.startswith((MARK, f".{MARK}")) for path in run_dir.iterdir())
+    except OSError:
+        return False
 
 
 def is_under_way(run_dir: Path) -> bool:
     """Whether a training of this machine, or of one that shares the disk and its locks, writes there now."""
+    return is_locked(run_dir / MARK)
+
+
+def is_of_others(run_dir: Path) -> bool:
+    """Whether a training that this process is no part of writes there now."""
+    return is_under_way(run_dir) and holder(run_dir).get("launch") != launch()
+
+
+def holder(run_dir: Path) -> dict:
+    """Who holds the lock; empty where that is not known."""
     try:
-        with (run_dir / MARK).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+        found = json.loads((run_dir / HOLDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def busy_line(run_dir: Path) -> str:
+    found = holder(run_dir)
+    by = f" (process {found['process']} on {found['host']})" if {"process", "host"} <= set(found) else ""
+    return f"{run_dir}: another training is under way in it{by}; wait for its end, or give another run_dir"
+
+
+# ---------------------------------------------------------------------------------------------- several processes
+
+
+def launch() -> str:
+    """What the processes that were started together share, and no other training has."""
+    found = os.environ
+    if LAUNCH in found:
+        return found[LAUNCH]
+    if "TORCHELASTIC_RUN_ID" in found:
+        names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+        return "torchrun " + " ".join(found.get(name, "") for name in names)
+    if int(found.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in found:
+        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        return "slurm " + " ".join(found.get(name, "") for name in names)
+    return ALONE
+
+
+ALONE = secrets.token_hex(8)
+
+
+def wait_for_first(run_dir: Path, seconds: float = 120.0) -> None:
+    """What a process that is not the first waits for, where the run directory was named for all of them.
+
+    Ends this process in silence where another training has the directory: the first one says so.
+    """
+    deadline = time.monotonic() + seconds
+    while is_of_others(run_dir):
+        if time.monotonic() > deadline:
+            raise SystemExit(0)
+        time.sleep(0.2)
+
+
+def found_by_first(pattern: str, seconds: float = 120.0) -> Path:
+    """The run directory that the first process has taken, of those that a pattern names; raises UserError."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for path in Path().glob(f"{pattern}/{HOLDER}"):
+            if holder(path.parent).get("launch") == launch() and is_under_way(path.parent):
+                return path.parent
+        time.sleep(0.2)
+    raise UserError(f"the first process has taken no directory {pattern}: give run_dir, on a disk that all share")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cgan.damage import reading
 from cgan.interfaces import UserError
 
 INCEPTION_URL = (
@@ -36,12 +37,12 @@ def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:
     if file.is_file():
         return file
     if fetch and answers(INCEPTION_URL):
-        file.parent.mkdir(parents=True, exist_ok=True)
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(INCEPTION_URL, str(file), file.stem.rpartition("-")[2], progress=False)
             return file
         except (OSError, RuntimeError) as error:
-            raise MissingWeights(f"Inception's weights can't be fetched ({error}); {how_to_fetch(file)}") from None
+            raise MissingWeights(f"Inception's weights can't be fetched ({error}); {how_to_fetch(file)}") from error
     raise MissingWeights(f"Inception's weights are not on this machine; {how_to_fetch(file)}")
 
 
@@ -53,13 +54,10 @@ def check_weights_file(path: Path) -> None:
     """A file of tensors alone: torch-fidelity would execute what else is in it."""
     if not path.is_file():
         raise MissingWeights(f"{path}: no such file; give Inception's weights, {INCEPTION_URL}")
-    try:
+    with reading(path, f"not the Inception weights of torch-fidelity; they are at {INCEPTION_URL}"):
         names = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if "Mixed_7c.branch_pool.conv.weight" in names:
-            return
-    except Exception:  # torch.load raises nearly anything on damaged files
-        pass
-    raise UserError(f"{path}: not the Inception weights of torch-fidelity; they are at {INCEPTION_URL}")
+        if "Mixed_7c.branch_pool.conv.weight" not in names:
+            raise ValueError("they are of another network")
 
 
 def clip_source(given: str | None = None, fetch: bool = False) -> str:

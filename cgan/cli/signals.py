@@ -1,0 +1,65 @@
+"""Signals outside of the steps of a training, where there is nothing to save. It imports no torch, so acts at once."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+
+from cgan.errors import REQUEUE
+
+GRACE = 5.0  # seconds in which a process that was asked to end may do so by itself
+ASKED = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Asked:
+    """Whether a signal has been heard, and whether this process is prepared for it."""
+
+    before = prepared = False
+
+
+def leave_when_asked() -> None:
+    """From now on SIGTERM and SIGUSR1 end this process with status 75, within GRACE seconds whatever it is doing."""
+    Asked.before = False
+    for number in ASKED:
+        signal.signal(number, leave)
+    if not Asked.prepared:
+        Asked.prepared = True
+        os.register_at_fork(after_in_child=die_when_asked)
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # hears also while the main thread waits in C
+        threading.Thread(target=watch, args=(reading,), daemon=True).start()
+
+
+def leave(*_) -> None:
+    """End by SystemExit, so that files are tidied up; asked twice, at once."""
+    if Asked.before:
+        end_now()
+    Asked.before = True
+    sys.exit(REQUEUE)
+
+
+def watch(signals: int) -> None:
+    """End this process where the SystemExit is lost, or something waits for ever on the way out."""
+    while heard := os.read(signals, 1):
+        if signal.getsignal(heard[0]) is leave:
+            time.sleep(GRACE)
+            end_now()
+
+
+def end_now() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(REQUEUE)
+
+
+def die_when_asked() -> None:
+    """Processes that are forked to draw or to read pictures must not take signals as this one does.
+
+    A pool ends its workers by SIGTERM, and would wait for ever for one that lost the SystemExit of a handler.
+    """
+    signal.set_wakeup_fd(-1)
+    for number in ASKED:
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,71 @@
+"""What a training notes of its pictures and captions, to know them again when it goes on, wherever they lie then."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from cgan.data.pictures import CaptionedPictures
+from cgan.data.scenes import DRAWING_VERSION, Scenes
+from cgan.data.shards import ShardedPictures
+
+MOST_PIXELS = 32  # pictures that are looked at; names, ids and captions are all compared
+
+
+class Record(NamedTuple):
+    """Of a data set; no part of it depends on the folder that the pictures are in."""
+
+    num_pictures: int
+    captions: str  # SHA-256 of names, ids and captions; of shards, of what is where in which
+    pictures: str  # SHA-256 of some pictures at the training's resolution
+
+
+def record_of(dataset) -> Record:
+    places = sorted({i * len(dataset) // MOST_PIXELS for i in range(MOST_PIXELS)})
+    pictures = digest(dataset[place].image.numpy().tobytes() for place in places)
+    return Record(len(dataset), digest(contents(dataset)), pictures)
+
+
+def contents(dataset) -> Iterator[bytes]:
+    """All that must be the same, piece by piece."""
+    if isinstance(dataset, Scenes):
+        yield as_bytes([DRAWING_VERSION, len(dataset), dataset.seed, dataset.level.name])
+    elif isinstance(dataset, ShardedPictures):
+        yield as_bytes([(shard.name, shard.stat().st_size) for shard in dataset.shards])
+        for rows in np.array_split(dataset.rows, max(1, len(dataset.rows) // 100_000)):
+            yield np.ascontiguousarray(dataset.index[rows]).tobytes()
+    elif isinstance(dataset, CaptionedPictures):
+        for entry in dataset.entries:
+            yield as_bytes([entry.picture.name, entry.image_id, entry.captions])
+    else:
+        yield from (as_bytes(dataset.captions_of(index)) for index in range(len(dataset)))
+
+
+def as_bytes(content: object) -> bytes:
+    return json.dumps(content, default=str).encode(errors="surrogateescape")
+
+
+def digest(pieces: Iterable[bytes]) -> str:
+    result = hashlib.sha256()
+    for piece in pieces:
+        result.update(piece)
+    return result.hexdigest()
+
+
+def differences(before: Record, now: Record) -> str | None:
+    """In what the pictures of a training have changed, in a few words; None where they are the same."""
+    if before.num_pictures != now.num_pictures:
+        return f"{before.num_pictures} pictures before, {now.num_pictures} now"
+    if before.captions != now.captions:
+        return f"{now.num_pictures} pictures as before, but others, in another order, or with other captions"
+    if before.pictures != now.pictures:
+        return f"{now.num_pictures} pictures of the same names and captions as before, but they look different"
+    return None
+
+
+def all_captions(dataset, most: int = 20_000) -> list[str]:
+    """The captions of a data set, or of so many pictures spread over it."""
+    count = min(most, len(dataset))
+    return [caption for i in range(count) for caption in dataset.captions_of(i * len(dataset) // count)]

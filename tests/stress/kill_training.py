@@ -1,0 +1,109 @@
+"""A training is ended by kill -9 at random moments, goes on, is begun anew, and is killed again.
+
+    python tests/stress/kill_training.py [ROUNDS] [SEED]
+
+After each kill all that is under its name must be whole, and no training may have lost what it had. The next start goes
+on, or says one line. In the end a start that is not killed must succeed, and leave no temporary file. A round takes
+about ten seconds on one core.
+"""
+
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from test_recovery import TINY, ended, kill, start  # noqa: E402
+
+from cgan.checkpoints import checkpoints_in, intact  # noqa: E402
+from cgan.cli.run_directory import HALF_ASIDE  # noqa: E402
+from cgan.cli.run_records import finished_stages, recorded_data, rows_of, settings_in  # noqa: E402
+from cgan.joint import JointEncoder  # noqa: E402
+
+MORE = [
+    "trainer.images=100000000",
+    "trainer.sample_every=64",
+    "trainer.evaluate_every=0",
+    "trainer.checkpoint_every=48",
+]
+LONGEST = 25.0  # seconds until a kill
+NEW, AUTO, RESUME = "begun anew", "resume=auto", "--resume"
+
+
+def started(way: str, folder: Path, *more: str):
+    match way:
+        case "begun anew":
+            return start(*TINY, *MORE, "run_dir=run", *more, cwd=folder)
+        case "resume=auto":
+            return start(*TINY, *MORE, "run_dir=run", "resume=auto", *more, cwd=folder)
+        case "--resume":
+            return start("--resume", "run", *more, cwd=folder)
+
+
+def inventory(run: Path) -> list[int]:
+    """Images seen by the newest checkpoint of each training in a run directory, after a look at all of its files.
+
+    A file that is under its name is whole.
+    """
+    found = []
+    for folder in (run, run / HALF_ASIDE, *run.glob("earlier-*")):
+        contents = [intact(path) for path in checkpoints_in(folder)] if folder.is_dir() else []
+        found += [max(content["images_seen"] for content in contents)] if contents else []
+        if (folder / "joint.safetensors").exists():
+            JointEncoder.load(folder / "joint.safetensors")
+        if (folder / "config.yaml").exists():
+            settings_in(folder)
+        finished_stages(folder), recorded_data(folder)
+        rows_of(folder / "metrics.csv"), rows_of(folder / "joint" / "metrics.csv")
+    return sorted(found)
+
+
+def lost(before: list[int], after: list[int]) -> bool:
+    """Whether a training is gone, or is further back than it was."""
+    return len(after) < len(before) or any(a < b for a, b in zip(after[::-1], before[::-1], strict=False))
+
+
+def one_round(folder: Path, way: str, seconds: float) -> str:
+    """A start that is killed after so many seconds; returns what it was doing, raises AssertionError."""
+    run, before = folder / "run", inventory(folder / "run")
+    process, deadline = started(way, folder), time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if process.poll() is not None:
+        status, _, stderr = ended(process)
+        assert status == 1 and len(stderr.splitlines()) == 1, (status, stderr)
+        return f"{way}: {stderr.strip()}"
+    kill(process)
+    after = inventory(run)
+    assert not lost(before, after), f"{before} before, {after} now"
+    return f"{way}: killed, images of each training: {after}"
+
+
+def check_end(folder: Path) -> None:
+    """The last start is not killed: it ends well, and tidies up."""
+    goal = max(inventory(folder / "run"), default=0) + 64
+    process = started(AUTO, folder, f"trainer.images={goal}")
+    status, _, stderr = ended(process)
+    assert status == 0, stderr
+    left = [path for path in (folder / "run").rglob("*") if path.suffix == ".tmp" or path.name == HALF_ASIDE]
+    assert not left, f"not tidied up: {left}"
+
+
+def main(rounds: int = 20, seed: int = 0) -> None:
+    chance, ways = random.Random(seed), Counter()
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(rounds):
+            way = chance.choices([NEW, AUTO, RESUME], [1, 3, 2])[0]
+            seconds = chance.random() * LONGEST
+            result = one_round(Path(name), way, seconds)
+            ways[way] += 1
+            print(f"round {number + 1} of {rounds}, after {seconds:.1f} s: {result}", flush=True)
+        check_end(Path(name))
+    print(f"all is whole after {', '.join(f'{count} x {way}' for way, count in ways.items())}")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

@@ -1,0 +1,423 @@
+"""Run directories: one writer, what was there before, settings that are whole, and pictures that have changed."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from cgan.cli.resuming import chosen_run, stored_settings
+from cgan.cli.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
+from cgan.cli.run_records import read_run, settings_in
+from cgan.cli.runs import main as runs_main
+from cgan.cli.train import train
+from cgan.cli.under_way import (
+    HOLDER,
+    MARK,
+    found_by_first,
+    give_back,
+    holder,
+    is_under_way,
+    take,
+    take_new,
+    wait_for_first,
+)
+from cgan.config import RunConfig, load_config
+from cgan.data import build_dataset
+from cgan.data.record import differences, record_of
+from cgan.files import Busy, CannotWrite, temporary_name
+from cgan.interfaces import UserError
+
+ROOT = Path(__file__).parents[1]
+FOLDER = str(ROOT / "configs/gan/folder.yaml")
+RUN_FILES = (
+    "last.ckpt", "last-1.ckpt", "best.ckpt", "joint.safetensors", "metrics.csv", "progress.json", "wandb-id",
+    "retrieval.json", "data.json", "config.yaml", "samples/images_000000064.png", "joint/metrics.csv", "wandb/run-1/x",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("SLURM_JOB_ID", "CGAN_RUN_DIR", "CGAN_LAUNCH", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def run_of(content: str, run_dir: Path = Path("r")) -> Path:
+    """A directory with all that a training may leave."""
+    for name in RUN_FILES:
+        path = run_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}" if name.endswith(".json") else content)
+    write_settings(RunConfig(), run_dir)
+    return run_dir
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MARK, HOLDER}
+
+
+def pictures(folder: Path, num: int = 4, word: str = "card") -> Path:
+    folder.mkdir()
+    for i in range(num):
+        Image.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"{word} number {i}")
+    return folder
+
+
+def settings(root: str, *more: str) -> list[str]:
+    return [FOLDER, f"data.root={root}", "data.resolution=32", *more]
+
+
+# ---------------------------------------------------------------------------------------------- one writer
+
+
+def test_a_second_training_ends_with_one_line_and_touches_nothing():
+    run, lock = run_of("first"), take(Path("r"))
+    before = {name: (run / name).stat().st_mtime_ns for name in files_in(run)}
+    config = load_config(settings("nowhere", "run_dir=r"))
+    with pytest.raises(Busy, match=r"^r: another training is under way in it \(process \d+ on .*\); wait") as caught:
+        train(config, [])
+    assert "\n" not in str(caught.value)
+    assert {name: (run / name).stat().st_mtime_ns for name in files_in(run)} == before
+    give_back(run, lock)
+    with pytest.raises(UserError, match="no such folder"):  # now its own mistake is found
+        train(config, [])
+
+
+@pytest.mark.parametrize("arguments", [["resume=r"], ["resume=auto", "run_dir=r"], ["resume=auto"]])
+def test_a_run_under_way_is_not_gone_on_with(arguments):
+    run = run_of("first", Path("runs/scenes-1") if arguments == ["resume=auto"] else Path("r"))
+    lock = take(run)
+    with pytest.raises(Busy, match="another training is under way"):
+        train(load_config(arguments), arguments)
+    give_back(run, lock)
+
+
+def test_a_lock_is_free_when_its_process_has_been_killed_even_if_it_has_forked():
+    code = """if True:
+        import os, sys, time
+        from pathlib import Path
+        from cgan.cli.under_way import take
+        lock = take(Path("r"))
+        if os.fork() == 0:
+            print("taken, and forked", flush=True)
+        time.sleep(20)"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=-1, text=True, env=environment, start_new_session=True
+    ) as p:
+        assert p.stdout.readline() == "taken, and forked\n"
+        with pytest.raises(Busy, match=rf"process {p.pid} on"):
+            take(Path("r"), patience=0.0)
+        p.kill()
+        p.wait()
+        give_back(Path("r"), take(Path("r"), patience=0.0))
+        os.killpg(p.pid, 9)
+
+
+def test_new_runs_that_begin_at_once_have_directories_of_their_own():
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(take_new(Path("runs/a")))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(str(path) for path, _ in found) == ["runs/a", *(f"runs/a-{i}" for i in range(2, 6))]
+    for path, lock in found:
+        give_back(path, lock)
+
+
+def test_a_directory_in_which_nothing_was_written_is_used_again_and_a_run_is_not():
+    first, lock = take_new(Path("runs/a"))
+    give_back(first, lock)
+    again, lock = take_new(Path("runs/a"))
+    give_back(again, lock)
+    run_of("first", first)
+    other, lock = take_new(Path("runs/a"))
+    give_back(other, lock)
+    assert (str(first), str(again), str(other)) == ("runs/a", "runs/a", "runs/a-2")
+
+
+def test_a_mistake_leaves_no_new_directory_behind():
+    config = load_config(settings("nowhere"))
+    with pytest.raises(UserError, match="no such folder"):
+        train(config, [])
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_in_one_job_each_training_has_a_directory_and_finds_it_again(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+
+    def chosen(*arguments: str) -> Path:
+        arguments = ["trainer.images=64", *arguments]
+        config, run_dir = chosen_run(load_config(arguments), arguments, "20261126-120000")
+        with taken(config, run_dir) as run_dir:
+            write_settings(config, run_dir)
+            return run_dir
+
+    assert [str(chosen(f"seed={seed}")) for seed in (1, 2)] == ["runs/scenes-77", "runs/scenes-77-2"]
+    for seed, end in ((1, ""), (2, "-2"), (3, "-3")):  # as a requeued job does, and with one more
+        assert str(chosen(f"seed={seed}", "resume=auto")) == f"runs/scenes-77{end}"
+
+
+def test_in_a_job_the_runs_of_others_that_are_under_way_are_passed_over(monkeypatch):
+    run = run_of("first", Path("runs/scenes-76"))
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    config = load_config(["resume=auto"])
+    assert chosen_run(config, [], "now")[1] == run  # what an earlier job left
+    lock = take(run)
+    monkeypatch.setattr("cgan.cli.under_way.ALONE", "another process")
+    assert chosen_run(config, [], "now")[1] == Path("runs/scenes-77")
+    give_back(run, lock)
+
+
+# ---------------------------------------------------------------------------------------------- several processes
+
+
+def test_the_other_processes_of_a_training_go_on_and_those_of_a_refused_one_end(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    lock = take(Path("r"))
+    wait_for_first(Path("r"), seconds=0.0)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "two")
+    with pytest.raises(SystemExit) as ended:
+        wait_for_first(Path("r"), seconds=0.0)
+    assert ended.value.code == 0
+    give_back(Path("r"), lock)
+    wait_for_first(Path("r"), seconds=0.0)
+
+
+def test_the_other_processes_of_a_job_find_the_directory_of_the_first(monkeypatch):
+    for name, value in (("SLURM_NTASKS", "2"), ("SLURM_PROCID", "1"), ("SLURM_JOB_ID", "7"), ("SLURM_STEP_ID", "0")):
+        monkeypatch.setenv(name, value)
+    run_of("of another step", Path("runs/scenes-7"))
+    run_dir, lock = take_new(Path("runs/scenes-7"))
+    assert found_by_first("runs/scenes-*", seconds=1.0) == run_dir == Path("runs/scenes-7-2")
+    monkeypatch.setenv("SLURM_STEP_ID", "1")
+    with pytest.raises(UserError, match="the first process has taken no directory"):
+        found_by_first("runs/scenes-*", seconds=0.1)
+    give_back(run_dir, lock)
+
+
+def test_processes_that_lightning_starts_know_the_directory_of_the_first(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = load_config(["trainer.devices=2"])
+    with taken(config, Path("runs/a")) as run_dir:
+        assert os.environ["CGAN_RUN_DIR"] == str(run_dir) and holder(run_dir)["launch"] == os.environ["CGAN_LAUNCH"]
+        (run_dir / "config.yaml").touch()
+    assert "CGAN_RUN_DIR" not in os.environ and "CGAN_LAUNCH" not in os.environ and not is_under_way(run_dir)
+
+
+# ---------------------------------------------------------------------------------------------- an earlier training
+
+
+def test_everything_of_an_earlier_training_is_set_aside_and_no_earlier_one_is_lost(capsys):
+    for content in ("one", "two", "three"):
+        run = run_of(content)
+        (run / "notes.txt").write_text("mine")
+        set_aside(run)
+    assert {p.name for p in run.iterdir()} == {"earlier-1", "earlier-2", "earlier-3", "notes.txt"}
+    for number, content in enumerate(("one", "two", "three"), start=1):
+        folder = run / f"earlier-{number}"
+        assert files_in(folder) == set(RUN_FILES)
+        assert (folder / "last.ckpt").read_text() == (folder / "wandb-id").read_text() == content
+    said = capsys.readouterr().out.splitlines()[-1]
+    resumed = f"resume={said.rpartition('--resume ')[2].rstrip(')')}"
+    assert chosen_run(load_config([resumed]), [resumed], "now")[1] == run / "earlier-3"
+
+
+def test_settings_alone_are_no_training():
+    write_settings(RunConfig(), Path("r"))
+    set_aside(Path("r"))
+    assert files_in(Path("r")) == {"config.yaml"}
+
+
+@pytest.mark.parametrize("num_moved", range(0, 13, 3))
+def test_a_training_that_is_killed_while_it_sets_aside_loses_nothing(num_moved, monkeypatch):
+    run, moved = run_of("one"), []
+    replace = Path.replace
+
+    def killed(self, target):
+        if len(moved) == num_moved:
+            raise KeyboardInterrupt  # whatever comes after is not done
+        moved.append(target)
+        return replace(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        set_aside(run)
+    assert (run / HALF_ASIDE).exists()
+    tidy(run)
+    assert files_in(run) == set(RUN_FILES)
+    set_aside(run)
+    assert files_in(run / "earlier-1") == set(RUN_FILES)
+
+
+def test_a_start_removes_the_unfinished_files_of_killed_processes():
+    run = run_of("one")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in ("last.ckpt", "samples/a.png", "joint/metrics.csv"):
+        path = temporary_name(run / name)
+        path.with_name(path.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")).touch()
+    with taken(load_config(["run_dir=r"]), run):
+        assert not list(run.rglob(".*.tmp")) and files_in(run) == set(RUN_FILES)
+
+
+# ---------------------------------------------------------------------------------------------- config.yaml
+
+
+def test_settings_come_back_as_they_were_written():
+    config = load_config(["seed=7", "trainer.images=64", "gan.generator.width=8", "init=x.ckpt"])
+    write_settings(config, Path("r"))
+    assert stored_settings(Path("r")) == config
+
+
+def test_settings_that_are_not_whole_are_refused_wherever_they_are_cut():
+    write_settings(RunConfig(), Path("r"))
+    content = Path("r/config.yaml").read_text()
+    ends = [i + 1 for i, letter in enumerate(content) if letter == "\n"]
+    for end in (*range(0, len(content) - 4, 311), *ends[:-2:8], ends[-2] - 1, ends[-2] - 3):
+        Path("r/config.yaml").write_text(content[:end])
+        with pytest.raises(UserError, match=r"r.*(not whole|empty|damaged|other keys)") as caught:
+            settings_in(Path("r"))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "a: [", "just text", "- 1\n", "task: gan\ntrainer:\n", "\0\0\0"])
+def test_a_damaged_run_is_one_line_and_hides_no_other(content, capsys):
+    whole = run_of("one", Path("runs/scenes-1"))
+    Path(whole / "metrics.csv").write_text("step\n1\n")
+    Path(whole / "joint/metrics.csv").unlink()
+    Path("runs/scenes-2").mkdir()
+    Path("runs/scenes-2/config.yaml").write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_run(Path("runs/scenes-2"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError) as caught:
+        chosen("resume=runs/scenes-2")
+    assert "\n" not in str(caught.value)
+    assert chosen("resume=auto").run_dir == str(whole)
+    assert "passed over: runs/scenes-2" in capsys.readouterr().out
+    runs_main([])
+    said = capsys.readouterr()
+    assert "scenes-1" in said.out and "passed over: runs/scenes-2" in said.err
+
+
+def test_settings_of_runs_before_the_end_was_marked_are_read():
+    Path("r").mkdir()
+    OmegaConf.save(OmegaConf.structured(RunConfig()), "r/config.yaml")
+    assert stored_settings(Path("r")) == RunConfig()
+
+
+# ---------------------------------------------------------------------------------------------- what has changed
+
+
+def test_init_is_refused_where_a_run_goes_on_by_its_name_and_said_where_it_does_so_by_itself(capsys):
+    run = run_of("one")
+    with pytest.raises(UserError, match="init=x.ckpt is for a new training.*leave init out"):
+        chosen("resume=r", "init=x.ckpt")
+    config = chosen("resume=auto", "run_dir=r", "init=x.ckpt")
+    assert config.init is None and "init=x.ckpt is not used" in capsys.readouterr().out
+    for path in run.glob("*.ckpt"):
+        path.unlink()
+    assert chosen("resume=auto", "run_dir=r", "init=x.ckpt").init == "x.ckpt"
+
+
+def chosen(*arguments: str) -> RunConfig:
+    return chosen_run(load_config(list(arguments)), list(arguments), "now")[0]
+
+
+def test_a_run_that_goes_on_before_its_first_checkpoint_starts_from_its_init():
+    write_settings(load_config(["init=x.ckpt"]), Path("r"))
+    assert chosen("resume=r").init == chosen("resume=auto", "run_dir=r").init == "x.ckpt"
+
+
+def begun(root: Path, *more: str) -> RunConfig:
+    """A run directory r of these pictures."""
+    config = load_config(settings(str(root), "run_dir=r", *more))
+    begin(config, Path("r"), build_dataset(config.data))
+    Path("r/last.ckpt").touch()
+    return config
+
+
+def gone_on(*more: str) -> None:
+    arguments = ["resume=r", *more]
+    config, run_dir = chosen_run(load_config(arguments), arguments, "now")
+    begin(config, run_dir, build_dataset(config.data))
+
+
+def test_other_pictures_are_noticed_when_a_run_goes_on(place, capsys):
+    begun(pictures(place / "pics", 6))
+    gone_on()
+    assert "pictures before" not in capsys.readouterr().out
+    for i in range(3):
+        (place / f"pics/{i}.png").unlink()
+        (place / f"pics/{i}.txt").unlink()
+    gone_on()
+    assert "6 pictures before, 3 now: to go on is no longer the same, bit for bit" in capsys.readouterr().out
+    (place / "pics/4.txt").write_text("other words")
+    gone_on()
+    assert "with other captions" in capsys.readouterr().out
+    Image.new("RGB", (32, 32), "red").save(place / "pics/4.png")
+    gone_on()
+    assert "they look different" in capsys.readouterr().out
+    gone_on()
+    assert "before" not in capsys.readouterr().out
+
+
+def test_words_that_the_vocabulary_does_not_hold_are_told(place, capsys):
+    from cgan.joint import JointConfig, JointEncoder
+    from cgan.text.lstm import Vocabulary
+
+    begun(pictures(place / "pics"))
+    JointEncoder(JointConfig(), Vocabulary(["card", "number", "0"]), 32).save(Path("r/joint.safetensors"))
+    (place / "pics/0.txt").write_text("completely other card")
+    gone_on()
+    assert "words that the vocabulary does not hold: completely, other, 1, 2, 3" in capsys.readouterr().out
+
+
+def test_pictures_may_move_where_they_are_the_same(place, capsys):
+    begun(pictures(place / "pics"))
+    (place / "pics").rename(place / "moved")
+    gone_on(f"data.root={place}/moved")
+    assert f"data.root: {place}/moved from now on, {place}/pics before" in capsys.readouterr().out
+    assert stored_settings(Path("r")).data.root == f"{place}/moved"
+    pictures(place / "others", 5)
+    with pytest.raises(UserError, match=r"data.root can't change on the way \(4 pictures before, 5 now\)"):
+        gone_on(f"data.root={place}/others")
+    assert stored_settings(Path("r")).data.root == f"{place}/moved"
+    Path("r/data.json").unlink()
+    with pytest.raises(UserError, match="it has no record of its pictures"):
+        gone_on(f"data.root={place}/others")
+
+
+def test_a_record_depends_on_nothing_but_the_pictures(place):
+    datasets = [load_config(["data.num_images=8", "data.resolution=32", *more]).data for more in ([], ["data.seed=1"])]
+    one, other = (record_of(build_dataset(data)) for data in datasets)
+    assert differences(one, record_of(build_dataset(datasets[0]))) is None and differences(one, other) is not None
+
+
+# ---------------------------------------------------------------------------------------------- disks
+
+
+@pytest.mark.parametrize("run_dir", ["file", "file/below", "file/below/deeper", "n" * 300, "/proc/nowhere/r"])
+@pytest.mark.parametrize("more", [[], ["resume=auto"]])
+def test_a_run_dir_that_cannot_be_written_is_one_line_before_any_work(run_dir, more, place):
+    Path("file").touch()
+    with pytest.raises(CannotWrite, match="can't be written: .*; give another run_dir") as caught:
+        train(load_config([f"run_dir={run_dir}", *more]), more)
+    assert "\n" not in str(caught.value) and not (place / "cache").exists()
+
+
+def test_the_record_of_a_run_is_plain_json(place):
+    begun(pictures(place / "pics"))
+    assert set(json.loads(Path("r/data.json").read_text())) == {"num_pictures", "captions", "pictures"}
