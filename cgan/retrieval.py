@@ -113,7 +113,7 @@ def embed_decoded(joint: JointEncoder, pictures: list[np.ndarray]) -> np.ndarray
 
 
 def pictures_in(folder: Path) -> tuple[list[File], list[Skipped]]:
-    """The pictures of a folder and of those in it, and those that can't be read; raises UserError when there are none."""
+    """The pictures of a folder and those in it, and those of formats that are not read; raises UserError for none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that holds the pictures")
     paths = [path for path in files_below(folder) if SHEETS not in path.relative_to(folder).parts]
