@@ -7,15 +7,8 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import tarfile
-<<<<<<< HEAD
-from collections.abc import Iterator
-from functools import lru_cache, partial
-from io import BytesIO
-=======
-from multiprocessing import Pool
->>>>>>> readers
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,19 +17,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-<<<<<<< HEAD
 from cgan.data.cache import made_once, mapped, write_array
-from cgan.data.decoding import DAMAGED, SUFFIXES, Stored, looks_like_picture, square, upright
-from cgan.data.pictures import Entry, Skipped, left_out, summary
-from cgan.data.records import captions_from, id_from, image_id_of, printable
-from cgan.data.text_files import decode_text, parse_json
-from cgan.files import CannotWrite
-=======
 from cgan.data.decoding import square, upright
 from cgan.data.pictures import Entry, Skipped, left_out, summary
 from cgan.data.records import id_from, image_id_of, printable
 from cgan.data.tars import FAULTS, PLACES, Member, Place, captions_in, read_at, scanned
->>>>>>> readers
+from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
 from cgan.workers import in_parallel
 
