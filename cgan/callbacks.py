@@ -12,10 +12,11 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cgan.interfaces import Batch, Sample
+from cgan.interfaces import Sample
 from cgan.joint_evaluation import reconstruction_sheet
 from cgan.metric_names import HIGHER, LOWER, PREFERRED
 from cgan.pixels import as_bytes
+from cgan.schedule import grids
 from cgan.sheets import save_png, titled
 
 NUM_SEEDS = 8
@@ -35,18 +36,24 @@ class SeededSteps(pl.Callback):
 
 
 class SampleGrid(pl.Callback):
-    """A PNG of fixed captions (rows) and seeds (columns), drawn by the averaged generator every so many images."""
+    """A PNG of fixed captions (rows) and seeds (columns), drawn by the averaged generator every so many images.
 
-    def __init__(self, folder: Path, every_images: int, captions: list[str]) -> None:
-        self.folder, self.every_images, self.captions = folder, every_images, captions
+    With every_images None, cgan.schedule.grids chooses; 0 is never, also not at the beginning and at the end.
+    """
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
-        due = trainer.global_step == 1 or is_due(trainer, module, batch, self.every_images)
-        if due and trainer.is_global_zero:
+    def __init__(self, folder: Path, every_images: int | None, captions: list[str]) -> None:
+        self.folder, self.cadence, self.captions = folder, grids(every_images), captions
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        self.before = self.cadence.count(module.images_seen, module.progress)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        due = trainer.global_step == 1 or self.cadence.count(module.images_seen, module.progress) > self.before
+        if due and not self.cadence.never and trainer.is_global_zero:
             self.draw(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if not self.cadence.never and trainer.is_global_zero:
             self.draw(trainer, module)
 
     @torch.no_grad()
@@ -66,19 +73,23 @@ class SampleGrid(pl.Callback):
 
 
 class ReconstructionSheet(pl.Callback):
-    """A PNG of pictures and captions that the joint encoder decodes from either's latent, every so many images."""
+    """A PNG of pictures and captions that the joint encoder decodes from either's latent, every so many images.
 
-    def __init__(self, folder: Path, every_images: int, samples: list[Sample]) -> None:
-        self.folder, self.every_images, self.samples, self.seen, self.due = folder, every_images, samples, 0, 0
+    With every_images None, cgan.schedule.grids chooses; 0 is never, also not at the beginning and at the end.
+    """
+
+    def __init__(self, folder: Path, every_images: int | None, samples: list[Sample]) -> None:
+        self.folder, self.cadence, self.samples, self.seen, self.drawn = folder, grids(every_images), samples, 0, 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
         self.seen += len(batch.images) * trainer.world_size
-        if self.seen >= self.due and trainer.is_global_zero:
+        before, self.drawn = self.drawn, self.cadence.count(self.seen, module.progress)
+        due = trainer.global_step == 1 or self.drawn > before
+        if due and not self.cadence.never and trainer.is_global_zero:
             self.draw(trainer, module)
-            self.due += self.every_images
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if not self.cadence.never and trainer.is_global_zero:
             self.draw(trainer, module)
 
     def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -152,9 +163,3 @@ class ProgressLine(pl.Callback):
 
     def on_exception(self, *_) -> None:
         self.live.stop()
-
-
-def is_due(trainer: pl.Trainer, module: pl.LightningModule, batch: Batch, every_images: int) -> bool:
-    """Whether this batch takes the images seen past a multiple of every_images."""
-    seen = module.images_seen
-    return seen // every_images > (seen - len(batch.images) * trainer.world_size) // every_images

@@ -1,18 +1,21 @@
 """RunConfig: the settings of a run, from dataclass defaults, then a YAML file, then key=value."""
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Literal
+from types import NoneType, UnionType
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cgan.data import DataConfig
+from cgan.data.text_files import read_text
 from cgan.gan import GANConfig
 from cgan.interfaces import UserError
 from cgan.joint import JointConfig
+from cgan.ranges import check_ranges
 from cgan.text import TextConfig
 
 
@@ -24,12 +27,12 @@ class TrainerConfig:
     minutes: float | None = None  # the GAN's training also ends after these; its schedules follow whichever is nearer
     joint_batch_size: int = 128
     batch_size: int = 32  # pictures of a step, of all processes together; so learning rates mean the same on any number
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: the faster one of the first two
-    compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, faster steps on a GPU
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16 where the hardware has it
+    compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, for steps hardly faster
     devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
     num_nodes: int = 1  # machines
-    num_workers: int = 0  # processes that read pictures, for each that trains
-    sample_every: int = 10_000  # images between grids of samples
+    num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
+    sample_every: int | None = None  # images between grids, 0: never; absent: 100 a training, at least 10,000 apart
     evaluate_every: int = 40_000  # images between measures, of scenes about 15 s each on 2 cores; 0: never
     evaluation_images: int = 2000  # captions in a measure, of scenes in each split
     metrics: list[str] | None = None  # scenes, fid, kid, prdc, clip_score, r_precision; absent: what the data allows
@@ -37,7 +40,7 @@ class TrainerConfig:
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
     examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
-    checkpoint_every: int = 20_000  # images between checkpoints
+    checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
     gradient_clip: float | None = None  # largest norm of either player's gradient
@@ -66,19 +69,86 @@ def load_config(arguments: list[str]) -> RunConfig:
     try:
         for at_fault in arguments:
             config = OmegaConf.merge(config, layer(at_fault))
-        return OmegaConf.to_object(config)
+        result = OmegaConf.to_object(config)
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
+    check_ranges(result)
+    return result
 
 
 def layer(argument: str) -> DictConfig:
+    """The settings of one argument: a YAML file, or key=value, where text stays as it was typed."""
     if argument.endswith((".yaml", ".yml")) and "=" not in argument:
-        if not Path(argument).is_file():
-            raise UserError(f"{argument}: no such file; configs/gan/scenes.yaml is one to start from")
-        return OmegaConf.load(argument)
+        return layer_of_file(Path(argument))
     if "=" not in argument:
         raise UserError(f"{argument}: expected a .yaml file or key=value")
-    return OmegaConf.from_dotlist([argument])
+    key, _, value = argument.partition("=")
+    names, kind = key.split("."), kind_of(key)
+    if is_text(kind):
+        return OmegaConf.create(nested(names, as_typed(value, kind)))
+    result = OmegaConf.from_dotlist([argument])
+    if is_dataclass(kind):
+        keep_text(OmegaConf.select(result, key), yaml.compose(value), kind)
+    return result
+
+
+def layer_of_file(path: Path) -> DictConfig:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+    content = read_text(path)
+    result = OmegaConf.create(content)
+    keep_text(result, yaml.compose(content), RunConfig)
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ text
+
+
+def kind_of(key: str) -> object:
+    """The type of a dotted key; None where there is no such key."""
+    kind: object = RunConfig
+    for name in key.split("."):
+        kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
+    return kind
+
+
+def is_text(kind: object) -> bool:
+    """Whether a key takes text, or one of some words; None may stand in its place."""
+    if isinstance(kind, UnionType):
+        return all(part is NoneType or is_text(part) for part in get_args(kind))
+    return kind is str or get_origin(kind) is Literal
+
+
+def as_typed(value: str, kind: object) -> str | None:
+    """Text that YAML 1.1 would take for a number, a date or a truth value; null, or nothing, is None if it may be.
+
+    Quotes around all of it fall off, as in YAML.
+    """
+    if not value or (value == "null" and NoneType in get_args(kind)):
+        return None
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def nested(names: list[str], value: object) -> dict:
+    for name in reversed(names):
+        value = {name: value}
+    return value
+
+
+def keep_text(content: DictConfig, node: yaml.Node | None, settings: type) -> None:
+    """Where a key takes text, put what stands in the YAML in place of the number or date that it was taken for."""
+    if not isinstance(node, yaml.MappingNode) or not OmegaConf.is_dict(content):
+        return
+    kinds = get_type_hints(settings)
+    for key, value in node.value:
+        kind = kinds.get(key.value)
+        if is_dataclass(kind):
+            keep_text(content[key.value], value, kind)
+        elif is_text(kind) and isinstance(value, yaml.ScalarNode) and content[key.value] is not None:
+            content[key.value] = value.value
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
 
 
 def explain(argument: str, error: Exception, config: DictConfig) -> str:

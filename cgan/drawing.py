@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cgan.errors import UserError
+from cgan.ranges import LARGEST_SEED
 from cgan.sheets import grid
 
 MOST_GUIDANCE = 100  # far beyond all use, and far from what floats overflow at
 LARGEST_FILE = 80_000_000  # pixels; PIL warns of larger ones
-NUM_SEEDS = 2**32  # PyTorch's generator on the CPU takes no more bits of a seed
 MOST_CANDIDATES = 10_000
 NONSENSE = UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, KeyError, TypeError
 
@@ -51,8 +51,8 @@ class Drawing:
         """Raise UserError for what can't be drawn."""
         if not self.captions or any(not caption.strip() for caption in self.captions):
             raise UserError('a caption is empty; say what to draw, for instance "a dog on grass"')
-        if not self.seeds or any(not 0 <= seed < NUM_SEEDS for seed in self.seeds):
-            raise UserError(f"a seed is not from 0 to {NUM_SEEDS - 1:,}; give another")
+        if not self.seeds or any(not 0 <= seed <= LARGEST_SEED for seed in self.seeds):
+            raise UserError(f"a seed is not from 0 to {LARGEST_SEED:,}; give another")
         if not (math.isfinite(self.truncation) and self.truncation >= 0):
             raise UserError(f"--truncation={self.truncation}: must be at least 0; 1 is plain, 0.7 safer")
         if self.negative is not None and not self.negative.strip():

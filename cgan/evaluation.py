@@ -32,9 +32,11 @@ from cgan.measuring import (
     Tell,
     device_of,
     digest,
+    loaded,
     measure,
     of_dataset,
     of_generator,
+    placed,
     real_features,
     shares,
     silent,
@@ -90,10 +92,11 @@ class SceneReading(WrapperMetric):
         self.judge, self.accuracy, self.quality = judge, SceneAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
-        """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes."""
+        """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes; B may be 0."""
         with torch.autocast(images.device.type, enabled=False):
             reading = self.judge.read(as_floats(images))
-        mentioned = torch.tensor([mentioned_in(caption) for caption in captions], device=images.device)
+        said = [mentioned_in(caption) for caption in captions]
+        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
         self.accuracy.update(reading, mentioned)
         if self.quality is not None:
             self.quality.update(reading.features, ids)
@@ -138,7 +141,7 @@ class SceneEvaluator:
 
     def measure_real(self, device: torch.device) -> RealScenes:
         """Once for all calls; features are kept in the cache."""
-        judge = JudgeFeatures(self.judge).to(device)
+        judge = JudgeFeatures(self.judge)
         scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
         features, other = (real_features(judge, pictures, device) for pictures in scenes)
         repetitions = real_features(judge, scenes_of(self.repetitions(), self.resolution, [self.seed, 3]), device)
@@ -152,9 +155,10 @@ class SceneEvaluator:
     def r_precision_of_real(self, device: torch.device) -> float | None:
         if self.choice is None:
             return None
-        network, captions = self.choice.network.to(device), self.captions["seen"]
+        network, captions = self.choice.network, self.captions["seen"]
         features = real_features(network, scenes_of(captions[:NUM_REAL], self.resolution, [self.seed, 4]), device)
-        texts, others = embedded(network, captions).cpu(), self.choice.distractors.cpu()
+        with placed(network, device):
+            texts, others = embedded(network, captions).cpu(), self.choice.distractors.cpu()
         metric = RPrecision(sync_on_compute=False)  # every process has all of the features
         for rows in torch.arange(len(features)).split(256):
             metric.update(features[rows], texts[rows], texts[others[rows]])
@@ -166,7 +170,6 @@ class SceneEvaluator:
     def __call__(self, generator: Generator, text_encoder: TextEncoder, tell: Tell = silent) -> SceneReport:
         """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
         device = device_of(generator)
-        self.judge.to(device)
         self.real = self.real or self.measure_real(device)
         values = {}
         for split, metrics in self.metrics().items():
@@ -195,11 +198,11 @@ class SceneEvaluator:
         device = device_of(generator)
         pictures = of_generator(generator, text_encoder, self.repetitions(), self.seed, self.truncation)
         metric = IntraCaptionDiversity().to(device)
-        for captions in shares(len(self.repeated), batch=8):
-            places = (captions[:, None] * SEEDS_PER_CAPTION + torch.arange(SEEDS_PER_CAPTION)).flatten()
-            with torch.autocast(device.type, enabled=False):
-                reading = self.judge.read(as_floats(pictures.load(places)))
-            metric.update(reading.features.unflatten(0, (-1, SEEDS_PER_CAPTION)))
+        with placed(self.judge, device), torch.autocast(device.type, enabled=False):
+            for captions in shares(len(self.repeated), batch=8):
+                places = (captions[:, None] * SEEDS_PER_CAPTION + torch.arange(SEEDS_PER_CAPTION)).flatten()
+                features = self.judge.read(as_floats(loaded(pictures, places, device))).features
+                metric.update(features.unflatten(0, (len(captions), SEEDS_PER_CAPTION)))
         return float(metric.compute())
 
 

@@ -1,7 +1,8 @@
 """Files that are whole or not there: written under a unique temporary name, synced to the disk, then renamed.
 
 A temporary name holds the host, the process and a random part, so that two writers of one file never share one. It is
-locked while it is written; `remove_abandoned` deletes what killed processes have left behind.
+locked while it is written; `remove_abandoned` deletes what killed processes have left behind. `one_at_a_time` lets one
+process of several do a work that all of them need, by a lock file that is there only meanwhile.
 """
 
 import errno
@@ -13,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import RawIOBase
 from pathlib import Path
@@ -39,7 +40,11 @@ class CannotWrite(UserError):
     def __init__(self, path: Path, number: int | None, reason: str, hint: str = "") -> None:
         what = f"the disk is full ({reason})" if number in FULL else reason
         super().__init__(f"{path} can't be written: {what}{hint and f'; {hint}'}")
-        self.path, self.errno, self.reason = path, number, what
+        self.path, self.errno, self.reason, self.given = path, number, what, (path, number, reason, hint)
+
+    def __reduce__(self) -> tuple:
+        """So that one process can hand it to another."""
+        return type(self), self.given
 
 
 def cannot_write(path: Path, error: BaseException, hint: str = "") -> CannotWrite:
@@ -66,12 +71,12 @@ def temporary_name(path: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, hint: str = "") -> Iterator[Path]:
     """Gives a temporary path, an empty file, to write to; it becomes path when the block ends without an error.
 
-    Raises CannotWrite, and leaves path as it was, where the system refuses to write.
+    Raises CannotWrite with the hint, and leaves path as it was, where the system refuses to write.
     """
-    make_folder(path.parent)
+    make_folder(path.parent, hint)
     unfinished = temporary_name(path)
     try:
         with unfinished.open("xb") as held:
@@ -85,7 +90,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         if errno_of(error) is not None and getattr(error, "filename", None) in (None, str(unfinished)):
-            raise cannot_write(path, error) from error
+            raise cannot_write(path, error, hint) from error
         raise  # of something else, such as a file that was read meanwhile
 
 
@@ -113,9 +118,9 @@ class Stream(RawIOBase):
 
 
 @contextmanager
-def replacing_stream(path: Path) -> Iterator[Stream]:
+def replacing_stream(path: Path, hint: str = "") -> Iterator[Stream]:
     """Like `replacing`, and gives an open binary file."""
-    with replacing(path) as unfinished:
+    with replacing(path, hint) as unfinished:
         with unfinished.open("wb") as file:
             stream = Stream(file)
             try:
@@ -124,20 +129,20 @@ def replacing_stream(path: Path) -> Iterator[Stream]:
                 raise stream.error or error from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, hint: str = "") -> None:
     """Write a whole file or, with CannotWrite, nothing."""
-    with replacing_stream(path) as stream:
+    with replacing_stream(path, hint) as stream:
         stream.write(content)
 
 
-def write_text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str, hint: str = "") -> None:
     """Write a whole file in UTF-8 or, with CannotWrite, nothing."""
-    write_bytes(path, content.encode("utf-8", errors="surrogateescape"))
+    write_bytes(path, content.encode("utf-8", errors="surrogateescape"), hint)
 
 
-def write_json(path: Path, content: object, indent: int | None = 2) -> None:
+def write_json(path: Path, content: object, indent: int | None = 2, hint: str = "") -> None:
     """Write a whole JSON file or, with CannotWrite, nothing."""
-    write_text(path, json.dumps(content, indent=indent) + "\n")
+    write_text(path, json.dumps(content, indent=indent) + "\n", hint)
 
 
 def sync(path: Path) -> None:
@@ -163,6 +168,8 @@ def make_folder(folder: Path, hint: str = "") -> None:
     """Create a folder and those above it; raises CannotWrite where that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CannotWrite(folder, errno.ENOTDIR, "it is a file, not a folder", hint) from error
     except OSError as error:
         raise cannot_write(folder, error, hint) from error
 
@@ -183,6 +190,14 @@ def check_writable_file(path: Path, hint: str = "") -> None:
     if path.is_dir():
         raise CannotWrite(path, errno.EISDIR, os.strerror(errno.EISDIR), hint)
     check_writable(path.parent, hint)
+
+
+def check_room(path: Path, num_bytes: int, hint: str = "") -> None:
+    """Raise CannotWrite where the disk of an existing folder is too full for a file of so many bytes."""
+    disk = shutil.disk_usage(path.parent)
+    if 0 < disk.total and disk.free < num_bytes:  # some file systems do not say how large they are
+        needed = f"{num_bytes / 1e6:,.1f} MB are needed, {disk.free / 1e6:,.1f} MB are free"
+        raise CannotWrite(path, errno.ENOSPC, needed, hint)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -243,3 +258,48 @@ def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
         if error.errno not in NO_LOCKS:
             raise cannot_write(path, error) from error
     return lock
+
+
+@contextmanager
+def one_at_a_time(
+    lock: Path, when_taken: Callable[[], None], hint: str = "", patience: float = 1.0
+) -> Iterator[None]:
+    """Lock a file that is there only while it is locked; the lock of a process that ends, however it ends, is free.
+
+    Where another process holds it, this one waits; after `patience` seconds, as workers end a moment after a process
+    that was killed, `when_taken` is called once: it says so, or raises. Where the file system knows no locks, nobody
+    waits. Raises CannotWrite with the hint where the file can't be made.
+    """
+    start, is_told = time.monotonic(), False
+    while (number := taken(lock, hint)) is None:
+        if not is_told and time.monotonic() - start >= patience:
+            when_taken()
+            is_told = True
+        time.sleep(0.05)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()  # before it is free; who has opened it meanwhile notices that it is gone
+        os.close(number)
+
+
+def taken(lock: Path, hint: str = "") -> int | None:
+    """The number of the open lock file, or None where another process holds it."""
+    try:
+        number = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise cannot_write(lock, error, hint) from error
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(number).st_ino == lock.stat().st_ino:
+            return number
+    except (BlockingIOError, FileNotFoundError):  # held, or its holder has just ended
+        pass
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return number
+        os.close(number)
+        raise cannot_write(lock, error, hint) from error
+    os.close(number)
+    return None

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 import pytorch_lightning as pl
 import torch
@@ -25,10 +25,12 @@ from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.networks.layers import recomputed
 from cgan.networks.posterior import Posterior
 from cgan.pixels import as_floats
+from cgan.precision import inner_products
 from cgan.processes import num_processes, own_first, own_rows, random_rows, rows_of_all
 from cgan.schedule import by_cosine, late_decay, progress_of
 
 SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same
+MOST_GRAPHS = 32  # that torch.compile makes of one function
 SOFTNESS = 0.1  # of cosines, when near captions are preferred
 
 
@@ -177,11 +179,15 @@ class TextToImageGAN(pl.LightningModule):
         return self
 
     def compile_networks(self, backend: str = "inductor") -> None:
-        """What is run in each step, by torch.compile, with its first step; names of weights stay as they are."""
-        networks = [*self.generator.blocks, self.discriminator.trunk, *self.discriminator.heads, self.image_encoder]
-        for network in networks:
-            if network is not None:
-                network.compile(backend=backend)
+        """What is run in each step, by torch.compile, with its first step; names of weights stay as they are.
+
+        Shapes are fixed, so blocks and uses (of real, fake and penalised pictures, by either player) have graphs of
+        their own; dynamo gives up on a function after 8, unless it is told that there are more.
+        """
+        for network in (*self.generator.blocks, *([self.image_encoder] if self.image_encoder else [])):
+            network.compile(backend=backend, dynamic=False)
+        self.discriminator.look = torch.compile(self.discriminator.look, backend=backend, dynamic=False)
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return batch._replace(images=as_floats(batch.images))
@@ -241,15 +247,26 @@ class TextToImageGAN(pl.LightningModule):
 
     def compares_maps(self) -> bool:
         """Whether frozen maps of real pictures, as they are, have any use."""
-        seen = self.config.discriminator.form == "features" and not self.config.augmentation
+        seen = self.looks_at_maps() and not self.config.augmentation
         return seen or self.posterior is not None
+
+    def looks_at_maps(self) -> bool:
+        """Whether the discriminator stands on frozen maps."""
+        return self.config.discriminator.form == "features"
+
+    def fake_maps(self, images: Tensor) -> list[Tensor]:
+        """Frozen maps of fakes, and their embedding beside them, where anything asks for them."""
+        if self.matching or self.compares_maps():
+            return self.maps(images)
+        self.embedding = None
+        return []
 
     def imagine(self, part: Part) -> Fakes:
         """A picture for each caption, the first of them from the latent that the posterior finds in the real one."""
         noise, sentence = part.noise, part.text.sentence
         if self.posterior is None:
             images = self.generator(noise, part.text)
-            return Fakes(images, self.maps(images), self.embedding, 0, None)
+            return Fakes(images, self.fake_maps(images), self.embedding, 0, None)
         num_redrawn = min(max(1, round(self.config.redrawn_share * len(noise))), len(noise))
         mean, log_variance = self.posterior(part.batch.images, part.real_maps, sentence)
         found = (mean + noise * (log_variance / 2).exp())[:num_redrawn]
@@ -258,7 +275,7 @@ class TextToImageGAN(pl.LightningModule):
             fresh = self.generator.prior(noise[num_redrawn:], sentence[num_redrawn:]).detach()
             found = torch.cat([found, fresh])
         images = self.generator.draw(found, part.text)
-        return Fakes(images, self.maps(images), self.embedding, num_redrawn, (mean, log_variance))
+        return Fakes(images, self.fake_maps(images), self.embedding, num_redrawn, (mean, log_variance))
 
     def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 8) -> Tensor:
         """How badly the prior explains latents of the posterior."""
@@ -297,7 +314,7 @@ class TextToImageGAN(pl.LightningModule):
         sentences, similarity = rows_of_all(self, text.sentence), None
         if self.config.mismatched != "random":
             directions = F.normalize(sentences.float(), dim=1)
-            similarity = directions @ directions.t()
+            similarity = inner_products(directions, directions)
         chosen = mismatched_captions(*(rows_of_all(self, x) for x in ids), similarity, self.config.mismatched == "hard")
         index, valid = (own_rows(x) for x in chosen)
         return sentences[index], valid
@@ -311,7 +328,8 @@ class TextToImageGAN(pl.LightningModule):
         def critic(images: Tensor, sentence: Tensor | None = None) -> Tensor:
             if sentence is None:
                 sentence = text.repeat(len(images) // len(text), 1)
-            return self.discriminator.judge(self.look(images, self.maps(images), augmented=True), sentence)
+            maps = self.maps(images) if self.looks_at_maps() else []
+            return self.discriminator.judge(self.look(images, maps, augmented=True), sentence)
 
         with torch.autocast(self.device.type, enabled=False), self.uncompiled_for_second_order():
             real, fake = (augment(images.float(), self.config.augmentation) for images in pictures)
@@ -323,6 +341,8 @@ class TextToImageGAN(pl.LightningModule):
                     penalty = sum(losses.exact_gradient_penalty(critic, images) for images in (real, fake))
                 case "matching_aware":
                     penalty = losses.matching_aware_penalty(critic, real, text)
+                case unknown:
+                    assert_never(unknown)
         self.log("loss/penalty", penalty)
         return by_cosine(self.progress, self.config.penalty_weight, self.config.last_penalty_weight) * penalty
 
@@ -378,13 +398,15 @@ class TextToImageGAN(pl.LightningModule):
                 return losses.spherical_distance(fakes.embedding.float(), part.text.sentence.float())
             case "attention":  # DAMSM, with both of its parts
                 return self.choice_loss(part, fakes.embedding) + self.attention_loss(part, fakes.maps[-1])
+            case unknown:
+                assert_never(unknown)
 
     def choice_loss(self, part: Part, embedding: Tensor) -> Tensor:
         """Each fake should find its caption among the whole batch's, in the joint encoder's latent."""
         pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, part.text.sentence))
         ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
-        found = losses.info_nce(pictures @ own_first(self, captions).t(), *ids)
-        return (found + losses.info_nce(captions @ own_first(self, pictures).t(), *ids)) / 2
+        found = losses.info_nce(inner_products(pictures, own_first(self, captions)), *ids)
+        return (found + losses.info_nce(inner_products(captions, own_first(self, pictures)), *ids)) / 2
 
     def attention_loss(self, part: Part, last_map: Tensor) -> Tensor:
         """The same by words and regions that look at each other."""
@@ -399,8 +421,8 @@ class TextToImageGAN(pl.LightningModule):
         """What the discriminator sees in pictures and their frozen maps; unless augmented before, in changed ones."""
         if self.config.augmentation and not augmented:
             images = augment(images, self.config.augmentation)
-            maps = self.maps(images) if self.config.discriminator.form == "features" else []
-        return self.discriminator.look(images, maps if self.config.discriminator.form == "features" else [])
+            maps = self.maps(images) if self.looks_at_maps() else []
+        return self.discriminator.look(images, maps if self.looks_at_maps() else [])
 
     def leave_uncounted(self, optimizer: LightningOptimizer) -> None:
         """Let Lightning's global_step count the other optimizer's steps only (its hooks are reset with each batch)."""

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 import pytorch_lightning as pl
 import torch
@@ -27,7 +27,9 @@ from cgan.networks.clip import CLIPImageEncoder
 from cgan.networks.coattention import MAX_WORDS, CoAttention, padded
 from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.networks.image_encoder import ImageEncoderConfig, build_image_encoder
+from cgan.networks.layers import at_most
 from cgan.pixels import as_floats
+from cgan.precision import inner_products
 from cgan.processes import num_processes, own_first, random_rows
 from cgan.schedule import late_decay, progress_of
 from cgan.text.clip import CLIPTextEncoder
@@ -78,6 +80,8 @@ class JointEncoder(pl.LightningModule):
                     raise UserError("joint.encoders=clip: joint.clip is not set; give the folder of a pretrained CLIP")
                 text, image = towers or (folder, folder)
                 self.text, self.image = CLIPTextEncoder(text), CLIPImageEncoder(image)
+            case unknown:
+                assert_never(unknown)
         dim = self.image.embedding_dim
         self.coattention = None
         if config.coattention_weight > 0:
@@ -114,8 +118,8 @@ class JointEncoder(pl.LightningModule):
         """Mean of both directions; candidates are those of all processes, so that negatives grow with GPUs."""
         embeddings, sentences = self.comparable(pictures.embedding), self.comparable(text.sentence)
         all_ids = own_first(self, image_ids)
-        captions = embeddings @ own_first(self, sentences).t()  # scores of captions for each picture, (B, N)
-        images = sentences @ own_first(self, embeddings).t()
+        captions = inner_products(embeddings, own_first(self, sentences))  # scores for each picture, (B, N)
+        images = inner_products(sentences, own_first(self, embeddings))
         if self.coattention is not None:
             regions = self.coattention.regions(pictures.maps[-1])
             words, mask = padded(self.coattention.words(text.words), text.mask, num_processes() > 1)
@@ -130,13 +134,15 @@ class JointEncoder(pl.LightningModule):
         config, ids = self.config, (image_ids, candidate_ids)
         match config.negatives:
             case "all":
-                return losses.info_nce(scores * self.log_scale.clamp(max=math.log(100)).exp(), *ids)
+                return losses.info_nce(scores * at_most(self.log_scale, LARGEST_LOG_SCALE).exp(), *ids)
             case "hardest":
                 return losses.hardest_negative(scores, *ids, config.margin, self.hardness())
             case "semihard":
                 return losses.semi_hard_negative(scores, *ids, config.margin)
             case "weighted":
                 return losses.weighted_negatives(scores, *ids, config.margin, config.temperature)
+            case unknown:
+                assert_never(unknown)
 
     def hardness(self) -> float:
         """How far the warm-up is, in [0, 1]."""
@@ -223,7 +229,7 @@ class JointEncoder(pl.LightningModule):
     def score_vectors(self, images: Tensor, captions: Tensor) -> Tensor:
         """Scores of every picture with every caption, (B, N), from their vectors."""
         dim = self.image.embedding_dim
-        scores = images[:, :dim] @ captions[:, :dim].t()
+        scores = inner_products(images[:, :dim], captions[:, :dim])
         if self.coattention is None:
             return scores
         rows = [[self.local_scores(a, b) for b in captions.split(BLOCK)] for a in images.split(BLOCK)]
@@ -294,6 +300,7 @@ class JointEncoder(pl.LightningModule):
         return joint.eval()
 
 
+LARGEST_LOG_SCALE = math.log(100)  # of the learned temperature, as in CLIP
 BLOCK = 128  # pictures and captions whose words and regions are compared at once: each pair takes L x R numbers
 
 

@@ -1,7 +1,7 @@
 """Losses of both players and of the joint encoder: functions of tensors that return a scalar."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
             return F.softplus(-real).mean() + F.softplus(fake).mean()
         case "relativistic":  # R3GAN, equation 3: each real against the fake in its place
             return F.softplus(fake - real).mean()
+        case unknown:
+            assert_never(unknown)
 
 
 def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) -> Tensor:
@@ -30,6 +32,8 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
             return F.softplus(-fake).mean()
         case "relativistic":
             return F.softplus(real - fake).mean()
+        case unknown:
+            assert_never(unknown)
 
 
 def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
@@ -44,6 +48,8 @@ def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid:
             loss = F.softplus(mismatched)
         case "relativistic":
             loss = F.softplus(mismatched - matched)
+        case unknown:
+            assert_never(unknown)
     return (loss * valid.to(loss.dtype).view(-1, *[1] * (loss.dim() - 1))).mean()
 
 

@@ -68,7 +68,7 @@ class Measures(pl.Callback):
         self.measure_if_due(trainer, module)
 
     def measure_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.seen // self.every_images > self.measured_at // self.every_images:
+        if self.every_images > 0 and self.seen // self.every_images > self.measured_at // self.every_images:
             with suppress(Hurried):
                 self.measure(trainer, module)
 

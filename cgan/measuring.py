@@ -5,15 +5,16 @@ Each process takes every so many-th picture; the metrics gather what they need w
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, distributed, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
@@ -21,16 +22,21 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms.v2.functional import resize
 
 from cgan.data import cache_folder
-from cgan.data.pictures import CaptionedPictures, decode, fingerprint, in_rgb
+from cgan.data.cache import HINT, mark_used
+from cgan.data.decoding import DECODING_VERSION, upright, upright_size
+from cgan.data.pictures import CaptionedPictures, decode, fingerprint
+from cgan.data.records import printable
 from cgan.data.scenes import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
+from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
 from cgan.joint import JointEncoder
-from cgan.metrics.features import FeatureNetwork, MatchingNetwork
+from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.networks.generator import Generator
 from cgan.pixels import as_bytes, as_floats
 
 BATCH = 64
+log = logging.getLogger(__name__)
 Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
 
 
@@ -89,7 +95,7 @@ def identity(dataset, indices: list[int]) -> dict:
         said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
         level = {} if dataset.level.name == "one" else {"level": dataset.level.name}
         return {**said, **level, "resolution": dataset.resolution, "pictures": digest(indices)}
-    said = {"preparation": crop(dataset.resolution)}
+    said = {"preparation": crop(dataset.resolution), "decoding": DECODING_VERSION}
     if isinstance(dataset, CaptionedPictures):
         return said | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}
     if isinstance(dataset, ShardedPictures):
@@ -112,6 +118,7 @@ def of_files(paths: list[Path], resolution: int | None = None, captions: list[st
     about = {
         "source": os.path.commonpath([path.absolute().parent for path in paths]),
         "preparation": "none" if resolution is None else crop(resolution),
+        "decoding": DECODING_VERSION,
         "pictures": digest([fingerprint(path) for path in paths]),
         "num_images": len(paths),
     }
@@ -128,28 +135,23 @@ def decoded(path: Path, resolution: int | None) -> np.ndarray:
     if resolution is not None:
         picture, reason = decode((path, resolution))
     else:
-        picture, reason = decoded_as_is(path)
+        picture, reason = upright(path)
     if picture is None:
-        raise UserError(f"{path}: {reason}; mend it, or take it out of the folder")
-    return picture
+        raise unusable(path, reason)
+    return np.array(picture)
 
 
-def decoded_as_is(path: Path) -> tuple[np.ndarray | None, str]:
-    try:
-        with Image.open(path) as file:
-            return np.array(in_rgb(file)), ""
-    except Exception:  # Pillow's decoders raise nearly anything on damaged files
-        return None, "damaged or not a picture"
+def unusable(path: Path, reason: str) -> UserError:
+    return UserError(f"{printable(str(path))}: {reason}; mend it, or take it out of the folder")
 
 
 def check_sizes(paths: list[Path]) -> None:
+    """Raise UserError for pictures of several sizes, as they are seen, and for one that can't be read."""
     first, size = None, None
     for path in paths:
-        try:
-            with Image.open(path) as file:
-                found = file.size
-        except OSError:
-            raise UserError(f"{path}: damaged or not a picture; mend it, or take it out of the folder") from None
+        found, reason = upright_size(path)
+        if found is None:
+            raise unusable(path, reason)
         if size is None:
             first, size = path, found
         if found != size:
@@ -165,7 +167,10 @@ def num_processes() -> int:
 
 
 def shares(count: int, batch: int = BATCH) -> Iterator[Tensor]:
-    """The places that this process takes, batch by batch; all processes together take each once."""
+    """The places that this process takes, batch by batch; all processes together take each once.
+
+    A process for which there are none takes one batch of no places: metrics gather from all, so each needs an update.
+    """
     first = distributed.get_rank() if num_processes() > 1 else 0
     return iter(torch.arange(first, count, num_processes()).split(batch))
 
@@ -178,20 +183,41 @@ def silent(done: int, total: int) -> None:
 def measure(
     pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", tell: Tell = silent
 ) -> dict[str, float]:
-    """All metrics of all pictures; every process calls it, and gets the same values."""
-    metrics.to(device).reset()
-    feed(pictures, metrics, device, tell)
-    return {name: float(value) for name, value in metrics.compute().items()}
+    """All metrics of all pictures; every process calls it, and gets the same values.
+
+    Metrics and their networks are on the device meanwhile, and on the CPU afterwards.
+    """
+    with placed(metrics, device):
+        metrics.reset()
+        feed(pictures, metrics, device, tell)
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+
+@contextmanager
+def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
+    """A network on a device while it is used, then on the CPU: a training needs the GPU's memory for itself."""
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to("cpu")
 
 
 def feed(pictures: Pictures, metrics: MetricCollection, device: torch.device | str, tell: Tell = silent) -> None:
     done = 0
     for places in shares(pictures.count):
-        images = pictures.load(places).to(device)
+        images = loaded(pictures, places, device)
         texts = None if pictures.captions is None else [pictures.captions[i] for i in places.tolist()]
         metrics.update(images=images, captions=texts, ids=places)
         done += len(places) * num_processes()
         tell(min(done, pictures.count), pictures.count)
+
+
+def loaded(pictures: Pictures, places: Tensor, device: torch.device | str) -> Tensor:
+    """Pictures on a device, uint8 (B, 3, H, W); no places give none, of 1 x 1, which every metric takes."""
+    if len(places) == 0:
+        return torch.zeros(0, 3, 1, 1, dtype=torch.uint8, device=device)
+    return pictures.load(places).to(device)
 
 
 class Collected(Metric):
@@ -206,7 +232,7 @@ class Collected(Metric):
         self.add_state("ids", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, ids: Tensor) -> None:
-        features = self.network(images)
+        features = features_of(self.network, images)
         self.features.append(features)
         self.ids.append(ids.to(features.device))
 
@@ -219,13 +245,14 @@ def real_features(
 ) -> Tensor:
     """Features of real pictures (N, F) on the CPU, kept in the cache under a key of pictures, preparation and network.
 
-    Every process calls it; where one has them not, all compute them anew, each its share.
+    Every process calls it; where one has them not, all compute them anew, each its share, and the network is on the CPU
+    afterwards.
     """
     path = cache_folder() / f"features-{digest([pictures.about, network.spec()])[:16]}.npy"
     found = stored(path, (pictures.count, network.num_features))
     if not everywhere(found is not None, device):
-        metrics = MetricCollection({"features": Collected(network)}, compute_groups=False).to(device)
-        with torch.no_grad():
+        metrics = MetricCollection({"features": Collected(network)}, compute_groups=False)
+        with placed(metrics, device), torch.no_grad():
             feed(pictures, metrics, device, tell)
             found = metrics.compute()["features"].cpu()
         store(path, found)
@@ -245,17 +272,18 @@ def stored(path: Path, shape: tuple[int, int]) -> Tensor | None:
         features = np.load(path)
     except (OSError, ValueError, EOFError):
         return None
+    mark_used(path)
     usable = features.shape == shape and features.dtype == np.float32 and np.isfinite(features).all()
     return torch.from_numpy(features) if usable else None
 
 
 def store(path: Path, features: Tensor) -> None:
-    """Under a temporary name first; several processes may do it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    with unfinished.open("wb") as file:
-        np.save(file, features.float().numpy())
-    os.replace(unfinished, path)
+    """Keep features in the cache, where it can be written; several processes may do it at once."""
+    try:
+        with replacing_stream(path, HINT) as stream:
+            np.save(stream, features.float().numpy())
+    except CannotWrite as error:
+        log.warning("%s; the features are computed again the next time", error)
 
 
 # ------------------------------------------------------------------------------------------------ the joint encoder

@@ -35,6 +35,16 @@ class Muon(torch.optim.Optimizer):
             elif weights:
                 self.step_by_adam(weights, group["lr"], group["betas"])
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        """A checkpoint is read to the CPU; all of it, the number of steps as well, follows its weight from there.
+
+        torch leaves that number where it is unless the group says fused, and Lightning never moves it.
+        """
+        super().load_state_dict(state_dict)
+        for weight, state in self.state.items():
+            if "step" in state:
+                state["step"] = state["step"].to(weight.device)
+
     def step_orthogonally(self, weight: Tensor, rate: float, momentum: float) -> None:
         state = self.state[weight]
         if not state:

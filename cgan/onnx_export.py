@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cgan.errors import UserError
+from cgan.errors import UserError, how_to_install
 from cgan.interfaces import TextFeatures
 from cgan.sampling import TextToImage
 
@@ -31,7 +31,7 @@ def write_onnx(pipe: TextToImage, path: Path) -> str:
         import onnx  # noqa: F401 (what torch.onnx needs)
         import onnxscript  # noqa: F401
     except ImportError:
-        raise UserError('--onnx needs other packages: pip install "cgan[onnx]"') from None
+        raise UserError(f"--onnx needs other packages: {how_to_install('onnx')}") from None
     inputs = inputs_of(pipe, 2)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]

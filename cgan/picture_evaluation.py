@@ -4,7 +4,7 @@ The anchors are measured by the same code: real pictures against real ones, and 
 whose own caption is nearest.
 """
 
-import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from cgan.data.folder import read_folder
+from cgan.data.coco import annotations_in, read_captions_file
+from cgan.data.folder import NoCaptions, read_folder
+from cgan.data.pictures import Skipped, summary, with_captions
+from cgan.data.records import id_from, kind_of, printable
+from cgan.data.text_files import parse_json, read_text
 from cgan.interfaces import TextEncoder, UserError
 from cgan.measuring import (
     Pictures,
@@ -36,7 +40,11 @@ from cgan.retrieval import embed_captions, nearest, pictures_in
 
 METRICS = ("fid", "kid", "prdc", "clip_score", "r_precision")
 NUM_DISTRACTORS = 99
+EXPECTED_IDS = "a list of caption ids, as JSON or one a line"
 NUM_NEAREST = 32  # captions among which one of another picture is looked for
+
+
+log = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
@@ -76,57 +84,83 @@ def counted(captions: list[str]) -> dict:
     return {"num_captions": len(captions), "sha256": digest(captions)}
 
 
-def question_of_ids(dataset, annotations: Path, caption_ids: list[int]) -> Question:
+def question_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) -> Question:
     """COCO's captions of fixed ids, against all pictures of the data set; raises UserError for one not there."""
-    rows = {row["id"]: row for row in json.loads(annotations.read_text(encoding="utf-8"))["annotations"]}
+    rows = {row.caption_id: row for row in annotations_in(read_captions_file(annotations), annotations)}
     known = {entry.image_id: place for place, entry in enumerate(dataset.entries)}
     for number in caption_ids:
-        if number not in rows:
+        if number not in rows or not rows[number].captions:
             raise UserError(f"{annotations}: holds no caption {number}; give the file that the ids were drawn from")
-        if rows[number]["image_id"] not in known:
-            raise UserError(
-                f"{annotations}: picture {rows[number]['image_id']} of caption {number} is not in data.root"
-            )
-    captions = [rows[number]["caption"].strip() for number in caption_ids]
+        if rows[number].image_id not in known:
+            raise UserError(f"{annotations}: picture {rows[number].image_id} of caption {number} is not in data.root")
+    captions = [rows[number].captions[0] for number in caption_ids]
     about = {"choice": "fixed ids", "ids": digest(caption_ids), **counted(captions)}
-    return Question(captions, of_dataset(dataset), about, [known[rows[number]["image_id"]] for number in caption_ids])
+    return Question(captions, of_dataset(dataset), about, [known[rows[number].image_id] for number in caption_ids])
 
 
-def fixed_caption_ids(annotations: Path, count: int, seed: int = 0) -> list[int]:
+def fixed_caption_ids(annotations: Path, count: int, seed: int = 0) -> list[int | str]:
     """Ids of one caption each of so many pictures of a COCO captions file, sorted; the same seed gives the same list.
 
     `fixed_caption_ids(captions_val2014.json, 30_000)` is the list of FID-30k; write it with json.dumps and keep it.
     """
-    captions: dict[int, list[int]] = {}
-    for row in json.loads(annotations.read_text(encoding="utf-8"))["annotations"]:
-        captions.setdefault(row["image_id"], []).append(row["id"])
+    captions: dict[int, list[int | str]] = {}
+    for row in annotations_in(read_captions_file(annotations), annotations):
+        if row.caption_id is None:
+            raise UserError(f"{annotations}: holds a caption without an id; they are needed to name captions by")
+        if row.captions:
+            captions.setdefault(row.image_id, []).append(row.caption_id)
     rng, images = np.random.default_rng([seed, 7]), sorted(captions)
     if count > len(images):
         raise UserError(f"{annotations}: captions of {len(images)} pictures, {count} are asked for")
-    chosen = [images[i] for i in rng.permutation(len(images))[:count]]
-    return sorted(rng.choice(sorted(captions[image])).item() for image in chosen)
+    chosen = [sorted(captions[images[i]], key=in_order) for i in rng.permutation(len(images))[:count]]
+    return sorted((ids[rng.integers(len(ids))] for ids in chosen), key=in_order)
 
 
-def read_caption_ids(file: Path) -> list[int]:
-    """A JSON list of ids, or one id a line."""
+def in_order(caption_id: int | str) -> tuple[bool, int | str]:
+    """Numbers before texts."""
+    return isinstance(caption_id, str), caption_id
+
+
+def read_caption_ids(file: Path) -> list[int | str]:
+    """A JSON list of ids, or one id a line; raises UserError where there is none."""
     if not file.is_file():
         raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` draws one")
-    text = file.read_text()
-    try:
-        return [int(number) for number in (json.loads(text) if text.lstrip().startswith("[") else text.split())]
-    except (ValueError, TypeError):
-        raise UserError(f"{file}: expected a list of caption ids, as JSON or one a line") from None
+    text = read_text(file)
+    given = parse_json(text, str(file), EXPECTED_IDS) if text.lstrip().startswith("[") else text.split()
+    ids = [id_from(number) for number in given]
+    if not ids or None in ids:
+        wrong = f"; {kind_of(given[ids.index(None)])} is no id" if ids else "; there is none"
+        raise UserError(f"{file}: expected {EXPECTED_IDS}{wrong}")
+    return ids
 
 
 def pictures_of_folder(folder: Path, resolution: int | None) -> Pictures:
-    """The pictures of a folder, with a caption each where it has captions: the first of each picture."""
+    """The pictures of a folder, with a caption each where it has captions: the first of each picture.
+
+    Captions that can't be understood, or that some pictures have and others don't, are not used, which is logged.
+    """
     paths = [folder / file.name for file in pictures_in(folder)]
     try:
-        described = {entry.picture: entry.captions for entry in read_folder(folder)}
-    except UserError:  # it has no captions
-        described = {}
-    captions = [next(iter(described.get(path, [])), "").strip() for path in paths]
+        entries = read_folder(folder)
+    except NoCaptions:
+        return of_files(paths, resolution)
+    except UserError as error:
+        log.warning("%s; the captions of %s are not used", error, folder)
+        return of_files(paths, resolution)
+    described = {entry.picture: entry.captions[0] for entry in with_captions(entries)[0]}
+    captions = [described.get(path, "") for path in paths]
+    if not all(captions):
+        log.warning("%s", partly_captioned(folder, paths, captions, with_captions(entries)[1]))
     return of_files(paths, resolution, captions if all(captions) else None)
+
+
+def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipped: list[Skipped]) -> str:
+    """Why the captions of a folder are not used."""
+    without = [path for path, caption in zip(paths, captions, strict=True) if not caption]
+    example = printable(str(without[0].relative_to(folder)))
+    why = f"; left out: {summary(skipped)}" if skipped else ""
+    total = f"{len(without)} of {len(paths)} pictures have none"
+    return f"{folder}: its captions are not used, as {total} (such as {example}){why}"
 
 
 # ------------------------------------------------------------------------------------------------ what answers
@@ -174,7 +208,7 @@ class PictureEvaluator:
         network = self.networks.features
         if network is None or not self.measures():
             return {}
-        real = real_features(network.to(device), self.question.reference, device, tell)
+        real = real_features(network, self.question.reference, device, tell)
         return {"quality": PictureQuality(network, real, self.measures())}
 
     def matching(self) -> dict[str, Metric]:
@@ -191,7 +225,7 @@ class PictureEvaluator:
         network = self.networks.features
         if network is None or not self.measures():
             return {}
-        features = real_features(network.to(device), self.question.reference, device)
+        features = real_features(network, self.question.reference, device)
         return between_halves(features, network.name, self.measures(), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:

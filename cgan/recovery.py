@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, distributed
 
 from cgan.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
-from cgan.errors import REQUEUE
+from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import Batch
 from cgan.metrics_file import MetricsFile
+from cgan.schedule import checkpoints, grids
 
-CTRL_C = 130
 STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 
 
@@ -76,11 +76,12 @@ class StopOnSignal(pl.Callback):
 class Checkpoints(pl.Callback):
     """Keeps last.ckpt and the ones before it, written every so many images; fit's caller writes the one of the end.
 
-    It writes before the next step, when all of the step before is logged, with the number of rows in metrics.csv.
+    It writes before the next step, when all of the step before is logged, with the number of rows in metrics.csv. With
+    every_images None, cgan.schedule.checkpoints chooses; with 0 only a signal brings one on the way.
     """
 
-    def __init__(self, folder: Path, every_images: int, num_kept: int) -> None:
-        self.folder, self.every_images, self.num_kept, self.due_after = folder, every_images, num_kept, None
+    def __init__(self, folder: Path, every_images: int | None, num_kept: int) -> None:
+        self.folder, self.cadence, self.num_kept, self.written = folder, checkpoints(every_images), num_kept, None
         self.draws, self.batch_size, self.first_step = 0, None, 0
 
     def count_draws(self, behind: int, batch_size: int) -> None:
@@ -88,7 +89,7 @@ class Checkpoints(pl.Callback):
         self.draws, self.batch_size = behind, batch_size
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self.due_after, self.first_step = module.images_seen, trainer.global_step
+        self.written, self.first_step = None, trainer.global_step
         if trainer.world_size > 1:
             found = [None] * trainer.world_size
             distributed.all_gather_object(found, trainer.global_step)
@@ -100,9 +101,8 @@ class Checkpoints(pl.Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
         trainer._logger_connector._first_loop_iter = False
-        seen = module.images_seen
-        if seen // self.every_images > self.due_after // self.every_images:
-            self.due_after = seen
+        before, self.written = self.written, self.cadence.count(module.images_seen, module.progress)
+        if before is not None and self.written > before:
             save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
@@ -217,18 +217,23 @@ class CollapseSigns(pl.Callback):
 
     CHANCE = {"hinge": 2.0, "nonsaturating": 2 * math.log(2), "relativistic": math.log(2)}  # losses of a mere guess
 
-    def __init__(self, kind: str, every_images: int, least_diversity: float = 0.01, least_loss: float = 0.02) -> None:
-        self.chance, self.every_images = self.CHANCE[kind], every_images
+    def __init__(
+        self, kind: str, every_images: int | None, least_diversity: float = 0.01, least_loss: float = 0.02
+    ) -> None:
+        self.chance, self.cadence = self.CHANCE[kind], grids(every_images)
         self.least_diversity, self.least_loss = least_diversity, least_loss
         self.recent, self.warned = [], []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        self.before = self.cadence.count(module.images_seen, module.progress)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
     ) -> None:
         if trainer.global_step % trainer.log_every_n_steps == 0 and "loss/discriminator" in trainer.callback_metrics:
             self.weigh(trainer, float(trainer.callback_metrics["loss/discriminator"]))
-        seen, step = module.images_seen, len(batch.images) * trainer.world_size
-        if seen // self.every_images > (seen - step) // self.every_images and trainer.is_global_zero:
+        due = self.cadence.count(module.images_seen, module.progress) > self.before
+        if due and trainer.is_global_zero:
             self.compare(trainer, module, batch)
 
     def weigh(self, trainer: pl.Trainer, loss: float) -> None:

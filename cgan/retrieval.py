@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from cgan.damage import Damaged, reading
 from cgan.data import cache_folder
-from cgan.data.folder import SUFFIXES
-from cgan.data.pictures import Skipped, decode, summary
+from cgan.data.cache import mark_used
+from cgan.data.decoding import SUFFIXES
+from cgan.data.listing import files_below, is_picture, unread_pictures
+from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
 from cgan.joint import JointEncoder
@@ -57,6 +60,11 @@ def joint_checkpoint_of(path: Path | None) -> Path:
     if not found and not STARTER.is_file():
         raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
     return found[-1] if found else STARTER
+
+
+def opened_joint(path: Path) -> JointEncoder:
+    """The joint encoder of a file, on a GPU where there is one; raises UserError."""
+    return JointEncoder.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def nearest(queries: Tensor | np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,11 +124,10 @@ def pictures_in(folder: Path) -> list[File]:
     """The pictures of a folder and of the folders in it; raises UserError when there are none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that holds the pictures")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = [path for path in files_below(folder) if is_picture(path)]
     names = [path.relative_to(folder) for path in paths]
-    stats = [path.stat() for path in paths]
-    pairs = zip(names, stats, strict=True)
-    files = [File(str(name), s.st_size, s.st_mtime_ns) for name, s in pairs if SHEETS not in name.parts]
+    pairs = zip(names, map(stat_of, paths), strict=True)
+    files = [File(str(name), s.st_size, s.st_mtime_ns) for name, s in pairs if s and SHEETS not in name.parts]
     if not files:
         raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); give the folder that holds them")
     return files
@@ -143,11 +150,14 @@ def encode(joint: JointEncoder, folder: Path, files: list[File]) -> tuple[list[n
     return parts, encoded, skipped
 
 
-def progress() -> Progress:
-    """A line on the terminal; nothing where there is none."""
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A line on the terminal; nothing where there is none, where older versions of rich would end an empty line."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar if console.is_terminal else nullcontext():
+        yield bar
 
 
 class EmbeddingIndex:
@@ -195,7 +205,7 @@ class EmbeddingIndex:
         if not parts:
             raise UserError(f"{folder}: no usable picture; {summary(skipped)}")
         index = cls(np.concatenate(parts), kept + encoded, origin)
-        index.skipped = skipped
+        index.skipped = skipped + with_captions(unread_pictures(folder, files_below(folder)))[1]
         return index
 
     @classmethod
@@ -216,19 +226,31 @@ class EmbeddingIndex:
             if "index" not in metadata:
                 raise UserError(f"{path}: holds something else than an index; give --index another name")
             spec = json.loads(metadata["index"])
-            stats = tensors["files"].tolist()
-            files = [File(name, *stat) for name, stat in zip(spec["names"], stats, strict=True)]
+            names = spec["names"] if "names" in spec else unpacked(tensors["names"])  # older indices have them there
+            files = [File(name, *stat) for name, stat in zip(names, tensors["files"].tolist(), strict=True)]
             if tensors["embeddings"].shape[:1] != (len(files),):
                 raise ValueError("another number of rows than of files")
             return cls(tensors["embeddings"], files, Origin(spec["folder"], spec["checkpoint"]))
 
     def save(self, path: Path) -> None:
-        """Embeddings, sizes and times as tensors, names and origin as JSON; the one before stays whole until then."""
+        """Embeddings, names, sizes and times as tensors, the origin as JSON; the one before stays whole until then.
+
+        Names are no JSON, as the header of a safetensors file ends at 100 MB. Raises CannotWrite.
+        """
         stats = np.array([(file.size, file.modified) for file in self.files], dtype=np.int64)
-        spec = {**self.origin._asdict(), "names": [file.name for file in self.files]}
         tensors = {"embeddings": np.ascontiguousarray(self.embeddings), "files": stats}
-        write_bytes(path, save(tensors, metadata={"index": json.dumps(spec)}))
+        tensors["names"] = packed([file.name for file in self.files])
+        write_bytes(path, save(tensors, metadata={"index": json.dumps(self.origin._asdict())}))
         remove_abandoned(path.parent)
+
+
+def packed(names: list[str]) -> np.ndarray:
+    """Names as bytes, uint8, with a zero byte between two, which no name holds."""
+    return np.frombuffer("\0".join(names).encode("utf-8", errors="surrogatepass"), dtype=np.uint8)
+
+
+def unpacked(content: np.ndarray) -> list[str]:
+    return content.tobytes().decode("utf-8", errors="surrogatepass").split("\0")
 
 
 def open_index(
@@ -239,6 +261,8 @@ def open_index(
         origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
     path = path or cached_path(origin)
     old = usable_index(path, origin, say)
+    if path.parent == cache_folder():
+        mark_used(path)
     index = EmbeddingIndex.build(joint, origin, old)
     if index.skipped:
         say(f"skipped {summary(index.skipped)}")

@@ -1,12 +1,15 @@
 """A checkpoint and captions to pictures: the one sampler under everything. It needs no data set and no Lightning."""
 
 import json
-from collections.abc import Callable, Iterator
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 import torch
@@ -19,7 +22,9 @@ from cgan.guidance import away_from
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 from cgan.networks.generator import GeneratorConfig, build_generator
 from cgan.pixels import as_bytes, as_floats
+from cgan.ranges import check_seed
 from cgan.text import restore_text_encoder
+from cgan.text.lstm import UNKNOWN, LSTMTextEncoder
 from cgan.weights import DAMAGED, PARTS, digest, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
@@ -99,12 +104,13 @@ class TextToImage:
         """Draw pictures: one of a single caption and seed, otherwise a list, caption by caption.
 
         num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
-        or a single caption all of them. negative says what not to draw; see away_from.
+        or a single caption all of them. Seeds are from 0 to 2**32 - 1, integers of any kind, or arrays of them.
+        negative says what not to draw; see away_from. Raises UserError for values that can't be drawn.
         """
         each, seeds = pairs(captions, seed, num)
         pipe = self if negative is None else self.away_from(negative, guidance)
         pictures = [Image.fromarray(picture) for picture in pipe.stream(each, seeds, truncation, batch_size)]
-        alone = isinstance(captions, str) and isinstance(seed, Integral) and num == 1
+        alone = isinstance(captions, str) and is_single(seed) and num == 1
         return pictures[0] if alone else pictures
 
     def draw(self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1) -> np.ndarray:
@@ -123,6 +129,10 @@ class TextToImage:
             raise UserError('a caption is empty; say what to draw, for instance "a dog on grass"')
         if len(captions) != len(seeds):
             raise UserError(f"{len(captions)} captions and {len(seeds)} seeds: give as many of one as of the other")
+        if not (isinstance(batch_size, Integral) and batch_size >= 1):
+            raise UserError(f"batch_size={batch_size}: must be at least 1")
+        check_truncation(truncation)
+        seeds = [checked_seed(seed) for seed in seeds]
         for start, end in pairwise([*range(0, len(captions), batch_size), len(captions)]):
             yield from self.images(self.noise(seeds[start:end]) * truncation, self.encode(captions[start:end]))
 
@@ -131,7 +141,10 @@ class TextToImage:
     ) -> np.ndarray:
         """Like draw, but each picture is the best of num by `score`; draw's own is the first candidate."""
         chosen = []
-        for caption, seed in zip(captions, seeds, strict=True):
+        if not (isinstance(num, Integral) and num >= 1):
+            raise UserError(f"num={num}: must be at least 1")
+        check_truncation(truncation)
+        for caption, seed in zip(captions, [checked_seed(seed) for seed in seeds], strict=True):
             candidates = self.candidates(caption, seed, num, truncation)
             images = as_floats(torch.from_numpy(candidates).permute(0, 3, 1, 2))
             chosen.append(candidates[int(score(images, caption).argmax())])
@@ -143,10 +156,10 @@ class TextToImage:
         return np.concatenate([self.images(row, text) for row in noise.split(1)])
 
     def noise(self, seeds: list[int], num: int = 1) -> Tensor:
-        """Noise (B num, Z): num rows of each seed. Only the seed's lower 32 bits count."""
+        """Noise (B num, Z): num rows of each seed, which is from 0 to 2**32 - 1, as no more bits of it count."""
         dim, rows = self.generator.config.noise_dim, []
         for seed in seeds:
-            generator = torch.Generator().manual_seed(seed)
+            generator = torch.Generator().manual_seed(checked_seed(seed))
             rows += [torch.randn(dim, generator=generator) for _ in range(num)]
         return torch.stack(rows).to(self.device)
 
@@ -167,17 +180,51 @@ class TextToImage:
         """Words of captions that training never saw."""
         return self.text_encoder.unknown_words(captions)
 
+    def unread(self, captions: list[str]) -> list[str]:
+        """Captions of which the text encoder knows no word at all, such as emoji; their pictures are all alike."""
+        if not isinstance(self.text_encoder, LSTMTextEncoder):
+            return []  # it spells every word in pieces
+        numbers = ((caption, self.text_encoder.vocabulary.encode(caption)) for caption in captions)
+        return [caption for caption, words in numbers if set(words) <= {UNKNOWN}]
+
     @cached_property
     def sha256(self) -> str:
         """Of the weights as they are drawn with: equal where the pictures are."""
         return digest({name: value.float() for name, value in self.tensors.items()})
 
 
+def is_single(seed: object) -> bool:
+    """Whether it is one seed rather than a list of them; an array or tensor without dimensions is one."""
+    return isinstance(seed, SupportsIndex) and not getattr(seed, "ndim", 0)
+
+
+def checked_seed(seed: object) -> int:
+    """An integer of any kind as a seed; raises UserError where it is none, or not from 0 to 2**32 - 1."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise UserError(f"seed={seed}: must be an integer, such as 0") from None
+    check_seed(f"seed={number}", number)
+    return number
+
+
+def check_truncation(truncation: float) -> None:
+    if not (math.isfinite(truncation) and truncation >= 0):
+        raise UserError(f"truncation={truncation}: must be at least 0; 1 is plain, 0.7 safer")
+
+
 def pairs(captions: str | list[str], seed: int | list[int], num: int) -> tuple[list[str], list[int]]:
-    """Captions and seeds, one for each picture."""
+    """Captions and seeds, one for each picture; raises UserError for a number or a seed that is none."""
     each = [captions] if isinstance(captions, str) else list(captions)
-    if isinstance(seed, Integral):
-        return [c for c in each for _ in range(num)], [seed + k for _ in each for k in range(num)]
+    if not (isinstance(num, Integral) and num >= 1):
+        raise UserError(f"num={num}: must be at least 1")
+    if is_single(seed):
+        first = checked_seed(seed)
+        check_seed(f"seed={first} with num={num}", first, spread=int(num) - 1)
+        return [c for c in each for _ in range(num)], [first + k for _ in each for k in range(num)]
     if num != 1:
         raise UserError(f"num={num} with a list of seeds: the list already says how many; leave num out")
-    return each * len(seed) if len(each) == 1 else each, list(seed)
+    if not isinstance(seed, Iterable):
+        raise UserError(f"seed={seed}: must be an integer or a list of them")
+    seeds = [checked_seed(one) for one in seed]
+    return each * len(seeds) if len(each) == 1 else each, seeds

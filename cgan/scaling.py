@@ -12,8 +12,8 @@ class ScalerForEach(MixedPrecision):
     Lightning has one for all: the overflow of one player would take from the other's precision as well.
     """
 
-    def __init__(self) -> None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(self, device: str) -> None:
+        """device is "cuda" or "cpu", where the training takes place."""
         super().__init__("16-mixed", device, torch.amp.GradScaler(device))
         self.scalers = {0: self.scaler}
 

@@ -37,11 +37,42 @@ def leave_uncounted(trainer: Trainer, seconds: float) -> None:
             timer.load_state_dict({"time_elapsed": {"train": earlier - seconds}})
 
 
+class Cadence:
+    """How often something that recurs is due: every so many images, 0 for never.
+
+    Left open (None) it is due so many times in a training, at equal shares of it, but with at least so many images
+    between: a small training and one of days need not be told apart.
+    """
+
+    def __init__(self, every_images: int | None, times: int, least_images: int) -> None:
+        self.every_images, self.times, self.least_images = every_images, times, least_images
+
+    @property
+    def never(self) -> bool:
+        return self.every_images == 0
+
+    def count(self, images_seen: int, progress: float) -> int:
+        """How many times until now; it is due when this grows."""
+        if self.every_images is None:
+            return min(images_seen // self.least_images, int(progress * self.times))
+        return images_seen // self.every_images if self.every_images > 0 else 0
+
+
+def grids(every_images: int | None) -> Cadence:
+    """Of pictures that show how a training goes: 100 by default."""
+    return Cadence(every_images, times=100, least_images=10_000)
+
+
+def checkpoints(every_images: int | None) -> Cadence:
+    """50 by default: what is lost when a machine fails is at most 2 % of the training, or 20,000 images."""
+    return Cadence(every_images, times=50, least_images=20_000)
+
+
 def late_decay(progress: float, decay_from: float, last: float = 0.05) -> float:
-    """A learning rate's factor: 1, then from a share of the training on falling linearly, to the last at its end."""
-    if decay_from >= 1:
+    """A learning rate's factor: 1 up to a share of the training, then on a line that reaches the last at its end."""
+    if progress <= decay_from:
         return 1.0
-    return max(last, min(1.0, (1 - progress) / (1 - decay_from)))
+    return 1 - (1 - last) * (progress - decay_from) / (1 - decay_from)
 
 
 def by_cosine(progress: float, first: float, last: float | None) -> float:

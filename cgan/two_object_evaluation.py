@@ -13,7 +13,7 @@ from cgan.measuring import Pictures, Tell, device_of, measure, of_dataset, of_ge
 from cgan.metrics.features import Given, JudgeFeatures
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.scenes import SceneJudge
-from cgan.metrics.two_objects import PARTS, TwoObjectAccuracy
+from cgan.metrics.two_objects import NUM_VALUES, PARTS, TwoObjectAccuracy
 from cgan.networks.generator import Generator
 from cgan.pixels import as_floats
 
@@ -30,9 +30,10 @@ class PairReading(WrapperMetric):
         self.judge, self.accuracy, self.quality = judge, TwoObjectAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
-        """Add pictures, uint8 (B, 3, H, W), with a caption each."""
+        """Add pictures, uint8 (B, 3, H, W), with a caption each; B may be 0."""
         reading = self.judge.read(as_floats(images))
-        mentioned = torch.tensor([mentioned_in_pair(caption) for caption in captions], device=images.device)
+        said = [mentioned_in_pair(caption) for caption in captions]
+        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(NUM_VALUES))
         self.accuracy.update(reading, mentioned)
         if self.quality is not None:
             self.quality.update(reading.features, ids)
@@ -77,7 +78,6 @@ class TwoObjectEvaluator:
 
     def measured(self, pictures: dict[Split, Pictures], device: torch.device, tell: Tell) -> dict[str, float]:
         values = {}
-        self.judge.to(device)
         for split, metric in self.metrics(device).items():
             found = measure(pictures[split], MetricCollection({"reading": metric}, compute_groups=False), device, tell)
             values |= found if split == "seen" else {f"{name}_heldout": value for name, value in found.items()}
@@ -86,7 +86,7 @@ class TwoObjectEvaluator:
     def metrics(self, device: torch.device) -> dict[Split, Metric]:
         if self.real is None:
             scenes = of_dataset(Scenes(self.num_images, self.resolution, self.seed, level=TWO))
-            self.real = real_features(JudgeFeatures(self.judge).to(device), scenes, device)
+            self.real = real_features(JudgeFeatures(self.judge), scenes, device)
         quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real, ("fid", "kid"))
         return {"seen": PairReading(self.judge, quality), "heldout": PairReading(self.judge)}
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from argparse import ArgumentParser
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,15 @@ def code_lines(page: Path) -> list[str]:
         elif fence == "" or (fence is None and line.startswith("    ")):
             lines.append(line.strip())
     return lines
+
+
+def test_no_hint_installs_cgan_from_an_index_where_it_is_not():
+    texts = [*PAGES, *ROOT.glob("cgan/**/*.py"), *ROOT.glob("configs/**/*.yaml"), *ROOT.glob("examples/*")]
+    wrong = [path.name for path in texts if re.search(r"pip3? install [^`\n]*\bcgan\b", path.read_text("utf-8"))]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    hint = r"how_to_install\([\"'](\w+)|-e \"\.\[(\w+)\]\""
+    named = {name for path in texts for name in re.findall(hint, path.read_text("utf-8"))}
+    assert not wrong and {one or other for one, other in named} <= set(extras)
 
 
 def commands_in(page: Path) -> list[list[str]]:

@@ -162,7 +162,7 @@ def test_without_the_packages_onnx_says_what_to_install(run):
     try:
         import onnxscript  # noqa: F401
     except ImportError:
-        with pytest.raises(UserError, match="pip install"):
+        with pytest.raises(UserError, match=r'pip install -e "\.\[onnx\]"'):
             main([str(run), "exported", "--onnx"])
         assert not Path("exported").exists()
 

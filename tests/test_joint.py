@@ -159,7 +159,7 @@ def test_hardness_rises_to_1_in_the_warm_up(batch):
 def test_the_learning_rate_falls_to_a_twentieth_at_the_end(batch):
     record, joint = Record(), tiny_joint(batch, learning_rate=0.01, decay_from=0.5)
     trainer = fit(joint, first(batch, 4), 8, callbacks=[record])
-    assert record.rates == pytest.approx([0.01] * 5 + [0.0075, 0.005, 0.0025])
+    assert record.rates == pytest.approx([0.01] * 5 + [0.007625, 0.00525, 0.002875])
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0005)
 
 

@@ -1,7 +1,10 @@
+import tracemalloc
 from itertools import islice
 
 import pytest
+import torch
 
+from cgan.data import loading
 from cgan.data.loading import ShuffledDraws, endless_loader
 from cgan.data.scenes import Scenes
 
@@ -10,6 +13,34 @@ def test_each_picture_comes_once_an_epoch_and_epochs_differ():
     pairs = list(islice(ShuffledDraws(10, seed=1), 20))
     first, second = [i for i, _ in pairs[:10]], [i for i, _ in pairs[10:]]
     assert sorted(first) == sorted(second) == list(range(10)) and first != second
+
+
+def as_lists(num_images, seed, num_behind):
+    """The pairs as plain lists of an epoch, as they were made before they were made in pieces."""
+    epoch, behind = divmod(num_behind, num_images)
+    while True:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(num_images, generator=generator)
+        draws = torch.randint(2**31, (num_images,), generator=generator)
+        yield from islice(zip(order.tolist(), draws.tolist(), strict=True), behind, None)
+        epoch, behind = epoch + 1, 0
+
+
+@pytest.mark.parametrize("num_behind", [0, 3, 12, 25, 36])
+@pytest.mark.parametrize("at_once", [1, 5, 12, 100])
+def test_the_order_is_the_same_in_pieces_of_any_size(monkeypatch, num_behind, at_once):
+    monkeypatch.setattr(loading, "AT_ONCE", at_once)
+    pairs = list(islice(ShuffledDraws(12, 7, num_behind=num_behind), 40))
+    assert pairs == list(islice(as_lists(12, 7, num_behind), 40))
+    assert all(type(number) is int for pair in pairs for number in pair)
+
+
+def test_an_epoch_of_many_pictures_makes_few_objects():
+    tracemalloc.start()
+    next(iter(ShuffledDraws(300_000, 0)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3_000_000  # bytes; the lists of an epoch took 20 million
 
 
 def test_workers_do_not_change_the_batches(tmp_path):

@@ -55,6 +55,60 @@ def test_doubtful_mismatches_do_not_count():
     assert loss.item() == 0
 
 
+LOGITS = torch.tensor([[2.0, -1.0], [0.0, 0.5]]), torch.tensor([[-2.0, 1.0], [0.5, -0.5]])  # of real and fake pictures
+
+
+def softplus(*values: float) -> float:
+    """The mean of log(1 + e^x)."""
+    return sum(math.log(1 + math.exp(x)) for x in values) / len(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("hinge", (0 + 2 + 1 + 0.5) / 4 + (0 + 2 + 1.5 + 0.5) / 4),
+        ("nonsaturating", softplus(-2, 1, 0, -0.5) + softplus(-2, 1, 0.5, -0.5)),
+        ("relativistic", softplus(-4, 2, 0.5, -1)),  # each fake less the real one in its place
+    ],
+)
+def test_the_discriminator_loss_has_the_values_worked_out_by_hand(kind, expected):
+    assert losses.discriminator_loss(kind, *LOGITS).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("hinge", 0.25),  # minus the mean of -2, 1, 0.5 and -0.5
+        ("nonsaturating", softplus(2, -1, -0.5, 0.5)),
+        ("relativistic", softplus(4, -2, -0.5, 1)),
+    ],
+)
+def test_the_generator_loss_has_the_values_worked_out_by_hand(kind, expected):
+    real, fake = LOGITS
+    assert losses.generator_loss(kind, fake, real).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("hinge", (0 + 2) / 4),  # the second row is in doubt, but counts in the mean
+        ("nonsaturating", softplus(-2, 1) / 2),
+        ("relativistic", softplus(-4, 2) / 2),
+    ],
+)
+def test_the_mismatch_loss_has_the_values_worked_out_by_hand(kind, expected):
+    matched, mismatched = LOGITS
+    loss = losses.mismatch_loss(kind, matched, mismatched, torch.tensor([True, False]))
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_matching_aware_penalty_is_the_sixth_power_of_the_gradients_norm():
+    critic = lambda x, s: 2 * x[:, 0, 0, 0] + s[:, 0] - s[:, 1].square() / 2  # noqa: E731
+    sentence = torch.tensor([[5.0, 0.0], [5.0, 2.0]])  # gradients (2; 1, 0) and (2; 1, -2), of norm 5^1/2 and 3
+    penalty = losses.matching_aware_penalty(critic, torch.randn(2, 3, 4, 4), sentence)
+    assert penalty.item() == pytest.approx((5**3 + 3**6) / 2, rel=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------- contrastive
 
 IDS = torch.tensor([7, 8, 7, 9])  # two rows are of one picture
@@ -210,3 +264,22 @@ def test_kl_equals_that_of_torch():
 def test_equal_pictures_have_no_pyramid_or_feature_loss():
     images, maps = torch.rand(2, 3, 16, 16), [torch.rand(2, 4, 8, 8)]
     assert losses.pyramid_loss(images, images) == 0 and losses.feature_loss(maps, maps) == 0
+
+
+def test_pyramid_loss_is_the_mean_over_levels_of_the_distance_worked_out_by_hand():
+    stripes = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(1, 3, 4, 4)  # 1 from grey at 4 px, none at 2 and 1 px
+    halves = torch.tensor([2.0, 2.0, 0.0, 0.0]).expand(1, 3, 4, 4)  # a mean distance of 1 at every level
+    grey = torch.zeros(1, 3, 4, 4)
+    assert losses.pyramid_loss(stripes, grey).item() == pytest.approx(1 / 3)
+    assert losses.pyramid_loss(halves, grey).item() == pytest.approx(1.0)
+    both = stripes + halves  # 3, 1, 1, -1 at 4 px, and 2, 0 at 2 px
+    assert losses.pyramid_loss(both, grey, levels=2).item() == pytest.approx((6 / 4 + 2 / 2) / 2)
+    assert losses.pyramid_loss(torch.cat([stripes, grey]), torch.cat([grey, grey])).item() == pytest.approx(1 / 6)
+
+
+def test_feature_loss_is_relative_to_the_targets_of_each_picture():
+    target = [torch.full((2, 4, 8, 8), 2.0), torch.full((2, 3, 4, 4), -4.0)]
+    target[0][1] *= 5  # 10 in the second picture
+    maps = [target[0] + 1, target[1] - 2]  # off by 1 of 2 and of 10; by 2 of 4 in both pictures
+    assert losses.feature_loss(maps, target).item() == pytest.approx(((0.5 + 0.1) / 2 + 0.5) / 2)
+    assert losses.feature_loss([torch.ones(1, 1, 2, 2)], [torch.zeros(1, 1, 2, 2)]).item() == pytest.approx(1000)

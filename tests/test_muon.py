@@ -83,3 +83,21 @@ def test_an_optimizer_goes_on_from_its_state():
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for a, b in zip(trained(network, optimizer, 3), trained(other, again, 3), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_loaded_state_follows_its_weights_to_their_device():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
+
+    def optimizer_of(net: nn.Sequential) -> Muon:
+        return Muon([{"params": [net[0].weight], "orthogonal": True}, {"params": [net[0].bias, *net[2].parameters()]}])
+
+    optimizer = optimizer_of(network)
+    trained(network, optimizer, 3)
+    elsewhere = copy.deepcopy(network).to("meta")  # a device that is not the CPU, as a GPU is
+    again = optimizer_of(elsewhere)
+    again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    states = [state for state in again.state.values()]
+    assert [set(state) for state in states] == [{"momentum"}] + [{"mean", "square", "step"}] * 3
+    assert all(value.device.type == "meta" for state in states for value in state.values())
+    assert optimizer.state[network[0].bias]["step"] == 3  # the source's own stays

@@ -12,8 +12,9 @@ from PIL import ImageColor
 from pytorch_lightning.loggers import CSVLogger
 
 from cgan.cli.benchmark import main
-from cgan.cli.race import Race, finished, gan_result, read_race, run_of, runs_of, train_all, write_json
+from cgan.cli.race import Race, finished, gan_result, read_race, run_of, runs_of, train_all
 from cgan.cli.race_report import curve, curves, footnote, measures_of, summary, write_report
+from cgan.files import write_json
 from cgan.interfaces import UserError
 from cgan.plots import COLOURS, HEIGHT, WIDTH, Line, line_plot, ticks
 from cgan.significance import paired_difference, share_within, spread, t_quantile
@@ -131,7 +132,7 @@ def test_seeds_change_the_training_and_not_the_pictures(tmp_path):
 def finish(run, **measures: float) -> None:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     result = {"variant": run.variant, "seed": run.seed, "seconds": 1.0, "measures": measures}
-    write_json(result | {"config": asdict(run.config)}, run.result)
+    write_json(run.result, result | {"config": asdict(run.config)})
 
 
 def test_finished_runs_are_not_trained_again(tmp_path, capsys):

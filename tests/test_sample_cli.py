@@ -70,10 +70,20 @@ def test_a_grid_has_a_row_for_each_caption_under_its_strip(pipe, capsys):
 
 def test_captions_come_from_a_file_and_from_standard_input(capsys, monkeypatch):
     Path("some.txt").write_text("a red car\n\n  a cat  \na red car\n", encoding="utf-8")
-    assert len(sample(capsys, "--captions", "some.txt")) == 2
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa bird\nan \xff owl\n")))
+    assert [Path(path).name for path in sample(capsys, "--captions", "some.txt")] == [
+        "a-red-car-0.png", "a-cat-0.png", "a-red-car-0-2.png",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfa bird\nan owl\n")))
     paths = sample(capsys, "a ball", "--captions", "-")
     assert [Path(path).name for path in paths] == ["a-ball-0.png", "a-bird-0.png", "an-owl-0.png"]
+
+
+def test_captions_in_utf16_are_read_by_their_mark_and_other_encodings_are_named(capsys):
+    Path("some.txt").write_text("a red car\na cat\n", encoding="utf-16")
+    assert len(sample(capsys, "--captions", "some.txt")) == 2
+    Path("some.txt").write_bytes(b"a red car\na caf\xe9\n")
+    with pytest.raises(UserError, match="some.txt: line 2: byte 0xe9"):
+        main(["--captions", "some.txt"])
 
 
 def test_json_tells_of_each_picture(pipe, capsys):

@@ -1,9 +1,12 @@
 import json
+import random
+import re
 
 import pytest
 import torch
 
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.data.scenes import Scenes
+from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, split_words
 
 CAPTIONS = ["A small red dog on grass.", "a cat", "on the sand, there is a big blue car"]
 
@@ -48,3 +51,46 @@ def test_an_encoder_built_from_its_spec_reads_alike(encoder):
 
 def test_a_long_caption_is_cut(encoder):
     assert encoder(["dog " * 100]).words.shape[1] == 32
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("लाल कुत्ता।", ["लाल", "कुत्ता"]),
+        ("หมาสีแดง", ["หมาสีแดง"]),
+        ("cafe\u0301, CAFÉ", ["café", "café"]),
+        ("the word 'dog', the dogs'", ["the", "word", "dog", "the", "dogs"]),
+        ("the dog\u2019s \u2018tail\u2019", ["the", "dog's", "tail"]),
+        ("it's ''", ["it's"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),
+        ("\u2764\ufe0f a dog \U0001f468\u200d\U0001f469", ["a", "dog"]),
+        ("\U0001f436\U0001f333", []),
+        ("Ein_Käfer, 3½ 虫!", ["ein_käfer", "3½", "虫"]),
+    ],
+)
+def test_words_of_any_script_stay_whole(caption, words):
+    assert split_words(caption) == words
+
+
+def test_plain_english_is_split_as_ever():
+    rng = random.Random(0)
+    for _ in range(300):
+        caption = "".join(rng.choices("abcXYZ019_ -.,;:!?\"()'\n", k=20))
+        before = [word.strip("'") for word in re.findall(r"[\w']+", caption.lower())]
+        assert split_words(caption) == [word for word in before if word]
+
+
+def test_scenes_are_split_as_ever(tmp_path):
+    captions = {caption for sample in Scenes(50, 32, cache=tmp_path) for caption in sample.captions}
+    assert all(split_words(caption) == re.findall(r"[\w']+", caption.lower()) for caption in captions)
+
+
+def test_a_caption_without_a_word_counts_as_an_unknown_word(encoder):
+    assert encoder.unknown_words(["\U0001f436\U0001f333", "a dog", "", " "]) == ["\U0001f436\U0001f333"]
+
+
+def test_captions_without_a_word_are_counted_when_a_vocabulary_is_made():
+    vocabulary = Vocabulary.of(["a dog", "\U0001f436", "?!", "a cat"])
+    assert vocabulary.words == ["a", "dog", "cat"] and vocabulary.wordless == (2, 4, "\U0001f436")
+    assert vocabulary.wordless.warning().startswith("2 of 4 captions hold no word (such as '\U0001f436')")
+    assert Vocabulary.of(CAPTIONS).wordless.warning() == ""

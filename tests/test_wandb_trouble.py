@@ -13,6 +13,8 @@ import pytest
 
 from cgan.cli import logs
 
+pytest.importorskip("wandb")
+
 MOST_SECONDS = 5
 
 

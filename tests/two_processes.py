@@ -6,6 +6,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from cgan import processes
 from cgan.callbacks import SeededSteps
 from cgan.data.loading import endless_loader
 from cgan.gan import GANConfig, TextToImageGAN
@@ -13,7 +14,7 @@ from cgan.interfaces import Sample
 from cgan.networks.discriminator import DiscriminatorConfig
 from cgan.networks.generator import GeneratorConfig
 from cgan.networks.image_encoder import SmallResNet
-from cgan.processes import SharedGradients
+from cgan.processes import SharedGradients, random_rows
 from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree", "a red cat"]
@@ -31,6 +32,20 @@ class Gradients(pl.Callback):
         self.seen.append(grads)
 
 
+class Chance(pl.Callback):
+    """At the end this process's part of a large draw, and the numbers of the words that a text encoder reads."""
+
+    def on_train_end(self, trainer, module) -> None:
+        torch.manual_seed(5)
+        self.draw = random_rows(torch.randn, 4 // trainer.world_size, processes.LARGEST_DRAW // 3)[:, :50].clone()
+        encoder = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8, word_dropout=0.5), Vocabulary.of(CAPTIONS))
+        encoder.embedding.register_forward_pre_hook(lambda _, inputs: setattr(self, "words", inputs[0]))
+        captions = ["a red cat", "a tree", "a red dog", "a dog", "a cat", "a red tree", "a dog", "a cat and a dog"]
+        share = len(captions) // trainer.world_size
+        encoder.train()(captions[share * trainer.global_rank :][:share])
+        self.words = torch.nn.functional.pad(self.words, (0, 5 - self.words.shape[1]))
+
+
 def tiny_gan() -> TextToImageGAN:
     torch.manual_seed(0)
     config = GANConfig(
@@ -42,19 +57,20 @@ def tiny_gan() -> TextToImageGAN:
     return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
 
 
-def main(processes: int, folder: Path) -> None:
+def main(num_processes: int, folder: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
-    gan, gradients = tiny_gan(), Gradients()
+    gan, gradients, chance = tiny_gan(), Gradients(), Chance()
+    strategy = SharedGradients() if num_processes > 1 else "auto"
     trainer = pl.Trainer(
-        max_steps=STEPS, accelerator="cpu", devices=processes, strategy=SharedGradients() if processes > 1 else "auto",
+        max_steps=STEPS, accelerator="cpu", devices=num_processes, strategy=strategy,
         logger=False, enable_progress_bar=False, default_root_dir=folder, enable_checkpointing=False,
-        enable_model_summary=False, use_distributed_sampler=False, callbacks=[SeededSteps(0), gradients],
+        enable_model_summary=False, use_distributed_sampler=False, callbacks=[SeededSteps(0), gradients, chance],
     )  # fmt: skip
     trainer.fit(gan, endless_loader(dataset, BATCH, 0, 0, 0, trainer.global_rank, trainer.world_size))
-    found = {"gradients": gradients.seen, "weights": gan.state_dict()}
-    torch.save(found, folder / f"{processes}-{trainer.global_rank}.pt")
+    found = {"gradients": gradients.seen, "weights": gan.state_dict(), "draw": chance.draw, "words": chance.words}
+    torch.save(found, folder / f"{num_processes}-{trainer.global_rank}.pt")
 
 
 if __name__ == "__main__":

@@ -5,24 +5,40 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
 
-from cgan.errors import UserError
+from cgan.errors import CTRL_C, UserError
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def run(command: Callable[[list[str]], None]) -> None:
-    """Run a command on the process's arguments; a UserError is printed and ends the process with status 1.
+    """Run a command on the process's arguments; a UserError ends it with one line and status 1, Ctrl-C with 130.
 
     With CGAN_DEBUG=1 in the environment the errors that it stands for are printed first, with their tracebacks.
     """
     keep_freed_memory()
+    print_any_text()
     try:
         command(sys.argv[1:])
     except UserError as error:
         if os.environ.get("CGAN_DEBUG", "0") not in ("", "0"):
             print_causes(error)
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(CTRL_C)
+
+
+def print_any_text() -> None:
+    """Have names of files that are no UTF-8, and letters that a terminal has not, printed as escapes.
+
+    Otherwise one such name ends a command with UnicodeEncodeError, be it after hours. Where Python was told to be
+    lenient, by PYTHONIOENCODING or the locale C, it stays so.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_causes(error: BaseException) -> None:

@@ -4,6 +4,8 @@ import argparse
 import shlex
 from pathlib import Path
 
+from cgan.cli.unused import refuse_unused
+from cgan.files import check_writable, check_writable_file, write_json
 from cgan.interfaces import UserError
 
 USAGE = """usage: cgan benchmark SUBJECT ...; --help after a subject says more
@@ -40,8 +42,6 @@ def quality_parser() -> argparse.ArgumentParser:
     result.add_argument("settings", nargs="*", metavar="key=value", help="of every variant")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/race-<name of the race file>")
     result.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the processor's cores")
-    different = "compare with these settings on top instead, in turns"
-    result.add_argument("--against", nargs="+", metavar="CONFIG.yaml|key=value", help=different)
     result.add_argument("--plan", action="store_true", help="say what would be run and for how long, and stop")
     return result
 
@@ -58,6 +58,7 @@ def quality(options: argparse.Namespace) -> None:
     if options.plan:
         print(plan(runs, options.jobs))
         return
+    check_writable(out, "give another --out")
     runs = runs_of(with_precision(race, runs), out)
     if None in [finished(run) for run in runs]:
         prepare_data(runs)
@@ -144,10 +145,11 @@ def speed(options: argparse.Namespace) -> None:
     for name in ("steps", "gpus", "tflops"):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} {getattr(options, name)}: must be above 0")
-    if options.gpus > 1 and options.tflops is None:
-        raise UserError("--gpus: say with --tflops what one of them sustains, for instance --tflops 100")
+    check_together(options)
     if options.json is not None and not options.json.parent.is_dir():
         raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
+    if options.json is not None:
+        check_writable_file(options.json, "give another --json")
     from cgan.cli.train import SCENES
     from cgan.config import load_config
 
@@ -164,19 +166,31 @@ def speed(options: argparse.Namespace) -> None:
         measure_speed(config, options)
 
 
+def check_together(options: argparse.Namespace) -> None:
+    """Raise UserError for options that do not go together."""
+    if options.plan:
+        refuse_unused(options, speed_parser(), ("against", "grow"), "with --plan")
+        if options.gpus > 1 and options.tflops is None:
+            raise UserError("--gpus: say with --tflops what one of them sustains, for instance --tflops 100")
+        return
+    refuse_unused(options, speed_parser(), ("gpus", "tflops"), "without --plan")
+    if options.against:
+        refuse_unused(options, speed_parser(), ("grow",), "with --against")
+
+
 def compare_speed(config, other, options: argparse.Namespace) -> None:
-    from cgan.cli.speed import circumstances, side_by_side, write_json
+    from cgan.cli.speed import circumstances, side_by_side
     from cgan.cli.speed_report import print_comparison
 
     report = circumstances(config) | {"against": options.against} | side_by_side(config, other, options.steps)
     print_comparison(report)
     if options.json is not None:
-        write_json(report, options.json)
+        write_json(options.json, report)
 
 
 def measure_speed(config, options: argparse.Namespace) -> None:
     from cgan.cli.sizing import grown
-    from cgan.cli.speed import circumstances, measured, write_json
+    from cgan.cli.speed import circumstances, measured
     from cgan.cli.speed_report import print_report
 
     report = circumstances(config) | measured(config, options.steps)
@@ -184,12 +198,12 @@ def measure_speed(config, options: argparse.Namespace) -> None:
         report["grow"] = {what: grown(config, what, min(options.steps, 10)) for what in options.grow}
     print_report(report)
     if options.json is not None:
-        write_json(report, options.json)
+        write_json(options.json, report)
 
 
 def plan_speed(config, options: argparse.Namespace) -> None:
     from cgan.cli.sizing import plan as plan_of_sizes
-    from cgan.cli.speed import circumstances, write_json
+    from cgan.cli.speed import circumstances
     from cgan.cli.speed_report import print_plan
 
     found, around = plan_of_sizes(config, min(options.steps, 10)), circumstances(config)
@@ -197,4 +211,4 @@ def plan_speed(config, options: argparse.Namespace) -> None:
     if options.json is not None:
         rows = [row._asdict() for row in found.rows]
         stated = {"gpus": options.gpus, "tflops": options.tflops}
-        write_json(around | found._asdict() | {"rows": rows} | stated, options.json)
+        write_json(options.json, around | found._asdict() | {"rows": rows} | stated)

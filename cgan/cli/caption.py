@@ -13,11 +13,10 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from cgan.data.pictures import decode
-    from cgan.joint import JointEncoder
     from cgan.pixels import as_floats
-    from cgan.retrieval import joint_checkpoint_of
+    from cgan.retrieval import joint_checkpoint_of, opened_joint
 
-    joint = JointEncoder.load(joint_checkpoint_of(options.checkpoint))
+    joint = opened_joint(joint_checkpoint_of(options.checkpoint))
     for path in options.pictures:
         picture, reason = decode((path, joint.resolution))
         if picture is None:

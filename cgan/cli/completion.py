@@ -101,6 +101,8 @@ def main(arguments: list[str]) -> None:
             print(ZSH + bash_script(options, keys))
         case "fish":
             print(fish_script(options, keys))
+        case unknown:
+            raise ValueError(f"no such shell: {unknown}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,8 +12,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cgan.cli.demo_studio import LONGEST_CAPTION, MOST_PICTURES, MOST_TRUNCATION, NEAREST, STEPS, Studio, Wish
-from cgan.drawing import NUM_SEEDS
 from cgan.errors import UserError
+from cgan.ranges import LARGEST_SEED
 from cgan.sheets import CAPTIONS
 
 SHOWING = {"height": "auto", "show_label": False, "interactive": False, "buttons": ["download", "fullscreen"]}
@@ -114,7 +114,7 @@ def settings_part(studio: Studio, caption: gr.Textbox) -> tuple[list[gr.Componen
     labels = list(studio.checkpoints)
     num = gr.Slider(1, MOST_PICTURES, 4, step=1, label="Pictures", elem_id="num")
     with gr.Row(elem_classes="bar"):
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=NUM_SEEDS - 1, min_width=120, elem_id="seed")
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=120, elem_id="seed")
         dice = gr.Button("Another seed", size="sm", min_width=120)
     truncation = gr.Slider(
         0, MOST_TRUNCATION, 1, step=0.05, label="Truncation", info="below 1: safer, less varied", elem_id="truncation"
@@ -136,7 +136,7 @@ def walk_part(studio: Studio, wish: list[gr.Component]) -> None:
             label="To the caption", placeholder="the same", max_length=LONGEST_CAPTION, scale=3, elem_id="to-caption"
         )
         to_seed = gr.Number(
-            1, label="To the seed", precision=0, minimum=0, maximum=NUM_SEEDS - 1, min_width=120, elem_id="to-seed"
+            1, label="To the seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=120, elem_id="to-seed"
         )
         button = gr.Button("Walk", scale=1, min_width=120, elem_id="walk")
     told, picture = gr.HTML(elem_classes="told"), gr.HTML()

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cgan import __version__
+from cgan.workers import num_cores
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "transformers", "tokenizers",
@@ -68,8 +69,6 @@ def cpuinfo() -> list[tuple[str, str]]:
 
 def cores() -> str:
     """Cores, the threads that they run, and how many of these this process may use."""
-    from cgan.cli.prepare import num_cores
-
     sockets = [value for key, value in cpuinfo() if key == "physical id"]
     numbers = [value for key, value in cpuinfo() if key == "core id"]
     threads, physical = os.cpu_count() or 1, len(set(zip(sockets, numbers, strict=False)))
@@ -115,11 +114,14 @@ def packages() -> dict[str, str]:
 
 def cache() -> str:
     """The folder, unless a variable names it, and how much is in it."""
-    folder = Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser()
-    name = "named by CGAN_CACHE" if "CGAN_CACHE" in os.environ else "~/.cache/cgan"
-    if not folder.is_dir():
-        return f"{name}, not there yet"
-    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    name = "named by CGAN_CACHE" if os.environ.get("CGAN_CACHE") else "~/.cache/cgan"
+    try:
+        folder = Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
+        if not folder.is_dir():
+            return f"{name}, a file, not a folder" if folder.exists() else f"{name}, not there yet"
+        sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    except (OSError, RuntimeError) as error:
+        return f"{name}, can't be read ({error.strerror if isinstance(error, OSError) else 'no home folder'})"
     return f"{name}, {sum(sizes) / 1e6:,.1f} MB in {len(sizes):,} files"
 
 

@@ -5,6 +5,9 @@ import json
 import time
 from pathlib import Path
 
+from cgan.cli.unused import refuse_unused
+from cgan.files import check_writable_file, write_json
+
 EPILOG = """examples:
   cgan evaluate assets/scenes-64.safetensors
   cgan evaluate RUN/last.ckpt --data configs/gan/coco.yaml data.root=val2014 data.annotations=captions_val2014.json
@@ -91,8 +94,36 @@ def check(options: argparse.Namespace) -> None:
     unknown = set(asked(options) or ()) - set(NAMES)
     if unknown:
         raise UserError(f"--metrics: {', '.join(sorted(unknown))} is not one of {', '.join(NAMES)}")
-    if options.truncation < 0:
-        raise UserError(f"--truncation={options.truncation}: must not be negative; 1 leaves the pictures as they are")
+    check_numbers(options)
+    check_together(options)
+    for path in (options.out, options.write_captions):
+        if path is not None:
+            check_writable_file(path, "give another place")
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Raise UserError for a number that is out of its range."""
+    from cgan.ranges import COUNT, NOT_NEGATIVE, check_number, check_seed
+
+    check_seed(f"--seed={options.seed}", options.seed)
+    check_number(f"--truncation={options.truncation}", options.truncation, NOT_NEGATIVE)
+    for name in ("resolution", "num_images"):
+        if getattr(options, name) is not None:
+            check_number(f"--{name.replace('_', '-')}={getattr(options, name)}", getattr(options, name), COUNT)
+
+
+def check_together(options: argparse.Namespace) -> None:
+    """Raise UserError for options that others make idle."""
+    if options.write_captions is not None:
+        used = {"help", "write_captions", "data", "num_images", "seed"}
+        names = {action.dest for action in parser()._actions} - used
+        refuse_unused(options, parser(), names, "with --write-captions")
+    elif options.checkpoint is not None:
+        refuse_unused(options, parser(), ["resolution"], "with a checkpoint, which draws at its own")
+    else:
+        refuse_unused(options, parser(), ["truncation"], "with --images")
+        if options.reference is not None:
+            refuse_unused(options, parser(), ["num_images", "captions"], "with --reference")
 
 
 def asked(options: argparse.Namespace) -> list[str] | None:
@@ -110,14 +141,6 @@ def write_captions(options: argparse.Namespace) -> None:
     count = options.num_images or 30_000
     write_json(options.write_captions, fixed_caption_ids(Path(annotations), count, options.seed))
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
-
-
-def write_json(path: Path, content: object) -> None:
-    """Under a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(path)
 
 
 def print_table(report: dict) -> None:

@@ -67,6 +67,8 @@ class EvaluationRun:
         self.folder = None if options.images is None else pictures_of_folder(options.images, options.resolution)
         self.config = None if options.reference is not None else self.data_config()
         self.on_scenes = self.config is not None and self.config.source == "scenes"
+        if self.on_scenes and options.captions is not None:
+            raise UserError("--captions: ids of captions need data.source=coco and data.annotations=FILE")
         self.dataset = self.opened()
         self.question = self.asked_question()
         self.wanted, missing = self.possible()
@@ -175,9 +177,9 @@ class EvaluationRun:
     def loaded(self, missing: dict[str, str]) -> Networks:
         joint = clip = None
         if self.joint_file() is not None:
-            joint = JointNetwork(JointEncoder.load(self.joint_file())).to(self.device)
+            joint = JointNetwork(JointEncoder.load(self.joint_file()))
         if "clip_score" in self.wanted or ("r_precision" in self.wanted and joint is None):
-            clip = CLIPNetwork(clip_source(self.options.clip, fetch=self.asked is not None)).to(self.device)
+            clip = CLIPNetwork(clip_source(self.options.clip, fetch=self.asked is not None))
         return Networks(self.feature_network(bool(ON_FEATURES & set(missing)), joint), clip, joint or clip)
 
     def feature_network(self, inception_missing: bool, joint: JointNetwork | None) -> FeatureNetwork | None:
@@ -185,9 +187,9 @@ class EvaluationRun:
             return None
         if not inception_missing:
             file = inception_weights(self.options.inception)
-            return Inception(file, self.options.resize).to(self.device)
+            return Inception(file, self.options.resize)
         say(f"measured on other features instead: {self.stand_in()}/frechet_distance and so on")
-        return JudgeFeatures(load_judge()).to(self.device) if self.on_scenes else joint
+        return JudgeFeatures(load_judge()) if self.on_scenes else joint
 
     # ------------------------------------------------------------------------------------------ measures
 
@@ -228,10 +230,10 @@ class EvaluationRun:
         own = self.own_pictures()
         if own is not None:
             found["real_of_captions"] = evaluator.of_real(own, self.device)
-        joint = self.networks.matching.joint if isinstance(self.networks.matching, JointNetwork) else None
-        if joint is None:
+        if not isinstance(self.networks.matching, JointNetwork):
             say("without nearest_training: needs a joint encoder (--joint FILE)")
             return found
+        joint = self.networks.matching.joint.to(self.device)
         training, same = self.training_pictures()
         with told("nearest training pictures"):
             nearest = nearest_training_pictures(joint, self.question, training, same)

@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import (
     cannot_write,
@@ -20,6 +21,7 @@ from cgan.files import (
     write_text,
 )
 
+MOST_SAMPLES = 32  # rows of samples.png
 NO_FOLDERS = (".ckpt", ".pt", ".pth", ".bin", ".onnx", ".zip")  # an OUT that ends so is a mistake
 HINT = "give another place"
 
@@ -61,6 +63,8 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"{out}: give a folder to write, or a file whose name ends in .safetensors")
     if alone and (options.onnx or options.captions is not None):
         raise UserError(f"{out}: --onnx and --captions go into a folder; give OUT a name without .safetensors")
+    if alone:
+        refuse_unused(options, parser(), ["license"], "for weights alone; it goes into a folder's README.md")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,60}", options.license):
         raise UserError(f"--license={options.license}: give a short name, such as mit, apache-2.0 or other")
     if out.exists() and not alone:
@@ -135,16 +139,20 @@ def write_samples(path: Path, pipe, caption_file: Path | None) -> list[str]:
     import cgan
     from cgan.cli.naming import cleaned
     from cgan.cli.retrieve import captions_in
-    from cgan.cli.sample import listed, warn
+    from cgan.cli.sample import listed, warn, warn_of_unread
     from cgan.drawing import Drawing
     from cgan.sampling import pairs
     from cgan.sheets import CAPTIONS, save_png
     from cgan.weights import EXPORTED
 
-    captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)[:32]]
+    captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)]
+    if len(captions) > MOST_SAMPLES:
+        warn(f"samples.png: shows the first {MOST_SAMPLES} of {len(captions)} captions")
+        captions = captions[:MOST_SAMPLES]
     unknown = pipe.unknown_words(captions)
     if unknown:
         warn(f"samples.png: the model never saw {listed(unknown)}; give captions of its own kind by --captions FILE")
+    warn_of_unread(pipe.unread(captions))
     drawing = Drawing(captions, list(range(8)), "grid")
     about = drawing.to_json(checkpoint={"file": EXPORTED, "sha256": pipe.sha256}, cgan=cgan.__version__)
     save_png(drawing.page(pipe.stream(*pairs(captions, 0, len(drawing.seeds)))), path, about)

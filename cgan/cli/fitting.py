@@ -13,14 +13,17 @@ from torch.utils.data import Dataset
 
 from cgan.callbacks import SeededSteps
 from cgan.checkpoints import Found, Hurried, PlainFiles, last_word
+from cgan.cli.readers import num_readers
 from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
+from cgan.errors import CTRL_C
 from cgan.files import CannotWrite
 from cgan.gauges import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
-from cgan.processes import SharedGradients
-from cgan.recovery import CTRL_C, Checkpoints, StopOnSignal, Stopped
+from cgan.processes import SharedGradients, SyncTrainedBatchNorm
+from cgan.recovery import Checkpoints, StopOnSignal, Stopped
 from cgan.scaling import ScalerForEach
+from cgan.workers import num_cores
 
 
 @rank_zero_only
@@ -35,8 +38,8 @@ def is_first_process() -> bool:
 
 
 def num_devices(devices: str) -> int:
-    """How many processors of this machine take part, one process each; raises UserError for what is no number."""
-    present = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+    """How many of the processors it may use take part, one process each; raises UserError for what is no number."""
+    present = torch.cuda.device_count() if torch.cuda.is_available() else num_cores()
     if devices in ("auto", "-1"):
         return present if torch.cuda.is_available() else 1
     listed = devices.strip("[]").split(",")
@@ -44,7 +47,7 @@ def num_devices(devices: str) -> int:
         raise UserError(f"trainer.devices={devices}: give a number, a list such as 0,1, or auto")
     count = len(listed) if len(listed) > 1 else int(devices)
     if count > present:
-        raise UserError(f"trainer.devices={devices}: this machine has {present}")
+        raise UserError(f"trainer.devices={devices}: this process may use {present}")
     return count
 
 
@@ -54,13 +57,18 @@ def num_processes_of(settings: TrainerConfig) -> int:
 
 
 def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: str, parts: int = 1) -> int:
-    """The pictures of a step of all processes together: not more than there are, and as many in each part of each."""
+    """The pictures of a step of all processes together: not more than there are, and as many in each part of each.
+
+    Raises UserError where that is impossible.
+    """
     processes = num_processes_of(settings)
     if parts < 1:
         raise UserError(f"gan.accumulate={parts}: must be at least 1")
+    shared = f"{processes} processes that share each batch" + f" in {parts} parts each" * (parts > 1)
     if batch_size % (processes * parts):
-        shares = f"{processes} processes that share each batch" + f" in {parts} parts each" * (parts > 1)
-        raise UserError(f"{key}={batch_size}: not a multiple of the {shares}")
+        raise UserError(f"{key}={batch_size}: not a multiple of the {shared}")
+    if num_images < processes * parts:
+        raise UserError(f"{num_images} pictures are too few for {shared}; lower trainer.devices or gan.accumulate")
     return min(batch_size, num_images - num_images % (processes * parts))
 
 
@@ -79,11 +87,11 @@ def trainer_of(
     trainer = Trainer(
         max_steps=max(1, max_steps),
         precision=None if settings.precision == "16-mixed" else settings.precision,
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",  # not MPS, which has none of the metrics' float64
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
         strategy=strategy_of(several, players),
-        plugins=[PlainFiles(), *([ScalerForEach()] if settings.precision == "16-mixed" else [])],
-        sync_batchnorm=several and torch.cuda.is_available(),
+        plugins=plugins_of(settings.precision, several and torch.cuda.is_available()),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
         callbacks=[timer, SeededSteps(seed), Gauges(GAN_PARTS if players > 1 else JOINT_PARTS, watch), *callbacks],
@@ -95,6 +103,13 @@ def trainer_of(
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # signals are heard by cgan.recovery's
     return trainer
+
+
+def plugins_of(precision: str, several_gpus: bool) -> list:
+    """How checkpoints are written, and what 16-bit floats and batch normalisation in several processes need."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # as the accelerator
+    scaler = [ScalerForEach(device)] if precision == "16-mixed" else []
+    return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
 def strategy_of(several: bool, players: int) -> str | Strategy:
@@ -112,7 +127,9 @@ def fit(
     for callback in trainer.callbacks:
         if isinstance(callback, Checkpoints):
             callback.count_draws(behind, batch_size)
-    loader = endless_loader(dataset, batch_size, config.seed, settings.num_workers, behind, rank, ranks)
+    batch_bytes = batch_size // ranks * 3 * config.data.resolution**2
+    readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices))
+    loader = endless_loader(dataset, batch_size, config.seed, readers, behind, rank, ranks)
     (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
     try:
         with stop.signals:

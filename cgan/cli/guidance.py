@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cgan.cli.race import write_json
 from cgan.cli.race_report import markdown, number, print_table
 from cgan.data.scenes import mentioned_in
 from cgan.evaluation import SEEDS_PER_CAPTION, captions_of, scenes_of
+from cgan.files import check_writable, replacing, write_json, write_text
 from cgan.guidance import away_from
 from cgan.interfaces import TextFeatures, UserError
 from cgan.joint import JointEncoder
@@ -20,6 +20,7 @@ from cgan.measuring import resized
 from cgan.metrics.scenes import SceneAccuracy, distances_within, load_judge
 from cgan.pixels import as_bytes, as_floats
 from cgan.plots import Line, line_plot
+from cgan.ranges import check_seed
 from cgan.retrieval import STARTER
 from cgan.sampling import TextToImage
 
@@ -44,6 +45,8 @@ def measure_guidance(options: argparse.Namespace) -> None:
     """Measure all ways, then write and print the table; raises UserError."""
     if options.num_images < 8:
         raise UserError(f"--num-images={options.num_images}: take at least 8, better 1000")
+    check_seed(f"--seed={options.seed}", options.seed, spread=2)
+    check_writable(options.out, "give another --out")
     pipe, joint = TextToImage.load(options.checkpoint), JointEncoder.load(options.joint or STARTER)
     yardstick, points = Yardstick(pipe.generator.resolution, options.num_images, options.seed), []
     for technique, amount, draw in ways_of(pipe, joint):
@@ -120,14 +123,14 @@ class Yardstick:
 
 def write_report(points: list[Point], options: argparse.Namespace) -> None:
     """guidance.json, table.md and guidance.png, where a line for each technique goes from little to much of it."""
-    options.out.mkdir(parents=True, exist_ok=True)
     asked = {"checkpoint": str(options.checkpoint), "num_images": options.num_images, "seed": options.seed}
-    write_json(asked | {"points": [point._asdict() for point in points]}, options.out / "guidance.json")
+    write_json(options.out / "guidance.json", asked | {"points": [point._asdict() for point in points]})
     header = ["technique", "amount", "scene accuracy", "diversity"]
     rows = [[p.technique, f"{p.amount:g}", number(p.accuracy), number(p.diversity)] for p in points]
     note = "Diversity: distance of two pictures of one caption, by the judge, relative to real scenes."
-    (options.out / "table.md").write_text(markdown(header, rows, note))
-    curves_of(points).save(options.out / "guidance.png")
+    write_text(options.out / "table.md", markdown(header, rows, note))
+    with replacing(options.out / "guidance.png") as unfinished:
+        curves_of(points).save(unfinished, format="PNG")
     print_table(header, rows, note)
     print(f"in {options.out}: guidance.json table.md guidance.png")
 

@@ -39,14 +39,18 @@ def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list
     from cgan.callbacks import ProgressLine
     from cgan.cli.fitting import fit, is_first_process, leave, say, trainer_of, whole_batch
     from cgan.cli.resuming import note_done
+    from cgan.errors import CTRL_C
     from cgan.joint import JointEncoder
-    from cgan.recovery import CTRL_C, FiniteLosses, Signals, SteppingRules, StopOnSignal
+    from cgan.recovery import FiniteLosses, Signals, SteppingRules, StopOnSignal
     from cgan.text.lstm import Vocabulary
 
     settings, path = config.trainer, run_dir / "joint.safetensors"
     batch_size = whole_batch(settings, settings.joint_batch_size, len(dataset), "trainer.joint_batch_size")
     captions = (caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
-    joint = JointEncoder(config.joint, Vocabulary.of(captions), config.data.resolution)
+    vocabulary = Vocabulary.of(captions)
+    if vocabulary.wordless.count:
+        say(f"warning: {vocabulary.wordless.warning()}")
+    joint = JointEncoder(config.joint, vocabulary, config.data.resolution)
     callbacks = [ProgressLine("joint encoder", batch_size), *callbacks, SteppingRules(settings.on_nan, clip=None)]
     callbacks += [FiniteLosses(run_dir)] if settings.on_nan == "stop" else []
     callbacks += [StopOnSignal(Signals())]

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,11 +9,18 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from cgan.cli.unused import refuse_unused
+from cgan.errors import UserError
+from cgan.files import check_writable_file, write_bytes, write_json
+from cgan.ranges import Range, check_number, check_seed
+from cgan.workers import in_parallel
+
 
 def main(arguments: list[str]) -> None:
     """Train on scenes against their unrecognisable likes; write weights and the table of its errors."""
     options = parser().parse_args(arguments)
     options.out = options.out or Path(f"assets/judge{'' if options.level == 'one' else '-two'}.safetensors")
+    check(options)
     import torch
 
     torch.manual_seed(options.seed)
@@ -40,6 +46,20 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-two.safetensors")
     return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise UserError for what is wrong at first sight."""
+    check_seed(f"--seed={options.seed}", options.seed, spread=1)
+    for name in ("num_images", "images", "young_images", "test_images"):
+        least = 128 if name == "images" else 1  # a batch
+        check_number(f"--{name.replace('_', '-')}={getattr(options, name)}", getattr(options, name), Range(least))
+    if not options.young:
+        refuse_unused(options, parser(), ["young_images"], "without --young")
+    for checkpoint in options.young:
+        if not checkpoint.is_file():
+            raise UserError(f"--young {checkpoint}: no such checkpoint")
+    check_writable_file(options.out, "give another --out")
 
 
 class Lesson(NamedTuple):
@@ -86,8 +106,9 @@ def pictures(kinds: list[str], level: str, seed: int, split: str | None = None):
     import numpy as np
     import torch
 
-    with get_context("spawn").Pool() as pool:  # a fork would inherit torch's threads, and hang
-        pairs = pool.map(drawn, [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], chunksize=64)
+    jobs, context = [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], get_context("spawn")
+    with in_parallel(drawn, jobs, 64, context=context) as results:  # a fork would inherit torch's threads, and hang
+        pairs = list(results)
     images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2).contiguous()
     return images, torch.tensor([scene for _, scene in pairs]), kinds
 
@@ -114,7 +135,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level: str):
 
     level, rng = lesson_of(level).level, np.random.default_rng([seed, 78])
     captions = [level.describe(level.sample(rng, "seen"), rng) for _ in range(count)]
-    images = TextToImage.load(checkpoint).draw(captions, [seed * 1_000_003 + i for i in range(count)])
+    images = TextToImage.load(checkpoint).draw(captions, [(seed * 1_000_003 + i) % 2**32 for i in range(count)])
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
     return resize(images, [64, 64], antialias=True).contiguous()
 
@@ -184,12 +205,8 @@ def share(answers) -> float:
 
 def save(judge, table: dict, path: Path) -> None:
     """Weights in half precision, and beside them the table as JSON."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half().contiguous() for name, value in judge.state_dict().items()}
-    unfinished = path.with_suffix(".tmp")
-    save_file(weights, unfinished, metadata={"judge": json.dumps(asdict(judge.config))})
-    os.replace(unfinished, path)
-    unfinished.write_text(json.dumps(table, indent=2) + "\n")
-    os.replace(unfinished, path.with_suffix(".json"))
+    write_bytes(path, save(weights, metadata={"judge": json.dumps(asdict(judge.config))}))
+    write_json(path.with_suffix(".json"), table)

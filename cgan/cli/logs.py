@@ -8,10 +8,12 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 
 from pytorch_lightning.loggers import WandbLogger
 
+from cgan.errors import UserError
 from cgan.files import write_text
 from cgan.metrics_file import MetricsFile
 
@@ -46,11 +48,14 @@ class PatientWandb(WandbLogger):
 
 
 def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
-    """metrics.csv, with its first num_rows kept; W&B online when logged in, otherwise offline, never with a prompt."""
+    """metrics.csv, with its first num_rows kept; W&B online when logged in, otherwise offline, never with a prompt.
+
+    With trainer.wandb=auto the variables by which W&B itself is switched off count, WANDB_MODE and WANDB_DISABLED.
+    """
     from cgan.cli.fitting import is_first_process
 
     chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
-    mode = config.trainer.wandb
+    mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
         return chosen
     os.environ.setdefault("WANDB_SILENT", "true")
@@ -67,6 +72,23 @@ def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
         chosen[-1] = wandb_logger(run_dir, "offline")
     chosen[-1].attempt(describe, chosen[-1], config)
     return chosen
+
+
+def wandb_mode(asked: str) -> str:
+    """What trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
+    if asked == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        return "disabled"
+    told = {"dryrun": "offline", "run": "online"}  # as W&B called them once
+    given = os.environ.get("WANDB_MODE", "").lower() if asked == "auto" else ""
+    mode = told.get(given, given) or asked
+    if mode not in ("auto", "online", "offline", "disabled"):
+        mode = asked  # such as shared, which is for processes that all log
+    found = find_spec("wandb")
+    if mode == "disabled" or (found is not None and found.origin is not None):  # a folder of logs may be called so
+        return mode
+    if asked != "auto":
+        raise UserError(f"trainer.wandb={asked}: wandb is not installed; pip install wandb, or trainer.wandb=disabled")
+    return "disabled"
 
 
 def describe(logger: WandbLogger, config) -> None:

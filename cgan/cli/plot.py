@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cgan.cli.run_records import RUNS, Row, minutes_of, rows_of, runs_in
 from cgan.errors import UserError
+from cgan.files import check_writable_file, replacing
 from cgan.metric_names import HIGHER, LOWER
 
 QUALITY = {  # by the title of a plot, what stands in it together when a single run is shown
@@ -63,11 +64,12 @@ def main(arguments: list[str]) -> None:
     folders = [folder_of(run) for run in options.runs] or [newest_run()]
     if len(folders) > MOST_RUNS:
         raise UserError(f"{len(folders)} runs: {MOST_RUNS} at most can be told apart in a plot")
+    out = options.out or (folders[0] if len(folders) == 1 else Path()) / "curves.png"
+    check_out(out)
     runs = named([Curves(folder, options.against) for folder in folders])
     numbers = sum((curves.numbers() for curves in runs.values()), Counter())
     metrics = [name for name, number in numbers.items() if number > 1]  # one in each of two runs can be compared
     plots = asked(options.metric, metrics) if options.metric else chosen(metrics, together=len(runs) == 1)
-    out = options.out or (folders[0] if len(folders) == 1 else Path()) / "curves.png"
     draw(runs, plots, AXES[options.against], out)
     print(out)
 
@@ -134,17 +136,20 @@ def chosen(metrics: list[str], together: bool) -> dict[str, tuple[str, ...]]:
 # ---------------------------------------------------------------------------------------------- the picture
 
 
-def draw(runs: dict[str, Curves], plots: dict[str, tuple[str, ...]], x_label: str, out: Path) -> None:
-    """Under a temporary name first."""
-    from cgan.plots import line_plot, sheet
-
+def check_out(out: Path) -> None:
+    """Raise UserError where the plot can't be written."""
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: curves are a PNG; give a name that ends in .png")
+    check_writable_file(out, "give another place by --out FILE.png")
+
+
+def draw(runs: dict[str, Curves], plots: dict[str, tuple[str, ...]], x_label: str, out: Path) -> None:
+    """The file is there whole or not at all."""
+    from cgan.plots import line_plot, sheet
+
     pages = [line_plot(lines_of(runs, title, names), titled(title), x_label) for title, names in plots.items()]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f"{out.name}.tmp")
-    sheet(pages).save(unfinished, format="PNG")
-    unfinished.replace(out)
+    with replacing(out) as unfinished:
+        sheet(pages).save(unfinished, format="PNG")
 
 
 def lines_of(runs: dict[str, Curves], title: str, metrics: tuple[str, ...]) -> list:

@@ -1,11 +1,13 @@
 """cgan prepare: any data set into tar shards of resized pictures, or what is wrong with a data set."""
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from cgan.cli.unused import refuse_unused
+from cgan.workers import num_cores
 
 SHOWN = 50  # faults that are printed one by one
 
@@ -46,14 +48,6 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def num_cores() -> int:
-    """Those that this process may use, where the system tells."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
-
-
 def write(options: argparse.Namespace) -> None:
     """Shards of a configuration's pictures, with a line of progress."""
     from cgan.config import load_config
@@ -74,7 +68,8 @@ def write(options: argparse.Namespace) -> None:
         print(f"stopped; run the same again, and it goes on with what {options.out} holds")
         raise SystemExit(130) from None
     except OSError as error:
-        raise UserError(f"{options.out}: can't be written ({error}); run the same again, and it goes on") from None
+        what, why = error.filename or "the data", error.strerror or str(error)
+        raise UserError(f"{what}: can't be read ({why}); run the same again, and it goes on") from error
     report(options.out, manifest, time.monotonic() - start)
 
 
@@ -113,6 +108,8 @@ def check(options: argparse.Namespace) -> None:
     """Print the faults of a data set; raises UserError when there are any."""
     from cgan.interfaces import UserError
 
+    shape = "out", "size", "crop", "format", "quality", "shard_size"
+    refuse_unused(options, parser(), shape, "with --check, which writes nothing")
     faults = 0
     for fault in found(options):
         faults += 1
@@ -132,14 +129,16 @@ def found(options: argparse.Namespace) -> Iterator[str]:
     from cgan.data.checking import check_entries, check_shards, unmentioned
     from cgan.data.folder import read_folder
     from cgan.data.preparation import MANIFEST, UNFINISHED
+    from cgan.data.shards import is_tar
 
     folder = Path(options.settings[0]) if len(options.settings) == 1 else None
+    tars = sum(map(is_tar, folder.iterdir())) if folder is not None and folder.is_dir() else 0
     if folder is None or not folder.is_dir():
         config = load_config(options.settings).data
         check_options(options, config)
         entries = read_entries(config, config.split)
-    elif any(folder.glob("*.tar")) or (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file():
-        with progress(len(list(folder.glob("*.tar"))), "shards") as advance:
+    elif tars or (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file():
+        with progress(tars, "shards") as advance:
             yield from check_shards(folder, options.workers, advance)
         return
     else:
@@ -162,6 +161,7 @@ def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     columns = BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar if console.is_terminal else nullcontext():  # older versions of rich end an unseen bar by an empty line
         task = bar.add_task(what, total=total)
         yield lambda number: bar.advance(task, number)

@@ -18,7 +18,9 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cgan.config import RunConfig, explain, load_config
+from cgan.files import write_json
 from cgan.interfaces import UserError
+from cgan.workers import num_cores
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
 NOT_MEASURES = (
@@ -131,7 +133,7 @@ def prepare_data(runs: list[Run]) -> None:
 
 def with_precision(race: Race, runs: list[Run]) -> Race:
     """With trainer.precision=auto settled once: each run would choose by a timing of its own."""
-    from cgan.cli.train import chosen_precision
+    from cgan.cli.chosen_precision import chosen_precision
 
     if all(run.config.trainer.precision != "auto" for run in runs):
         return race
@@ -175,7 +177,7 @@ def started(run: Run, jobs: int) -> subprocess.Popen:
 
 def environment(jobs: int) -> dict[str, str]:
     """Each run's share of the cores, where OMP_NUM_THREADS does not say another one."""
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+    return {"OMP_NUM_THREADS": str(max(1, num_cores() // jobs)), **os.environ}
 
 
 def ended(run: Run, status: int, seconds: float) -> bool:
@@ -192,7 +194,7 @@ def ended(run: Run, status: int, seconds: float) -> bool:
     except (ValueError, OSError) as error:
         print(f"failed: {run.folder.name}: {error}; its output is in {run.log}", flush=True)
         return False
-    write_json(result | {"config": asdict(run.config)}, run.result)
+    write_json(run.result, result | {"config": asdict(run.config)})
     print(f"{run.folder.name}: trained and judged in {seconds / 60:.1f} minutes", flush=True)
     return True
 
@@ -253,10 +255,3 @@ RESULTS: dict[str, Callable[[Run], dict]] = {"joint": joint_result, "gan": gan_r
 def metrics_of(run: Run) -> list[dict[str, str]]:
     with (run.folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def write_json(content: dict, path: Path) -> None:
-    """Under a temporary name first, so that a file that is there is whole."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(unfinished, path)

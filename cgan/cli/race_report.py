@@ -1,6 +1,5 @@
 """What came of a race: a table of means and paired differences, results.json, and curves."""
 
-import os
 import platform
 from dataclasses import asdict
 from datetime import datetime
@@ -11,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cgan.cli.race import Race, environment, write_json
+from cgan.cli.race import Race, environment
+from cgan.files import replacing, write_json, write_text
 from cgan.plots import Line, line_plot, sheet
 from cgan.significance import Difference, Spread, paired_difference, spread
+from cgan.workers import num_cores
 
 
 class Cell(NamedTuple):
@@ -124,10 +125,11 @@ def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> list[
     measures = measures_of(race, results)
     cells, header = summary(race, results, measures), ["variant", *measures, "images seen"]
     rows, note = rows_of(cells, results, measures), footnote(race, results, cells)
-    write_json(as_json(race, results, cells, jobs), out / "results.json")
-    (out / "table.md").write_text(markdown(header, rows, note))
+    write_json(out / "results.json", as_json(race, results, cells, jobs))
+    write_text(out / "table.md", markdown(header, rows, note))
     if any(len(result.get("curve", [])) > 0 for result in results):
-        curves(race, results, measures).save(out / "curves.png")
+        with replacing(out / "curves.png") as unfinished:
+            curves(race, results, measures).save(unfinished, format="PNG")
     print_table(header, rows, note)
     names = [name for name in ("results.json", "table.md", "curves.png") if (out / name).is_file()]
     print(f"in {out}: {' '.join(names)}")
@@ -161,7 +163,7 @@ def circumstances(jobs: int) -> dict:
         "cgan": __version__,
         "torch": torch.__version__,
         "processor": processor(),
-        "cores": os.cpu_count(),
+        "cores": num_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "jobs": jobs,
         "threads_of_a_run": int(environment(jobs)["OMP_NUM_THREADS"]),

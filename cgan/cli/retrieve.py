@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cgan.cli.unused import refuse_unused
+from cgan.data.text_files import decode_text, read_text
+from cgan.files import check_writable, check_writable_file
 from cgan.interfaces import UserError
 
 THUMBNAIL, MARGIN, TITLE, LABEL = 160, 20, 60, 38  # pixels; a label stands under each thumbnail
@@ -21,15 +24,14 @@ def main(arguments: list[str]) -> None:
     """Print what fits best, with a contact sheet of pictures; raises UserError for a mistake in the arguments."""
     options = parser().parse_intermixed_args(arguments)
     check(options)
-    from cgan.joint import JointEncoder
-    from cgan.retrieval import embed_captions, embed_picture, joint_checkpoint_of, nearest, open_index
+    from cgan.retrieval import embed_captions, embed_picture, joint_checkpoint_of, nearest, open_index, opened_joint
 
     checkpoint = joint_checkpoint_of(options.checkpoint)
-    joint = JointEncoder.load(checkpoint)
+    joint = opened_joint(checkpoint)
     for word in joint.text.unknown_words(options.captions):
         warn(f"the model never saw the word '{word}'")
     if options.caption_file is not None:
-        captions = captions_in(options.caption_file)
+        captions = list(dict.fromkeys(captions_in(options.caption_file)))  # one that stands twice is found once
         scores, rows = nearest(embed_picture(joint, options.image), embed_captions(joint, captions), options.top)
         print_table(f"captions of {options.image.name}", scores[0], [captions[row] for row in rows[0]])
     if options.images is not None:
@@ -82,15 +84,23 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--index={options.index}: give it a name that ends in .safetensors")
     if options.out is not None and options.out.suffix.lower() not in ("", ".png") and not options.out.is_dir():
         raise UserError(f"--out={options.out}: sheets are PNG files; give a name that ends in .png, or a folder")
+    if options.images is None:
+        refuse_unused(options, parser(), ["out", "index"], "without --images")
+        return
+    if options.index is not None:
+        check_writable_file(options.index, "give another --index")
+    check_writable(sheet_path(options.out, "", 0).parent, "give another --out")
 
 
 def captions_in(file: Path) -> list[str]:
-    """The lines of a text file, or of standard input for "-", each once; raises UserError when there are none."""
+    """The lines of a text file, or of standard input for "-", empty ones left out; raises UserError.
+
+    It is in UTF-8, or in UTF-16 with its mark.
+    """
     if str(file) != "-" and not file.is_file():
         raise UserError(f"--captions={file}: no such file; give a text file with one caption a line")
-    content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    lines = (line.strip() for line in content.decode("utf-8-sig", errors="replace").splitlines())
-    captions = list(dict.fromkeys(line for line in lines if line))
+    text = decode_text(sys.stdin.buffer.read(), "standard input") if str(file) == "-" else read_text(file)
+    captions = [line.strip() for line in text.splitlines() if line.strip()]
     if not captions:
         raise UserError(f"--captions={file}: no captions in it; write one a line")
     return captions

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
+from cgan.files import check_writable, check_writable_file
 
 STARTER = Path(__file__).parents[2] / "assets" / "scenes-64.safetensors"  # trained on scenes; see the README
 MOST = 10_000  # pictures of a caption
@@ -36,6 +38,7 @@ def main(arguments: list[str]) -> None:
     made_with["joint"] = judge and judge.about
     for line in differences(options, drawing, about, made_with):
         warn(line)
+    check_out(names)
     write_all(pipe, drawings, judge, made_with, names, options)
 
 
@@ -80,11 +83,27 @@ def check(options: argparse.Namespace) -> None:
     on_way = options.interpolate is not None or options.between_seeds is not None
     if on_way and (options.best_of != 1 or options.num != 1 or options.grid or options.separate):
         raise UserError("--interpolate draws one way in one file; leave --num, --best-of, --grid and --separate out")
+    check_idle(options)
     suffix = "" if options.out is None or options.out.is_dir() else options.out.suffix.lower()
     if suffix in OTHERS:
         raise UserError(f"--out={options.out}: give a name in .png, for animations .gif or .mp4, or a folder")
     if suffix in ANIMATIONS and not on_way and options.again is None:
         raise UserError(f"--out={options.out}: only a way is animated; give --interpolate 24 and two captions")
+
+
+def check_idle(options: argparse.Namespace) -> None:
+    """Raise UserError for options that others make idle."""
+    if options.again is not None:
+        idle = "seed", "num", "truncation", "best_of", "separate", "grid", "interpolate", "between_seeds", "batch_size"
+        refuse_unused(options, parser(), idle, "with --again, which draws what its picture says")
+    elif options.best_of == 1:
+        refuse_unused(options, parser(), ["joint"], "without --best-of")
+    else:
+        refuse_unused(options, parser(), ["batch_size"], "with --best-of, which draws one by one")
+    if options.interpolate is not None or options.between_seeds is not None:
+        refuse_unused(options, parser(), ["batch_size"], "on a way, which is drawn picture by picture")
+    if options.between_seeds is not None:
+        refuse_unused(options, parser(), ["seed"], "with --between-seeds")
 
 
 def wanted(options: argparse.Namespace) -> list:
@@ -221,9 +240,11 @@ def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, names,
     """Each file as soon as its pictures are there."""
     from cgan.sheets import save_animation, save_png
 
-    unknown = pipe.unknown_words(list(dict.fromkeys(said for each in drawings for said in each.said)))
+    said = list(dict.fromkeys(said for each in drawings for said in each.said))
+    unknown = pipe.unknown_words(said)
     if unknown:
         warn(f"the model never saw {listed(unknown)}")
+    warn_of_unread(pipe.unread(said))
     pictures, animated = drawn(pipe, drawings, judge), names.suffix in ANIMATIONS
     for each in drawings:
         path = names.of(each.captions, each.seeds[0])
@@ -234,6 +255,22 @@ def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, names,
             raise UserError(f"{path}: can't be written ({error.strerror or error}); give another place") from None
         for line in lines(path, each, pipe, options):
             print(line, flush=True)
+
+
+def warn_of_unread(captions: list[str], most: int = 3) -> None:
+    """Say of which captions no word is known, so that their pictures show nothing of them."""
+    if captions:
+        shown = ", ".join(f"'{caption[:40]}'" for caption in captions[:most])
+        more = f" and {len(captions) - most} more captions" if len(captions) > most else ""
+        warn(f"the model knows no word of {shown}{more}; the picture shows nothing of it")
+
+
+def check_out(names) -> None:
+    """Try to write where the files will be; raises UserError before anything is drawn."""
+    if names.named is not None:
+        check_writable_file(names.named, "give another place")
+    else:
+        check_writable(names.folder, "give another place")
 
 
 def names_of(options: argparse.Namespace):

@@ -1,6 +1,5 @@
 """cgan benchmark speed: what a configuration's training and drawing take on this machine, on random pictures."""
 
-import json
 import platform
 import resource
 import tempfile
@@ -33,9 +32,10 @@ from cgan.benchmarking import (
     watch_step,
 )
 from cgan.callbacks import ProgressLine, SampleGrid
+from cgan.cli.chosen_precision import chosen_precision
 from cgan.cli.fitting import trainer_of
 from cgan.cli.logs import loggers
-from cgan.cli.train import chosen_precision, gan_on, keepers, silence_lightning
+from cgan.cli.train import gan_on, keepers, silence_lightning
 from cgan.config import RunConfig
 from cgan.data import check_data
 from cgan.gan import TextToImageGAN
@@ -268,10 +268,3 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def write_json(report: dict, path: Path) -> None:
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: can't be written ({error.strerror})") from None

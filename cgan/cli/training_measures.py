@@ -215,14 +215,17 @@ def fitting_to(plan: Plan, question: Question) -> Plan:
 
 
 def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None) -> Networks:
-    features = None
     match plan.features:
+        case None:
+            features = None
         case "":
             features = Inception(inception_weights(inception_file(config)))
         case "judge":
             features = JudgeFeatures(load_judge())
         case "joint":
             features = joint
+        case unknown:
+            raise ValueError(f"no such features: {unknown}")
     clip = None if plan.clip is None else CLIPNetwork(plan.clip)
     return Networks(features, clip, clip)
 

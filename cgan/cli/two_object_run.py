@@ -7,7 +7,9 @@ from dataclasses import asdict, replace
 import torch
 
 import cgan
+from cgan.cli.evaluate import parser
 from cgan.cli.evaluation_run import NUM_SCENES, told, versions
+from cgan.cli.unused import refuse_unused
 from cgan.config import DataConfig
 from cgan.evaluation import FEWEST
 from cgan.interfaces import UserError
@@ -42,6 +44,8 @@ def check(options: argparse.Namespace, asked: list[str] | None) -> None:
         raise UserError(
             f"--metrics: {', '.join(sorted(unfit))} is not for data.level=two; give scenes, or leave it out"
         )
+    idle = "captions", "inception", "resize", "clip", "joint"
+    refuse_unused(options, parser(), idle, "with data.level=two, which its own judge measures")
     if options.checkpoint is None:
         raise UserError("--images with data.level=two: only a checkpoint's pictures are measured; give one")
     if options.num_images is not None and options.num_images < FEWEST:

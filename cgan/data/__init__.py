@@ -34,8 +34,11 @@ class DataConfig:
 
 
 def cache_folder() -> Path:
-    """Where drawn and decoded pictures are kept: $CGAN_CACHE, or ~/.cache/cgan."""
-    return Path(os.environ.get("CGAN_CACHE", "~/.cache/cgan")).expanduser()
+    """Where drawn and decoded pictures are kept: $CGAN_CACHE, or ~/.cache/cgan; raises UserError without a home."""
+    try:
+        return Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
+    except RuntimeError:
+        raise UserError("no home folder for the cache; set CGAN_CACHE to a folder that can be written") from None
 
 
 def check_data(config: DataConfig) -> None:
@@ -83,7 +86,8 @@ def pictures_of(config: DataConfig, split: str | None) -> Dataset:
         root = Path(config.root) / (split or "")
         return ShardedPictures(root, config.resolution, cache_folder(), config.crop, config.flip, config.seed)
     entries = read_entries(config, split)
-    return CaptionedPictures(entries, config.resolution, cache_folder(), config.annotations or config.root)
+    source = f"{config.annotations} with pictures in {config.root}" if config.annotations else config.root
+    return CaptionedPictures(entries, config.resolution, cache_folder(), source)
 
 
 def read_entries(config: DataConfig, split: str | None) -> list:
@@ -115,3 +119,5 @@ def read_entries(config: DataConfig, split: str | None) -> list:
             return read_datasets(root, split)
         case "shards":
             return read_shards(root / (split or ""), cache_folder())
+        case unknown:
+            raise ValueError(f"no folder holds pictures of data.source={unknown}")

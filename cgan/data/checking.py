@@ -1,15 +1,29 @@
 """What is wrong with a data set, in plain words and where: shards by hashes and samples, others by their files."""
 
 import hashlib
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cgan.data.folder import SUFFIXES
-from cgan.data.pictures import Entry, Stored, upright, with_captions
-from cgan.data.preparation import CHUNK, MANIFEST, UNFINISHED, workers
-from cgan.data.shards import Member, captions_in, places_among, samples_of, scanned, sidecar_of
+from cgan.data.decoding import Stored, upright
+from cgan.data.listing import files_below, is_picture
+from cgan.data.pictures import Entry, with_captions
+from cgan.data.preparation import CHUNK, FEWER_WORKERS, MANIFEST, UNFINISHED
+from cgan.data.records import printable
+from cgan.data.shards import (
+    Member,
+    captions_in,
+    is_sample,
+    is_tar,
+    listed_in,
+    places_among,
+    samples_of,
+    scanned,
+    sidecar_of,
+)
+from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
+from cgan.workers import in_parallel
 
 MEND = "delete it and run the same cgan prepare again"
 
@@ -21,17 +35,19 @@ def check_shards(root: Path, num_workers: int, advance: Callable[[int], None]) -
     listed = {}
     if (root / MANIFEST).is_file():
         try:
-            listed = {shard["name"]: shard for shard in json.loads((root / MANIFEST).read_text())["shards"]}
-        except (ValueError, KeyError, TypeError):
-            yield f"{root / MANIFEST}: damaged; {MEND}"
-    shards = sorted(root.glob("*.tar"))
+            listed = listed_in(root / MANIFEST)
+        except UserError as error:
+            yield str(error)
+    shards = sorted(file for file in root.iterdir() if is_tar(file))
+    compressed = sorted(file for file in root.iterdir() if file.name.lower().endswith((".tar.gz", ".tgz", ".tar.xz")))
+    yield from (f"{file}: compressed, so it is not read; unpack it into a .tar" for file in compressed)
     yield from (f"{root / name}: missing; run the same cgan prepare again" for name in set(listed) - names_of(shards))
     yield from (
         f"{root / name}: not in {MANIFEST}; delete it" for name in sorted(names_of(shards) - set(listed)) if listed
     )
     jobs = [(shard, listed.get(shard.name)) for shard in shards]
-    with workers(num_workers) as pool:
-        for faults in pool.map(faults_of_shard, jobs):
+    with in_parallel(faults_of_shard, jobs, 1, num_workers, FEWER_WORKERS) as found:
+        for faults in found:
             yield from faults
             advance(1)
 
@@ -49,8 +65,13 @@ def faults_of_shard(job: tuple[Path, dict | None]) -> list[str]:
             if hashlib.file_digest(file, "sha256").hexdigest() != listed["sha256"]:
                 faults.append(f"{shard}: its bytes are not those that were written (SHA-256 differs); {MEND}")
     try:
-        for key, parts in samples_of(shard).items():
-            faults += [f"{shard}, sample {key}: {fault}" for fault in faults_of_sample(shard, parts)]
+        samples = [(key, parts) for key, parts in samples_of(shard) if is_sample(parts)]
+        if not samples:
+            faults.append(f"{shard}: holds no picture with a caption")
+        for key, parts in samples:
+            faults += [f"{shard}, sample {printable(key)}: {fault}" for fault in faults_of_sample(shard, parts)]
+        times = Counter(key for key, _ in samples)
+        faults += [f"{shard}, sample {printable(key)}: is there {n} times" for key, n in times.items() if n > 1]
         if listed is not None and not faults and not is_indexed(shard):
             faults.append(f"{sidecar_of(shard)}: does not fit its tar; {MEND}")
     except UserError as error:
@@ -61,15 +82,18 @@ def faults_of_shard(job: tuple[Path, dict | None]) -> list[str]:
 def is_indexed(shard: Path) -> bool:
     """Whether the JSON beside a shard says where its samples are."""
     try:
-        return json.loads(sidecar_of(shard).read_text())["index"] == scanned(shard)
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(sidecar_of(shard))["index"] == scanned(shard)
+    except (UserError, KeyError, TypeError):
         return False
 
 
 def faults_of_sample(shard: Path, parts: dict) -> Iterator[str]:
     picture, *texts = places_among(parts)
-    if not captions_in(shard, *texts)[0]:
-        yield "no caption"
+    try:
+        if not captions_in(shard, *texts)[0]:
+            yield "no caption"
+    except UserError as error:
+        yield f"captions that can't be read ({str(error).removeprefix(str(shard)).lstrip()})"
     if "picture" not in parts:
         yield "no picture"
     else:
@@ -84,11 +108,15 @@ def check_entries(entries: list[Entry], num_workers: int, advance: Callable[[int
     yield from (f"{name}: {reason}" for name, reason in skipped)
     advance(len(skipped))
     pictures = [entry.picture for entry in described]
-    with workers(num_workers) as pool:
-        for picture, reason in zip(pictures, pool.map(reason_against, pictures, chunksize=CHUNK), strict=True):
+    num_usable = 0
+    with in_parallel(reason_against, pictures, CHUNK, num_workers, FEWER_WORKERS) as reasons:
+        for picture, reason in zip(pictures, reasons, strict=True):
             if reason:
-                yield f"{picture.name if isinstance(picture, Stored) else picture}: {reason}"
+                yield f"{printable(str(picture.name if isinstance(picture, Stored) else picture))}: {reason}"
+            num_usable += not reason
             advance(1)
+    if num_usable == 0:
+        yield "no usable picture is left"
 
 
 def reason_against(picture: Path | Stored) -> str:
@@ -99,6 +127,6 @@ def reason_against(picture: Path | Stored) -> str:
 def unmentioned(root: Path, entries: list[Entry]) -> Iterator[str]:
     """The pictures of a folder that its captions do not speak of."""
     known = {entry.picture for entry in entries}
-    for file in sorted(root.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file not in known:
-            yield f"{file}: no line of the captions names it"
+    for file in files_below(root):
+        if is_picture(file) and file not in known:
+            yield f"{printable(str(file))}: no line of the captions names it"

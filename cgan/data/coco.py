@@ -1,25 +1,72 @@
 """COCO captions (Chen et al. 2015): captions_train2017.json and the folder of its pictures."""
 
-import json
 from pathlib import Path
+from typing import NamedTuple
 
-from cgan.data.pictures import Entry
+from cgan.data.pictures import Entry, left_out
+from cgan.data.records import captions_from, field, id_from, image_id_of
+from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
+
+EXPECTED = "a COCO captions file"
+
+
+class Annotation(NamedTuple):
+    """A caption of a captions file, or none where it is absent or blank."""
+
+    caption_id: int | str | None  # as id_from has it
+    image_id: int  # int64, as image_id_of has it
+    captions: list[str]
 
 
 def read_coco(root: Path, annotations: Path) -> list[Entry]:
-    """The pictures of a captions file, each with all of its captions and its COCO id."""
+    """The pictures of a captions file, each with all of its captions and its COCO id; raises UserError.
+
+    What speaks of no picture of the file is left out by its name.
+    """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures, such as train2017")
+    content = read_captions_file(annotations)
+    images = [image_of(content, i, annotations) for i in range(len(content["images"]))]
+    captions: dict[int, list[str]] = {}
+    for annotation in annotations_in(content, annotations):
+        captions.setdefault(annotation.image_id, []).extend(annotation.captions)
+    entries = [Entry(root / name, captions.get(number, []), number, name) for number, name in images]
+    known = {number for number, _ in images}
+    return entries + [left_out(f"image_id {n}", "captions of no picture") for n in captions if n not in known]
+
+
+def read_captions_file(annotations: Path) -> dict:
+    """The content of a captions file, with lists of images and annotations; raises UserError."""
     if not annotations.is_file():
         raise UserError(f"data.annotations={annotations}: no such file; give captions_train2017.json or its like")
+    content = read_json(annotations, EXPECTED)
+    where = at_fault(annotations)
     try:
-        content = json.loads(annotations.read_text(encoding="utf-8"))
-        captions: dict[int, list[str]] = {}
-        for row in content["annotations"]:
-            captions.setdefault(row["image_id"], []).append(row["caption"])
-        images = [(image["id"], image["file_name"]) for image in content["images"]]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        for name in ("images", "annotations"):
+            field(content, name, list, where)
+    except UserError as error:
         hint = "; is it Karpathy's? then data.source=karpathy" if annotations.name.startswith("dataset") else ""
-        raise UserError(f"{annotations}: not a COCO captions file ({type(error).__name__}: {error}){hint}") from None
-    return [Entry(root / name, captions.get(number, []), number) for number, name in images]
+        raise UserError(f"{error}{hint}") from None
+    return content
+
+
+def at_fault(annotations: Path, record: str = "the file") -> str:
+    return f"{annotations}: not {EXPECTED}; {record}"
+
+
+def image_of(content: dict, number: int, annotations: Path) -> tuple[int, str]:
+    """The id of a picture and the name of its file."""
+    image, where = content["images"][number], at_fault(annotations, f"images[{number}]")
+    return image_id_of(field(image, "id", object, where), where), field(image, "file_name", str, where)
+
+
+def annotations_in(content: dict, annotations: Path) -> list[Annotation]:
+    """The captions of a captions file; raises UserError for one that has no picture, or is no text."""
+    result = []
+    for number, row in enumerate(content["annotations"]):
+        where = at_fault(annotations, f"annotations[{number}]")
+        image_id = image_id_of(field(row, "image_id", object, where), where)
+        captions = captions_from(field(row, "caption", object, where), where)
+        result.append(Annotation(id_from(row.get("id")), image_id, captions))
+    return result

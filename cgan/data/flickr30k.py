@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from cgan.data.pictures import Entry
+from cgan.data.text_files import read_text
 from cgan.interfaces import UserError
 
 TOKEN = re.compile(r"(?P<name>[^\t]+)#\d+\t(?P<caption>.*)")
@@ -16,19 +17,12 @@ def read_flickr30k(root: Path, annotations: Path) -> list[Entry]:
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures")
     if not annotations.is_file():
         raise UserError(f"data.annotations={annotations}: no such file; give results_20130124.token or results.csv")
-    form, lines = (CSV, 1) if annotations.suffix == ".csv" else (TOKEN, 0)
+    form = CSV if annotations.suffix.lower() == ".csv" else TOKEN
     captions: dict[str, list[str]] = {}
-    for number, line in enumerate(lines_of(annotations)[lines:], start=lines + 1):
-        if line.strip():
-            found = form.fullmatch(line)
-            if found is None:
-                raise UserError(f"{annotations}, line {number}: expected NAME#0, tab, caption; or NAME| 0| caption")
+    for number, line in enumerate(read_text(annotations).split("\n"), start=1):
+        found = form.fullmatch(line)
+        if found is not None:
             captions.setdefault(found["name"].strip(), []).append(found["caption"])
-    return [Entry(root / name, texts, i) for i, (name, texts) in enumerate(captions.items())]
-
-
-def lines_of(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not in UTF-8 ({error})") from None
+        elif line.strip() and not (number == 1 and form is CSV and line.lstrip().startswith("image")):  # its header
+            raise UserError(f"{annotations}, line {number}: expected NAME#0, tab, caption; or NAME| 0| caption")
+    return [Entry(root / name, texts, i, name) for i, (name, texts) in enumerate(captions.items())]

@@ -6,7 +6,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from cgan.data.pictures import Entry, Stored
+from cgan.data.decoding import Stored
+from cgan.data.pictures import Entry, stat_of
+from cgan.data.records import captions_from
 from cgan.interfaces import UserError
 
 CAPTIONS = ("text", "caption", "captions", "sentences", "sentence", "raw")  # columns, the first that is there counts
@@ -37,12 +39,10 @@ def read_datasets(root: Path, split: str | None) -> list[Entry]:
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give one that datasets' save_to_disk wrote")
     _, captions = columns_of(root, split)
-    version = max(file.stat().st_mtime_ns for file in root.rglob("*"))
-    entries = []
-    for i, text in enumerate(captions):
-        texts = [text] if isinstance(text, str) else text or []
-        entries.append(Entry(Row(root, split, i, version), [str(t or "") for t in texts], i))
-    return entries
+    stats = [stat for stat in map(stat_of, root.rglob("*")) if stat]
+    version = max((stat.st_mtime_ns for stat in stats), default=0)
+    texts = [captions_from(text, f"data.root={root}: row {i}") for i, text in enumerate(captions)]
+    return [Entry(Row(root, split, i, version), captions, i) for i, captions in enumerate(texts)]
 
 
 @lru_cache(maxsize=4)
@@ -68,8 +68,11 @@ def opened(root: Path):
     saved = (root / "state.json").is_file() or (root / "dataset_dict.json").is_file()
     try:
         return load_from_disk(str(root)) if saved else load_dataset("imagefolder", data_dir=str(root))
+    except MemoryError as error:
+        raise UserError(f"data.root={root}: not enough memory to read it") from error
     except Exception as error:  # nearly anything, depending on what is in the folder
-        raise UserError(f"data.root={root}: datasets can't read it ({str(error).splitlines()[0]})") from None
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"data.root={root}: datasets can't read it ({why})") from error
 
 
 def one_split(data, root: Path, split: str | None):

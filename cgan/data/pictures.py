@@ -3,33 +3,32 @@
 import copy
 import hashlib
 import os
-from abc import ABC, abstractmethod
+import stat
 from collections import Counter
-from multiprocessing import Pool
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
+from cgan.data.cache import HINT, made_once, mapped, num_rows_at_once, write_array
+from cgan.data.decoding import DECODING_VERSION, Stored, square, upright
+from cgan.data.records import printable
+from cgan.files import write_text
 from cgan.interfaces import Sample, UserError
+from cgan.workers import in_parallel
+
+LONGEST_SHOWN = 120  # letters of a name in a summary
 
 
-class Stored(ABC):
-    """A picture that is no file of its own but lies inside a larger one; it is opened as a Path is."""
+class Skipped(NamedTuple):
+    """What is left out, and why: a kind that is counted, and in brackets what is known of this one."""
 
     name: str
-
-    @abstractmethod
-    def open(self, mode: str) -> BinaryIO:
-        """The picture's bytes; raises FileNotFoundError where there are none."""
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Something else when the picture has changed."""
+    reason: str
 
 
 class Entry(NamedTuple):
@@ -37,14 +36,17 @@ class Entry(NamedTuple):
 
     picture: Path | Stored
     captions: list[str]
-    image_id: int
+    image_id: int  # int64
+    name: str = ""  # by which its captions call it, such as train/p0.png; that of the file where it is not given
+    fault: Skipped | None = None  # why it is left out, where the reader knows already
+
+    def skipped(self, reason: str) -> Skipped:
+        return Skipped(printable(self.name or self.picture.name), reason)
 
 
-class Skipped(NamedTuple):
-    """A picture that is left out, and why."""
-
-    name: str
-    reason: str
+def left_out(name: str, reason: str) -> Entry:
+    """What a reader found and has no use for, so that it is counted and named with the pictures that are left out."""
+    return Entry(Path(name), [], 0, fault=Skipped(printable(name), reason))
 
 
 class CaptionedPictures(Dataset):
@@ -54,7 +56,7 @@ class CaptionedPictures(Dataset):
         self.resolution = resolution
         described, self.skipped = with_captions(entries)
         pictures, reasons = decoded([entry.picture for entry in described], resolution, cache)
-        skipped = [Skipped(e.picture.name, reason) for e, reason in zip(described, reasons, strict=True) if reason]
+        skipped = [e.skipped(reason) for e, reason in zip(described, reasons, strict=True) if reason]
         self.skipped += skipped
         usable = [i for i, reason in enumerate(reasons) if not reason]
         if not usable:
@@ -89,10 +91,12 @@ def with_captions(entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
     kept, skipped, ids = [], [], set()
     for entry in entries:
         captions = [caption.strip() for caption in entry.captions if caption.strip()]
-        if not captions:
-            skipped.append(Skipped(entry.picture.name, "no caption"))
+        if entry.fault is not None:
+            skipped.append(entry.fault)
+        elif not captions:
+            skipped.append(entry.skipped("no caption"))
         elif entry.image_id in ids:
-            skipped.append(Skipped(entry.picture.name, "with the id of another picture"))
+            skipped.append(entry.skipped("with the id of another picture"))
         else:
             ids.add(entry.image_id)
             kept.append(entry._replace(captions=captions))
@@ -100,56 +104,77 @@ def with_captions(entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
 
 
 def summary(skipped: list[Skipped]) -> str:
-    """How many pictures are left out for which reason, with one example of each; empty when there are none."""
-    examples = {reason: name for name, reason in reversed(skipped)}
-    counts = Counter(reason for _, reason in skipped)
-    return ", ".join(f"{count} {reason} (such as {examples[reason]})" for reason, count in counts.most_common())
+    """How many are left out for which kind of reason, with one example of each; empty when there are none."""
+    examples, counts = {}, Counter()
+    for name, reason in skipped:
+        kind, _, detail = reason.removesuffix(")").partition(" (")
+        counts[kind] += 1
+        examples.setdefault(kind, f"{shortened(name)}, {detail}" if detail else shortened(name))
+    return ", ".join(f"{count} {kind} (such as {examples[kind]})" for kind, count in counts.most_common())
+
+
+def shortened(name: str) -> str:
+    """A name as it can be shown in a line; of a very long one, such as a caption in its place, the beginning."""
+    name = printable(name)
+    return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
 
 
 def fingerprint(picture: Path | Stored) -> str:
     """Something else when the picture was moved or changed."""
     if isinstance(picture, Stored):
         return picture.fingerprint()
-    stat = picture.stat() if picture.is_file() else None
-    return f"{picture.absolute()}|{stat and (stat.st_size, stat.st_mtime_ns)}"
+    found = stat_of(picture)
+    return f"{picture.absolute()}|{found and (found.st_size, found.st_mtime_ns)}"
+
+
+def stat_of(picture: Path) -> os.stat_result | None:
+    """Of a file; None where there is none, such as under a name that no file can have. One look at the disk."""
+    try:
+        found = os.stat(picture)
+    except (OSError, ValueError):
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def decoded(pictures: list[Path | Stored], resolution: int, cache: Path) -> tuple[np.ndarray, list[str]]:
     """Pictures, uint8 (N, H, W, 3), and for each the reason why it can't be used, empty where it can."""
-    key = hashlib.sha256(str(resolution).encode())
+    key = hashlib.sha256(f"{DECODING_VERSION} {resolution}".encode())
     for picture in pictures:
         key.update(f"{fingerprint(picture)}\n".encode(errors="surrogateescape"))
     file = cache / f"pictures-{key.hexdigest()[:16]}.npy"
-    reasons_file = file.with_suffix(".txt")
-    try:
-        kept, reasons = np.load(file, mmap_mode="r"), reasons_file.read_text().split("\n")[:-1]
-        if len(kept) == len(reasons) == len(pictures):
-            return kept, reasons
-    except (OSError, ValueError):  # not there, or damaged: decode anew
-        pass
-    reasons = decode_into(file, pictures, resolution)
-    unfinished = reasons_file.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text("".join(f"{reason}\n" for reason in reasons))
-    os.replace(unfinished, reasons_file)
-    return np.load(file, mmap_mode="r"), reasons
-
-
-def decode_into(file: Path, pictures: list[Path | Stored], resolution: int) -> list[str]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.part")
     shape = (len(pictures), resolution, resolution, 3)
-    array = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-    reasons = []
-    with Pool() as pool:
-        for index, (pixels, reason) in enumerate(pool.imap(decode, [(p, resolution) for p in pictures], chunksize=16)):
+    return made_once(file, partial(kept, file, shape), partial(decode_into, file, shape, pictures))
+
+
+def kept(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]] | None:
+    """The pictures of the cache, and the reasons beside them; None where they are missing, damaged or others."""
+    array = mapped(file, np.uint8, shape)
+    try:
+        reasons = file.with_suffix(".txt").read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, ValueError):
+        return None
+    return None if array is None or len(reasons) != len(array) else (array, reasons)
+
+
+def decode_into(file: Path, shape: tuple[int, ...], pictures: list[Path | Stored]) -> tuple[np.ndarray, list[str]]:
+    """Write pictures and reasons; what can't be used is black."""
+    reasons, black = [], np.zeros(shape[1:], np.uint8)
+
+    def pixels_of(results: Iterator) -> Iterator[np.ndarray]:
+        for pixels, reason in results:
             reasons.append(reason)
-            if pixels is not None:
-                array[index] = pixels
-        pool.close()
-        pool.join()
-    array.flush()
-    os.replace(unfinished, file)
-    return reasons
+            yield (black if pixels is None else pixels)[None]
+
+    def write_reasons() -> None:
+        write_text(file.with_suffix(".txt"), "".join(f"{reason}\n" for reason in reasons), HINT)
+
+    work = partial(decode_at, shape[1])
+    with in_parallel(work, pictures, min(16, num_rows_at_once(black.nbytes))) as results:
+        return write_array(file, np.uint8, shape, pixels_of(results), write_reasons), reasons
+
+
+def decode_at(resolution: int, picture: Path | Stored) -> tuple[np.ndarray | None, str]:
+    return decode((picture, resolution))
 
 
 def decode(job: tuple[Path | Stored, int]) -> tuple[np.ndarray | None, str]:
@@ -157,35 +182,3 @@ def decode(job: tuple[Path | Stored, int]) -> tuple[np.ndarray | None, str]:
     picture, resolution = job
     content, reason = upright(picture)
     return (None, reason) if content is None else (np.asarray(square(content, resolution)), "")
-
-
-def upright(picture: Path | Stored) -> tuple[Image.Image | None, str]:
-    """A picture as it is meant to be seen, in RGB, transparency on white; or None and the reason."""
-    try:
-        with picture.open("rb") as file, Image.open(file) as content:
-            return in_rgb(ImageOps.exif_transpose(content)), ""
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return None, "missing"
-    except PermissionError:
-        return None, "without permission to read"
-    except Exception:  # Pillow's decoders raise nearly anything on damaged files
-        return None, "damaged or not a picture"
-
-
-def square(picture: Image.Image, size: int, place: float = 0.5) -> Image.Image:
-    """The largest square, at a place from 0, the left or upper end, to 1, the other; resized to size with antialias."""
-    height, width = v2.functional.get_size(picture)
-    side = min(height, width)
-    top, left = round((height - side) * place), round((width - side) * place)
-    picture = v2.functional.crop(picture, top, left, side, side) if height != width else picture
-    return v2.functional.resize(picture, [size, size], antialias=True)
-
-
-def in_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I"):  # 16 bits a pixel
-        picture = Image.fromarray((np.asarray(picture, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")

@@ -7,31 +7,35 @@ on with the next shard, and ends in the same bytes as one that was not.
 import hashlib
 import json
 import os
+import re
 import tarfile
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
-from multiprocessing import parent_process
+from itertools import islice
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
 from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
 from torchvision.transforms import v2
 
-from cgan.data.pictures import Entry, Skipped, Stored, square, summary, upright, with_captions
+from cgan.data.decoding import Stored, square, upright
+from cgan.data.pictures import Entry, Skipped, stat_of, summary, with_captions
 from cgan.data.shards import sidecar_of
+from cgan.files import TEMPORARY, cannot_write, make_folder, one_at_a_time, remove_abandoned, replacing, write_bytes
 from cgan.interfaces import UserError
+from cgan.workers import in_parallel
 
 AHEAD = 2  # shards whose pictures are made while an earlier one is written
+LONGEST_SIDE = 65_000  # pixels; JPEG ends a little above
 CHUNK = 8  # pictures that a worker gets at a time
-UNFINISHED, MANIFEST = "unfinished.json", "manifest.json"
+UNFINISHED, MANIFEST, LOCK = "unfinished.json", "manifest.json", ".cgan-prepare.lock"
+EARLIER = re.compile(r"(shard-\d+\.(tar|json)|unfinished\.json|manifest\.json)\.tmp")  # names of earlier versions
+AGAIN = "run the same again, and it goes on"
+ELSEWHERE = "give --out a folder that can be written"
+PATIENCE = 1.0  # seconds that the workers of a killed preparation have to end
+FEWER_WORKERS = "run the same again, with fewer --workers"
 
 
 class Options(NamedTuple):
@@ -57,10 +61,9 @@ def stored(job: Job, options: Options) -> tuple[bytes, str]:
     picture, reason = upright(job.picture)
     if picture is None:
         return b"", reason
-    try:
-        return encoded(framed(picture, job.place, options), options), ""
-    except (OSError, ValueError, MemoryError):  # such as a picture that is a thousand times as long as it is high
-        return b"", "not a picture that can be stored"
+    if options.crop == "none" and options.size * max(picture.size) > LONGEST_SIDE * min(picture.size):
+        return b"", f"too long to be stored at {options.size} px"
+    return encoded(framed(picture, job.place, options), options), ""
 
 
 def framed(picture: Image.Image, place: float, options: Options) -> Image.Image:
@@ -94,49 +97,70 @@ def prepare(
     if not described:
         raise UserError(f"no picture with a caption; {summary(skipped) or 'the source has none'}")
     plan = {**options._asdict(), "pictures": len(described), "input": digest(described)}
-    claim(out, plan)
-    starts = range(0, len(described), options.shard_size)
-    shards = [out / f"shard-{number:05d}.tar" for number in range(len(starts))]
-    missing = [number for number, shard in enumerate(shards) if not is_finished(shard)]
-    jobs = [Job(entry.picture, place_of(i, options)) for i, entry in enumerate(described)]
-    parts = [jobs[starts[number] : starts[number] + options.shard_size] for number in missing]
-    advance(len(entries) - sum(len(part) for part in parts))
-    with workers(num_workers) as pool:
-        for number, contents in zip(missing, ahead(pool, partial(stored, options=options), parts), strict=True):
-            write_shard(shards[number], described, starts[number], told(contents, advance), options.format)
-    return write_manifest(out, plan, shards, skipped)
+    check_claim(out, plan)
+    make_folder(out, ELSEWHERE)
+    with one_at_a_time(out / LOCK, partial(say_busy, out), ELSEWHERE, PATIENCE):
+        claim(out, plan)
+        starts = range(0, len(described), options.shard_size)
+        shards = [out / f"shard-{number:05d}.tar" for number in range(len(starts))]
+        missing = {shard: start for shard, start in zip(shards, starts, strict=True) if not is_finished(shard)}
+        places = [i for start in missing.values() for i in range(len(described))[start : start + options.shard_size]]
+        jobs = [Job(described[i].picture, place_of(i, options)) for i in places]
+        advance(len(entries) - len(jobs))
+        work, ahead = partial(stored, options=options), AHEAD * options.shard_size // CHUNK
+        with in_parallel(work, jobs, CHUNK, num_workers, FEWER_WORKERS, ahead) as contents:
+            for shard, start in missing.items():
+                part = islice(contents, min(options.shard_size, len(described) - start))
+                write_shard(shard, described, start, told(part, advance), options.format)
+        return write_manifest(out, plan, shards, skipped)
+
+
+def say_busy(out: Path) -> None:
+    raise UserError(f"{out}: another cgan prepare is writing into it; wait for it, or give --out another folder")
 
 
 def digest(entries: list[Entry]) -> str:
     """Of names, sizes, captions and ids, in their order; the folder may have moved."""
     key = hashlib.sha256()
-    for picture, captions, image_id in entries:
-        size = picture.stat().st_size if isinstance(picture, Path) and picture.is_file() else None
-        key.update(json.dumps([picture.name, size, captions, image_id]).encode())
+    for entry in entries:
+        found = stat_of(entry.picture) if isinstance(entry.picture, Path) else None
+        key.update(json.dumps([entry.picture.name, found and found.st_size, entry.captions, entry.image_id]).encode())
     return key.hexdigest()
 
 
-def claim(out: Path, plan: dict) -> None:
-    """Mark a folder as this preparation's; raises UserError where it is already something else."""
-    for name in (UNFINISHED, MANIFEST):
-        if (out / name).is_file():
-            check_same(out, out / name, plan)
-            break
-    else:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+def check_claim(out: Path, plan: dict) -> None:
+    """Raise UserError where a folder is already something else, or can't be looked into."""
+    try:
+        for name in (UNFINISHED, MANIFEST):
+            if (out / name).is_file():
+                return check_same(out, out / name, plan)
+        if out.exists() and (not out.is_dir() or not all(is_passing(file.name) for file in out.iterdir())):
             raise UserError(f"{out}: there is something else; give --out a new folder")
-    out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error, ELSEWHERE) from error
+
+
+def is_passing(name: str) -> bool:
+    """Whether a file is there only while a folder is written, unless the writer is killed."""
+    return name == LOCK or TEMPORARY.match(name) is not None
+
+
+def claim(out: Path, plan: dict) -> None:
+    """Mark a folder as this preparation's, which alone writes into it from here on; raises UserError as check_claim."""
+    check_claim(out, plan)  # another one may have begun and ended meanwhile
+    remove_abandoned(out)
     for leftover in out.glob("*.tmp"):
-        leftover.unlink()
+        if EARLIER.fullmatch(leftover.name):
+            leftover.unlink(missing_ok=True)
     if not (out / MANIFEST).is_file():
-        replace(out / UNFINISHED, json.dumps(plan).encode())
+        write_bytes(out / UNFINISHED, json.dumps(plan).encode(), AGAIN)
 
 
 def check_same(out: Path, file: Path, plan: dict) -> None:
     try:
-        found = dict(json.loads(file.read_text()))
+        found = dict(json.loads(file.read_bytes()))
     except (ValueError, TypeError):
-        found = {}
+        raise UserError(f"{file}: damaged; give --out a new folder, or delete this one") from None
     for name, value in plan.items():
         if found.get(name) != value:
             other = f"with {name}={found.get(name)}" if name in Options._fields else "of other pictures or captions"
@@ -144,46 +168,12 @@ def check_same(out: Path, file: Path, plan: dict) -> None:
 
 
 def is_finished(shard: Path) -> bool:
-    """The JSON beside a shard is written last."""
+    """Whether the JSON beside a shard, which is written last, is there and speaks of it."""
     try:
-        return json.loads(sidecar_of(shard).read_text())["bytes"] == shard.stat().st_size
-    except (OSError, ValueError, KeyError):
+        about = about_shard(shard)
+        return about["bytes"] == shard.stat().st_size and about.keys() >= {"samples", "captions", "sha256", "skipped"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-@contextmanager
-def workers(number: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with this one, however it ends; raises UserError when one of them is killed."""
-    pool = ProcessPoolExecutor(number, initializer=obey_parent)
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker was killed, out of memory perhaps; run the same again, with fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def obey_parent() -> None:
-    """Ctrl-C is the parent's to answer; where the parent is killed, its worker goes as well."""
-    signal(SIGINT, SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    parent_process().join()
-    os._exit(1)
-
-
-def ahead(pool: ProcessPoolExecutor, work: Callable, parts: list[list[Job]]) -> Iterator[Iterator]:
-    """The results of each part, in order, while those after it are being worked on."""
-    begun = deque()
-    for part in parts:
-        begun.append(pool.map(work, part, chunksize=CHUNK))
-        if len(begun) > AHEAD:
-            yield begun.popleft()
-    yield from begun
 
 
 def told(contents: Iterator, advance: Callable[[int], None]) -> Iterator:
@@ -194,25 +184,23 @@ def told(contents: Iterator, advance: Callable[[int], None]) -> Iterator:
 
 def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterator, suffix: str) -> None:
     """A tar of pictures, each beside a JSON of its captions, and then a JSON about the tar; all of it or nothing."""
-    unfinished = shard.with_suffix(".tar.tmp")
     index, skipped, num_captions = [], [], 0
-    with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for position, (content, reason) in enumerate(contents, start=start):
-            entry = entries[position]
-            if reason:
-                skipped.append(Skipped(entry.picture.name, reason))
-                continue
-            text = json.dumps({"captions": entry.captions, "image_id": entry.image_id, "name": entry.picture.name})
-            picture_place = add(tar, f"{position:09d}.{suffix}", content)
-            json_place = add(tar, f"{position:09d}.json", text.encode())
-            index.append([*picture_place, *json_place, 0, 0])
-            num_captions += len(entry.captions)
-    with unfinished.open("rb") as file:
-        sha256, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
-        os.fsync(file.fileno())
-    os.replace(unfinished, shard)
+    with replacing(shard, AGAIN) as unfinished:
+        with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for position, (content, reason) in enumerate(contents, start=start):
+                entry = entries[position]
+                if reason:
+                    skipped.append(entry.skipped(reason))
+                    continue
+                text = json.dumps({"captions": entry.captions, "image_id": entry.image_id, "name": entry.picture.name})
+                picture_place = add(tar, f"{position:09d}.{suffix}", content)
+                json_place = add(tar, f"{position:09d}.json", text.encode())
+                index.append([*picture_place, *json_place, 0, 0])
+                num_captions += len(entry.captions)
+        with unfinished.open("rb") as file:
+            sha256, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
     about = {"samples": len(index), "captions": num_captions, "bytes": size, "sha256": sha256}
-    replace(sidecar_of(shard), json.dumps({**about, "skipped": skipped, "index": index}).encode())
+    write_bytes(sidecar_of(shard), json.dumps({**about, "skipped": skipped, "index": index}).encode(), AGAIN)
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
@@ -224,16 +212,6 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
     return start, len(content)
 
 
-def replace(file: Path, content: bytes) -> None:
-    """Write a file, all of it or nothing."""
-    unfinished = file.with_name(f"{file.name}.tmp")
-    with unfinished.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(unfinished, file)
-
-
 def write_manifest(out: Path, plan: dict, shards: list[Path], skipped: list[Skipped]) -> dict:
     """What is in a finished folder; raises UserError when that is nothing."""
     about = [about_shard(shard) for shard in shards]
@@ -242,7 +220,8 @@ def write_manifest(out: Path, plan: dict, shards: list[Path], skipped: list[Skip
     if totals["samples"] == 0:
         raise UserError(f"{out}: no usable picture; {summary(skipped)}")
     manifest = plan | totals | {"skipped": skipped, "shards": about}
-    replace(out / MANIFEST, json.dumps(manifest, indent=1).encode())
+    write_bytes(out / MANIFEST, json.dumps(manifest, indent=1).encode(), AGAIN)
+    remove_abandoned(out)  # of workers that were still ending when this preparation began
     (out / UNFINISHED).unlink(missing_ok=True)
     return manifest
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
-from multiprocessing import Pool
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from torch.utils.data import Dataset
 
 from cgan.data import cache_folder
+from cgan.data.cache import made_once, mapped, num_rows_at_once, write_array
 from cgan.interfaces import Sample
+from cgan.workers import in_parallel
 
 DRAWING_VERSION = 1  # part of the cache's name: raise it when a picture changes
 OBJECTS = ("dog", "cat", "bird", "fish", "tree", "house", "car", "ball")
@@ -353,6 +354,8 @@ def draw_detail(
                 draw.ellipse([x, y, x + wide, y + wide * 0.7], fill=scaled(tone, 0.82))
             case "snow":
                 draw.ellipse([x, y, x + 5 * wide, y + wide], fill=(216, 226, 240))
+            case unknown:
+                raise ValueError(f"no detail is drawn on {unknown}")
 
 
 def draw_scene(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
@@ -396,8 +399,7 @@ class Level(NamedTuple):
 ONE = Level("one", Scene, sample_scene, draw_scene, describe)
 
 
-def draw_indexed(job: tuple[Level, int, Split, int, int]) -> np.ndarray:
-    level, seed, split, index, resolution = job
+def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
     rng = rng_of(seed, split, index)
     return level.draw(level.sample(rng, split), resolution, rng)
 
@@ -426,27 +428,12 @@ class Scenes(Dataset):
         key = f"{DRAWING_VERSION}{level}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
         path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
         shape = (len(self.attributes), self.resolution, self.resolution, 3)
-        try:
-            pictures = np.load(path, mmap_mode="r")
-            if pictures.shape == shape and pictures.dtype == np.uint8:
-                return pictures
-        except (OSError, ValueError):  # not there, or damaged: draw it anew
-            pass
-        self.draw_into(path, shape)
-        return np.load(path, mmap_mode="r")
+        return made_once(path, partial(mapped, path, np.uint8, shape), partial(self.draw_into, path, shape))
 
-    def draw_into(self, path: Path, shape: tuple[int, ...]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-        pictures = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
-        jobs = [(self.level, self.seed, self.split, i, self.resolution) for i in range(shape[0])]
-        with Pool() as pool:
-            for index, picture in enumerate(pool.imap(draw_indexed, jobs, chunksize=64)):
-                pictures[index] = picture
-            pool.close()
-            pool.join()
-        pictures.flush()
-        os.replace(unfinished, path)
+    def draw_into(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        draw = partial(draw_indexed, self.level, self.seed, self.split, self.resolution)
+        with in_parallel(draw, range(shape[0]), num_rows_at_once(3 * self.resolution**2)) as pictures:
+            return write_array(path, np.uint8, shape, (picture[None] for picture in pictures))
 
     def __len__(self) -> int:
         return len(self.attributes)

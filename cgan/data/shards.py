@@ -7,12 +7,12 @@ the pictures can be shuffled through and a training can go on at any of them, an
 import copy
 import hashlib
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
-from multiprocessing import Pool
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -21,13 +21,26 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from cgan.data.folder import SUFFIXES
-from cgan.data.pictures import Entry, Stored, square, upright
+from cgan.data.cache import made_once, mapped, write_array
+from cgan.data.decoding import DAMAGED, SUFFIXES, Stored, looks_like_picture, square, upright
+from cgan.data.pictures import Entry, Skipped, left_out, summary
+from cgan.data.records import captions_from, id_from, image_id_of, printable
+from cgan.data.text_files import decode_text, parse_json
+from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
+from cgan.workers import in_parallel
 
 PLACES = ("picture", ".json", ".txt")  # of a sample
 ROW = np.dtype([("shard", "<i4")] + [(f"{place} {what}", "<i8") for place in PLACES for what in ("start", "size")])
-CAPTIONS = ("captions", "caption", "text")  # keys of a JSON, the first that is there counts
+SIDECAR = b'{"samples":'  # how the JSON beside a shard begins
+CAPTIONS = ("captions", "caption", "text")  # keys of a JSON, the first that holds a caption counts
+FAULTS = ("no caption", "no picture", DAMAGED, "captions that can't be read")  # of samples that are left out
+INDEX_VERSION = b"2"  # part of the index's name in the cache: raise it when rows change
+HEAD = 64  # bytes by which a picture is told from something else
+MOST_IN_A_ROW = 1000  # damaged pictures that are passed over before a training ends
+MOST_TOLD = 20  # of which each process tells
+
+log = logging.getLogger(__name__)
 
 
 class Place(NamedTuple):
@@ -58,8 +71,14 @@ def opened(shard: Path, inode: int) -> BinaryIO:
 
 
 def read_at(shard: Path, place: Place) -> bytes:
-    """A part of a file; there is no position that threads or forked workers could move under one another."""
-    return os.pread(opened(shard, os.stat(shard).st_ino).fileno(), place.size, place.start)
+    """A part of a file; there is no position that threads or forked workers could move under one another.
+
+    Raises UserError where the disk or the system is at fault.
+    """
+    try:
+        return os.pread(opened(shard, os.stat(shard).st_ino).fileno(), place.size, place.start)
+    except OSError as error:
+        raise UserError(f"{shard}: can't be read ({error.strerror})") from error
 
 
 def members_of(shard: Path) -> Iterator[tuple[str, str, Place]]:
@@ -71,15 +90,26 @@ def members_of(shard: Path) -> Iterator[tuple[str, str, Place]]:
                     folder, _, name = member.name.rpartition("/")
                     key, _, suffix = name.partition(".")
                     yield f"{folder}/{key}".lstrip("/"), f".{suffix.lower()}", Place(member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise UserError(f"{shard}: cut off, or not a tar without compression ({error})") from None
+    except (tarfile.TarError, ValueError, EOFError) as error:
+        raise UserError(f"{shard}: cut off, or not a tar without compression ({error})") from error
+    except OSError as error:
+        raise UserError(f"{shard}: can't be read ({error.strerror})") from error
 
 
-def samples_of(shard: Path) -> dict[str, dict[str, Place]]:
-    """Of each key of a tar the files: `picture`, `.json`, `.txt` and whatever else there is."""
-    samples: dict[str, dict[str, Place]] = {}
+def samples_of(shard: Path) -> list[tuple[str, dict[str, Place]]]:
+    """Keys of a tar with their files: `picture`, `.json`, `.txt` and whatever else there is.
+
+    A key that is there twice is as many samples: the nth has the nth file of each kind, or the only one.
+    """
+    parts: dict[str, dict[str, list[Place]]] = {}
     for key, suffix, place in members_of(shard):
-        samples.setdefault(key, {})["picture" if suffix in SUFFIXES else suffix] = place
+        kind = "picture" if suffix in SUFFIXES else suffix
+        parts.setdefault(key, {}).setdefault(kind, []).append(place)
+    samples = []
+    for key, of_key in parts.items():
+        for number in range(max(len(of_key.get(kind, ())) for kind in PLACES) or 1):
+            present = {kind: places[min(number, len(places) - 1)] for kind, places in of_key.items()}
+            samples.append((key, present))
     return samples
 
 
@@ -89,33 +119,80 @@ def places_among(parts: dict[str, Place]) -> tuple[Place, Place, Place]:
 
 
 def scanned(shard: Path) -> list[list[int]]:
-    """Start and size of each of PLACES, for each picture of a tar that has captions."""
+    """Start and size of each of PLACES, for each sample of a tar.
+
+    A sample that can't be used has a picture of size 0, which starts at the number of its fault in FAULTS; what the
+    sample's first file is called stands before the one that is placed as its text.
+    """
     rows = []
-    for parts in samples_of(shard).values():
-        places = places_among(parts)
-        if "picture" in parts and captions_in(shard, *places[1:])[0]:
+    for _, parts in samples_of(shard):
+        if is_sample(parts):
+            fault = fault_of(shard, parts)
+            first = min(parts.values())
+            places = places_among(parts) if fault is None else (Place(FAULTS.index(fault)), Place(), first)
             rows.append([number for place in places for number in place])
     return rows
 
 
+def is_sample(parts: dict[str, Place]) -> bool:
+    """Whether files of one key are meant for training, and not something about a shard."""
+    return any(part in PLACES or f".{part.rpartition('.')[2]}" in SUFFIXES for part in parts)
+
+
+def fault_of(shard: Path, parts: dict[str, Place]) -> str | None:
+    """Why a sample can't be used, as far as its captions and the first bytes of its picture tell."""
+    picture, *texts = places_among(parts)
+    if "picture" not in parts:
+        return "no picture"
+    try:
+        if not captions_in(shard, *texts)[0]:
+            return "no caption"
+    except UserError:
+        return "captions that can't be read"
+    head = read_at(shard, Place(picture.start, min(picture.size, HEAD)))
+    return None if looks_like_picture(head) else DAMAGED
+
+
 def captions_in(shard: Path, json_place: Place, txt_place: Place) -> tuple[list[str], dict]:
-    """The captions that a sample's JSON gives, otherwise its text as a single one; and the JSON."""
-    about = {}
+    """The captions that a sample's JSON gives, otherwise its text as a single one; and the JSON.
+
+    Raises UserError where they can't be read.
+    """
+    about, fault, where = {}, None, f"{shard} at byte {json_place.start or txt_place.start}"
     if json_place.size:
         try:
-            content = json.loads(read_at(shard, json_place))
+            content = parse_json(decode_text(read_at(shard, json_place), where), where)
             about = content if isinstance(content, dict) else {}
-        except ValueError:
-            pass
-    given = next((about[key] for key in CAPTIONS if about.get(key)), None)
-    if given is None and txt_place.size:
-        given = read_at(shard, txt_place).decode(errors="replace")
-    captions = given if isinstance(given, list) else [given]
-    return [str(caption).strip() for caption in captions if str(caption or "").strip()], about
+        except UserError as error:
+            fault = error
+    captions = next((found for key in CAPTIONS if (found := captions_from(about.get(key), where))), [])
+    if not captions and txt_place.size:
+        captions, fault = captions_from(decode_text(read_at(shard, txt_place), where), where), None
+    if fault is not None:
+        raise fault
+    return captions, about
 
 
 def id_in(about: dict, otherwise: int) -> int:
-    return about["image_id"] if isinstance(about.get("image_id"), int) else otherwise
+    """The picture's id that a sample's JSON gives, as an int64."""
+    given = about.get("image_id")
+    return otherwise if id_from(given) is None else image_id_of(given, "image_id")
+
+
+def fault_in(shard: Path, row: np.void) -> Skipped | None:
+    """What is left out by a row of the index, by the name of its first file, and why; None for a sample."""
+    picture, _, first = places_of(row)
+    if picture.size:
+        return None
+    try:
+        name = tarfile.TarInfo.frombuf(read_at(shard, Place(first.start - 512, 512)), "utf-8", "surrogateescape").name
+    except tarfile.TarError:
+        name = f"byte {first.start}"
+    return Skipped(printable(f"{shard.name}: {name}"), FAULTS[picture.start])
+
+
+def is_tar(file: Path) -> bool:
+    return file.suffix.lower() == ".tar"
 
 
 def tars_in(root: Path) -> list[Path]:
@@ -124,15 +201,42 @@ def tars_in(root: Path) -> list[Path]:
         raise UserError(f"data.root={root}: no such folder; give the one that holds the .tar files")
     if (root / "unfinished.json").is_file():
         raise UserError(f"{root}: not finished; run the same cgan prepare again, it goes on where it stopped")
-    shards = sorted(root.glob("*.tar"))
+    shards = sorted(file for file in root.iterdir() if is_tar(file))
     if (root / "manifest.json").is_file():
-        listed = [root / shard["name"] for shard in json.loads((root / "manifest.json").read_text())["shards"]]
-        missing = sorted(set(listed) - set(shards))
-        if missing:
-            raise UserError(f"{missing[0]}: missing, like {len(missing) - 1} others; cgan prepare makes them anew")
+        check_listed(root / "manifest.json", set(shards))
     if not shards:
         raise UserError(f"data.root={root}: holds no .tar file; cgan prepare makes such a folder")
     return shards
+
+
+def check_listed(manifest: Path, shards: set[Path]) -> None:
+    """Raise UserError where a shard of a manifest is missing, or is not as large as the manifest says."""
+    sizes = {manifest.with_name(name): about["bytes"] for name, about in listed_in(manifest).items()}
+    missing = sorted(set(sizes) - shards)
+    if missing:
+        raise UserError(f"{missing[0]}: missing, like {len(missing) - 1} others; cgan prepare makes them anew")
+    for shard, size in sizes.items():
+        check_size(shard, size, manifest.name)
+
+
+def check_size(shard: Path, size: int, file: str) -> None:
+    """Raise UserError where a shard is not as large as a file about it says."""
+    found = shard.stat().st_size
+    if found != size:
+        mend = "damaged or changed: delete it and run the same cgan prepare again"
+        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} says; {mend}")
+
+
+def listed_in(manifest: Path) -> dict[str, dict]:
+    """What cgan prepare wrote about each shard, by its name; raises UserError for a damaged manifest."""
+    try:
+        listed = {shard["name"]: shard for shard in json.loads(manifest.read_text(encoding="utf-8"))["shards"]}
+        if all(isinstance(shard["bytes"], int) and isinstance(shard["sha256"], str) for shard in listed.values()):
+            return listed
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    mend = f"delete {manifest.parent} and run cgan prepare again; without this file the shards are taken as they are"
+    raise UserError(f"{manifest}: damaged; {mend}")
 
 
 def sidecar_of(shard: Path) -> Path:
@@ -140,36 +244,56 @@ def sidecar_of(shard: Path) -> Path:
 
 
 def rows_of(job: tuple[int, Path]) -> np.ndarray:
-    """ROW (n,) of a shard: from the JSON that cgan prepare wrote beside it, otherwise by reading through it."""
+    """ROW (n,) of a shard: from the JSON that cgan prepare wrote beside it, otherwise by reading through it.
+
+    Raises UserError where that JSON is damaged, or speaks of a shard of another size.
+    """
     number, shard = job
+    rows = indexed(shard)
+    return np.array([(number, *row) for row in (scanned(shard) if rows is None else rows)], dtype=ROW)
+
+
+def indexed(shard: Path) -> list[list[int]] | None:
+    """The rows that cgan prepare wrote beside a shard; None where it did not, as beside shards of others."""
+    file = sidecar_of(shard)
     try:
-        about = json.loads(sidecar_of(shard).read_text())
-        rows = about["index"] if about["bytes"] == shard.stat().st_size else scanned(shard)
-    except (OSError, ValueError, KeyError, TypeError):
-        rows = scanned(shard)
-    return np.array([(number, *row) for row in rows], dtype=ROW)
+        content = file.read_bytes()
+    except OSError:
+        return None
+    if not content.startswith(SIDECAR):
+        return None
+    try:
+        about = json.loads(content)
+        rows, size = np.array(about["index"], dtype=np.int64).reshape(-1, 2 * len(PLACES)).tolist(), about["bytes"]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise UserError(f"{file}: damaged; delete it, and the shard is read through instead") from None
+    check_size(shard, size, file.name)
+    return rows
 
 
 def index_of(shards: list[Path], cache: Path) -> np.ndarray:
-    """Where each sample is, ROW (N,), in the order of the shards; kept in the cache and mapped from there."""
-    key = hashlib.sha256()
+    """Where each sample is, ROW (N,), in the order of the shards; mapped from the cache where that can be written."""
+    key = hashlib.sha256(INDEX_VERSION)
     for shard in shards:
         stat = shard.stat()
         key.update(f"{shard.absolute()}|{stat.st_size, stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
     file = cache / f"shards-{key.hexdigest()[:16]}.npy"
+    made: list[np.ndarray] = []
+
+    def make() -> np.ndarray:
+        made.append(all_rows(shards))
+        return write_array(file, ROW, made[0].shape, made)
+
     try:
-        return np.load(file, mmap_mode="r")
-    except (OSError, ValueError):  # not there, or damaged: make it anew
-        pass
-    with Pool() as pool:
-        rows = np.concatenate(pool.map(rows_of, list(enumerate(shards)), chunksize=1))
-        pool.close()
-        pool.join()
-    cache.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(unfinished, rows)
-    os.replace(unfinished, file)
-    return np.load(file, mmap_mode="r")
+        return made_once(file, partial(mapped, file, ROW), make)
+    except CannotWrite as error:
+        log.warning("%s; the index of the shards is made anew each time", error)
+        return made[0] if made else all_rows(shards)
+
+
+def all_rows(shards: list[Path]) -> np.ndarray:
+    with in_parallel(rows_of, list(enumerate(shards))) as rows:
+        return np.concatenate(list(rows))
 
 
 def places_of(row: np.void) -> tuple[Place, Place, Place]:
@@ -181,21 +305,19 @@ def places_of(row: np.void) -> tuple[Place, Place, Place]:
 def read_shards(root: Path, cache: Path) -> list[Entry]:
     """The pictures of a folder of shards, such as to prepare them at another size."""
     shards = tars_in(root)
-    entries = []
-    for number, row in enumerate(index_of(shards, cache)):
+    entries, number = [], 0
+    for row in index_of(shards, cache):
         shard = shards[row["shard"]]
+        fault = fault_in(shard, row)
+        if fault is not None:
+            entries.append(left_out(*fault))
+            continue
         picture, *texts = places_of(row)
         captions, about = captions_in(shard, *texts)
         name = str(about.get("name", f"{shard.name} at byte {picture.start}"))
         entries.append(Entry(Member(shard, name, picture), captions, id_in(about, number)))
+        number += 1
     return entries
-
-
-def picture_at(shard: Path, place: Place) -> Image.Image:
-    picture, reason = upright(Member(shard, shard.name, place))
-    if picture is None:
-        raise UserError(f"{shard} at byte {place.start}: {reason}; cgan prepare --check {shard.parent} says more")
-    return picture
 
 
 class ShardedPictures(Dataset):
@@ -213,9 +335,18 @@ class ShardedPictures(Dataset):
         self.resolution, self.crop, self.flip, self.seed = resolution, crop, flip, seed
         self.shards = tars_in(root)
         self.index = index_of(self.shards, cache)
-        self.rows = np.arange(len(self.index))  # those of the index that belong to this part
+        self.usable = np.flatnonzero(self.index["picture size"])
+        self.rows = self.usable  # those of the index that belong to this part
+        self.damaged: set[int] = set()  # rows whose pictures could not be decoded, as far as this process knows
         if not len(self):
-            raise UserError(f"data.root={root}: no picture with a caption in its {len(self.shards)} shards")
+            why = f"; {summary(self.skipped)}" if len(self.index) else ""
+            raise UserError(f"data.root={root}: no picture with a caption in its {len(self.shards)} shards{why}")
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What the shards hold and can't be used, as far as it is known without decoding every picture."""
+        faults = self.index[self.index["picture size"] == 0]
+        return [fault_in(self.shards[row["shard"]], row) for row in faults]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -225,19 +356,43 @@ class ShardedPictures(Dataset):
 
     def drawn(self, index: int, draw: int) -> Sample:
         """The picture with the crop and the flip that the number of a draw decides, where these are random."""
-        row = int(self.rows[index])
-        shard, (picture, *texts) = self.shards[self.index[row]["shard"]], places_of(self.index[row])
+        row, picture = self.readable(index)
+        shard, (_, *texts) = self.shards[self.index[row]["shard"]], places_of(self.index[row])
         captions, about = captions_in(shard, *texts)
-        place, turned = self.chance(row, draw)
-        pixels = np.array(self.framed(picture_at(shard, picture), place))  # (H, W, 3)
+        number = int(np.searchsorted(self.usable, row))
+        place, turned = self.chance(number, draw)
+        pixels = np.array(self.framed(picture, place))  # (H, W, 3)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        return Sample(image.flip(2) if turned else image, captions, id_in(about, row))
+        return Sample(image.flip(2) if turned else image, captions, id_in(about, number))
 
-    def chance(self, row: int, draw: int) -> tuple[float, bool]:
+    def readable(self, index: int) -> tuple[int, Image.Image]:
+        """The row and the picture of an index; where that is damaged, the next one that is not stands in for it."""
+        for step in range(min(len(self), MOST_IN_A_ROW)):
+            row = int(self.rows[(index + step) % len(self)])
+            if row not in self.damaged:
+                picture, reason = upright(self.member(row))
+                if picture is not None:
+                    return row, picture
+                self.note_damage(row, reason)
+        root = self.shards[0].parent
+        raise UserError(f"{root}: {step + 1} pictures in a row can't be used; cgan prepare --check {root} names them")
+
+    def member(self, row: int) -> Member:
+        shard, picture = self.shards[self.index[row]["shard"]], places_of(self.index[row])[0]
+        return Member(shard, f"{shard} at byte {picture.start}", picture)
+
+    def note_damage(self, row: int, reason: str) -> None:
+        """Each process tells once of each picture that it comes upon, up to a limit."""
+        self.damaged.add(row)
+        if len(self.damaged) <= MOST_TOLD:
+            so_far = f"{len(self.damaged)} so far"
+            log.warning("%s: %s; left out (%s), the next picture stands in", self.member(row).name, reason, so_far)
+
+    def chance(self, number: int, draw: int) -> tuple[float, bool]:
         """Where the longer side is cropped, from 0 to 1, and whether the picture is flipped."""
         if self.crop == "center" and not self.flip:
             return 0.5, False
-        place, coin = np.random.default_rng([self.seed, row, draw]).random(2).tolist()
+        place, coin = np.random.default_rng([self.seed, number, draw]).random(2).tolist()
         return place if self.crop == "random" else 0.5, self.flip and coin < 0.5
 
     def framed(self, picture: Image.Image, place: float) -> Image.Image:

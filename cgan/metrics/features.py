@@ -40,6 +40,13 @@ class MatchingNetwork(FeatureNetwork, ABC):
         """Captions as float32 (B, num_features)."""
 
 
+def features_of(network: FeatureNetwork, images: Tensor) -> Tensor:
+    """Features of pictures, (B, F); of none at all, which a process may be given, the network is not asked."""
+    if len(images) == 0:
+        return torch.zeros(0, network.num_features, device=images.device)
+    return network(images)
+
+
 def weights_hash(network: nn.Module) -> str:
     """SHA-256 of all weights, wherever they came from."""
     return digest(network.state_dict())

@@ -33,7 +33,9 @@ class CLIPScore(Metric):
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, captions: list[str]) -> None:
-        """Add pictures, uint8 (B, 3, H, W), with a caption each."""
+        """Add pictures, uint8 (B, 3, H, W), with a caption each; B may be 0."""
+        if len(images) == 0:
+            return
         pictures, texts = self.network(images), self.network.embed_captions(captions)
         self.sum += 100 * (pictures.double() * texts.double()).sum()
         self.total += len(captions)
@@ -59,7 +61,9 @@ class CaptionChoice(WrapperMetric):
 
     @torch.no_grad()
     def update(self, images: Tensor, ids: Tensor) -> None:
-        """Add pictures, uint8 (B, 3, H, W); ids (B,) are the places of their captions."""
+        """Add pictures, uint8 (B, 3, H, W); ids (B,) are the places of their captions; B may be 0."""
+        if len(images) == 0:
+            return
         if self.texts is None:
             self.texts = embedded(self.network, self.captions)
         ids = ids.to(images.device)

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.image.kid import poly_mmd
 from torchmetrics.utilities import dim_zero_cat
 
-from cgan.metrics.features import FeatureNetwork
+from cgan.metrics.features import FeatureNetwork, features_of
 
 Measure = Literal["fid", "kid", "prdc"]
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 1000, 2020  # of KID, as in torch-fidelity
@@ -139,9 +139,9 @@ class PictureQuality(Metric):
     def update(self, images: Tensor, ids: Tensor) -> None:
         """Add generated pictures, uint8 (B, 3, H, W); ids (B,), all different, fix their order among all processes.
 
-        Every process needs an update.
+        Every process needs an update, be it of no pictures.
         """
-        features = self.network(images)  # (B, F)
+        features = features_of(self.network, images)  # (B, F)
         if not features.isfinite().all():
             raise ValueError("features hold NaN or infinity")
         if "fid" in self.measures:

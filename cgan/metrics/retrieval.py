@@ -226,7 +226,7 @@ class RPrecision(Metric):
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, captions: Tensor, distractors: Tensor) -> None:
-        """Add embeddings of pictures (B, E), their captions (B, E) and mismatched captions (B, 99, E)."""
+        """Add embeddings of pictures (B, E), their captions (B, E) and mismatched captions (B, 99, E); B may be 0."""
         for embeddings in (images, captions, distractors):
             check_embeddings(embeddings)
         candidates = torch.cat([captions[:, None], distractors], dim=1).double()  # (B, 100, E)

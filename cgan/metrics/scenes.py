@@ -62,7 +62,11 @@ class SceneJudge(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: Tensor, batch_size: int = 256) -> Reading:
-        """The likeliest value of every attribute, and whether a person would know the object."""
+        """The likeliest value of every attribute, and whether a person would know the object; also of no pictures."""
+        if len(images) == 0:
+            sizes = (0, len(self.config.num_values)), (0,), (0, self.config.feature_dim)
+            kinds = torch.int64, torch.bool, torch.float32
+            return Reading(*(torch.zeros(*s, dtype=k, device=images.device) for s, k in zip(sizes, kinds, strict=True)))
         parts = []
         for some in images.float().split(batch_size):
             logits, recognisable, features = self(some)
@@ -107,6 +111,8 @@ def right(reading: Reading, mentioned: Tensor) -> Tensor:
 
 def distances_within(features: Tensor) -> Tensor:
     """Mean distance of two pictures of each caption, (captions,), from features (captions, pictures of each, F)."""
+    if len(features) == 0:
+        return features.new_zeros(0, dtype=torch.float64)
     return torch.stack([F.pdist(pictures.double()).mean() for pictures in features])
 
 

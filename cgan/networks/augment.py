@@ -1,6 +1,6 @@
 """Differentiable augmentation of what a discriminator sees, real and fake alike (DiffAugment, Zhao et al. 2020)."""
 
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ def augment(images: Tensor, kinds: list[Augmentation]) -> Tensor:
                 images = translate(images)
             case "cutout":
                 images = cut_out(images)
+            case unknown:
+                assert_never(unknown)
     return images
 
 

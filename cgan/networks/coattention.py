@@ -1,15 +1,21 @@
 """Co-attention of words and regions as a second score (DAMSM, Xu et al. 2018; SCAN, Lee et al. 2018)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.networks.layers import at_most
+from cgan.precision import in_float32, widened
+
 MAX_PLACES = 7  # regions each way
 MAX_WORDS = 77  # of captions whose words are put together: CLIP's, the longest of all encoders
+LARGEST_LOG_SHARPNESS = math.log(50)
 
 
 class CoAttention(nn.Module):
-    """score(map (B, C, H, W), words (N, L, D), mask (N, L)) -> (B, N) in [-1, 1].
+    """score(map (B, C, H, W), words (N, L, D), mask (N, L)) -> (B, N) in [-1, 1], in float32 regardless of autocast.
 
     Each word looks at the regions of a picture, each region at the words of a caption; the score is the mean cosine of
     every word with what it sees, and of every region with what it sees.
@@ -22,16 +28,23 @@ class CoAttention(nn.Module):
 
     def regions(self, x: Tensor) -> Tensor:
         """Unit vectors of a feature map's places, (B, R, E)."""
-        x = F.adaptive_avg_pool2d(x, min(x.shape[-1], MAX_PLACES))
-        return F.normalize(self.region(x).flatten(2).transpose(1, 2).float(), dim=2)
+        with in_float32(x):
+            x = F.adaptive_avg_pool2d(widened(x), min(x.shape[-1], MAX_PLACES))
+            return F.normalize(self.region(x).flatten(2).transpose(1, 2), dim=2)
 
     def words(self, words: Tensor) -> Tensor:
         """Unit vectors of words, (N, L, E)."""
-        return F.normalize(self.word(words).float(), dim=2)
+        with in_float32(words):
+            return F.normalize(self.word(widened(words)), dim=2)
 
     def score(self, regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         """Of unit vectors: every picture with every caption, (B, N)."""
-        sharpness = self.log_sharpness.exp().clamp(max=50)
+        with in_float32(regions):
+            return self.scores_of(widened(regions), widened(words), mask)
+
+    def scores_of(self, regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        """The same outside of autocast."""
+        sharpness = at_most(self.log_sharpness, LARGEST_LOG_SHARPNESS).exp()
         cosine = torch.einsum("bre,nle->bnlr", regions, words)  # (B, N, L, R)
         of_words = mean_cosine((sharpness * cosine).softmax(dim=3), cosine, regions @ regions.mT)  # (B, N, L)
         of_words = (of_words * mask).sum(dim=2) / mask.sum(dim=1)

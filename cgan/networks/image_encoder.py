@@ -1,7 +1,7 @@
 """ResNet image encoders (He et al. 2015): pictures into the latent shared with captions, with maps on the way."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,6 +25,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
             return SmallResNet(config.width, config.embedding_dim)
         case "resnet50":
             return ResNet50(config.embedding_dim, config.weights)
+        case unknown:
+            assert_never(unknown)
 
 
 def stage(in_channels: int, out_channels: int) -> nn.Module:

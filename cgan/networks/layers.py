@@ -72,6 +72,28 @@ class Downsample(nn.Module):
         return (shortcut + self.second(F.leaky_relu(x, 0.2))) * math.sqrt(0.5)
 
 
+class AtMost(torch.autograd.Function):
+    """The clamp of at_most."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor, largest: float) -> Tensor:
+        ctx.save_for_backward(x >= largest)
+        return x.clamp(max=largest)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
+        (beyond,) = ctx.saved_tensors
+        return gradient.masked_fill(beyond & (gradient < 0), 0), None  # a step goes against the gradient
+
+
+def at_most(x: Tensor, largest: float) -> Tensor:
+    """x cut at a largest value, for parameters that are learned: what has passed it can still be led back.
+
+    torch.clamp has no gradient beyond its limit; this one drops only the part that would lead further away.
+    """
+    return AtMost.apply(x, largest)
+
+
 def recomputed(network: nn.Module, *inputs: Tensor) -> object:
     """Its output; what it computed on the way is computed again for the gradient, not kept (Chen et al. 2016)."""
     return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.errors import UserError
+
 NUM_STEPS = 8  # from noise to a latent; more bring nothing
 NUM_WAVES = 4  # each of a sine and a cosine, that tell the time
 
@@ -125,6 +127,8 @@ class CouplingPrior(Prior):
 
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
+        if noise_dim % 2:
+            raise UserError(f"gan.generator.noise_dim={noise_dim}: prior=couplings halves it; give an even number")
         layers = [Coupling(noise_dim, text_dim, hidden_dim) for _ in range(num_layers)]
         self.layers = nn.ModuleList(layers)
 

@@ -10,11 +10,14 @@ from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
 
 class PretrainedTextEncoder(TextEncoder):
-    """Each caption is encoded once and kept. The weights are not part of the state: name finds them again."""
+    """Captions are encoded once and kept, up to max_bytes of features, the oldest of which are forgotten first.
 
-    def __init__(self, name: str, max_words: int = 77, max_cached: int = 200_000) -> None:
+    The weights are not part of the state: name finds them again.
+    """
+
+    def __init__(self, name: str, max_words: int = 77, max_bytes: int = 2**31) -> None:
         super().__init__()
-        self.name, self.max_words, self.max_cached = name, max_words, max_cached
+        self.name, self.max_words, self.max_bytes = name, max_words, max_bytes
         tokenizer, model = load(name)
         self.tokenizer, self.held = tokenizer, [model]  # in a list: not registered, so not saved
         text_config = getattr(model.config, "text_config", model.config)
@@ -22,15 +25,14 @@ class PretrainedTextEncoder(TextEncoder):
         self.max_words = min(max_words, getattr(text_config, "max_position_embeddings", max_words))
         self.register_buffer("device_of", torch.zeros(()), persistent=False)
         self.cache: dict[str, tuple[Tensor, Tensor]] = {}  # caption to sentence (D,) and words (L, D), on the CPU
+        self.num_bytes = 0  # in the cache
 
     def forward(self, captions: list[str]) -> TextFeatures:
         new = [caption for caption in dict.fromkeys(captions) if caption not in self.cache]
-        if len(self.cache) + len(new) > self.max_cached:
-            self.cache.clear()
-            new = list(dict.fromkeys(captions))
         for start in range(0, len(new), 64):
             self.remember(new[start : start + 64])
         sentences, words = zip(*(self.cache[caption] for caption in captions), strict=True)
+        self.forget()
         mask = nn.utils.rnn.pad_sequence([torch.ones(len(w), dtype=torch.bool) for w in words], batch_first=True)
         padded = nn.utils.rnn.pad_sequence(list(words), batch_first=True)  # (B, L, D)
         device = self.device_of.device
@@ -50,7 +52,13 @@ class PretrainedTextEncoder(TextEncoder):
         for i, caption in enumerate(captions):
             mine = words[i][mask[i]]  # (L, D), padding left out
             pooled = output.pooler_output[i].float().cpu() if is_clip(model) else mine.mean(dim=0)
-            self.cache[caption] = pooled, mine
+            self.cache[caption] = pooled.clone(), mine  # nothing else of the batch is held
+            self.num_bytes += size_of(*self.cache[caption])
+
+    def forget(self) -> None:
+        """The oldest captions, until what is kept is small enough."""
+        while self.num_bytes > self.max_bytes:
+            self.num_bytes -= size_of(*self.cache.pop(next(iter(self.cache))))
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """None: it spells every word in pieces."""
@@ -58,6 +66,11 @@ class PretrainedTextEncoder(TextEncoder):
 
     def spec(self) -> dict:
         return {"encoder": "pretrained", "name": self.name, "max_words": self.max_words}
+
+
+def size_of(*features: Tensor) -> int:
+    """Bytes."""
+    return sum(x.numel() * x.element_size() for x in features)
 
 
 def is_clip(model: nn.Module) -> bool:

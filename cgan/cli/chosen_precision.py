@@ -1,0 +1,25 @@
+"""What trainer.precision=auto means: decided by what the processor can do, so that all processes and reruns agree."""
+
+
+def chosen_precision(precision: str) -> str:
+    """bf16-mixed for auto where the GPU, or without one the CPU, has instructions for bfloat16; 32-true elsewhere.
+
+    Anything but auto is returned as it is.
+    """
+    if precision != "auto":
+        return precision
+    import torch
+
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)  # older GPUs emulate it, slowly
+    else:
+        fast = cpu_has_bfloat16()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies in bfloat16: by AVX-512 BF16, or by AMX."""
+    import torch
+
+    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

@@ -1,0 +1,80 @@
+"""Values that readers find in JSON, CSV, Parquet or tars, checked: captions, ids, file names, fields of records."""
+
+import hashlib
+import json
+import math
+import re
+from numbers import Integral, Real
+
+from cgan.errors import UserError
+
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")  # of names that are no UTF-8, surrogates
+KINDS = {str: "text", list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
+
+
+def printable(name: str) -> str:
+    """A name on one line that any terminal and file can take, whatever bytes it has on the disk."""
+    return UNPRINTABLE.sub("\ufffd", name)
+
+
+def kind_of(value: object) -> str:
+    return KINDS.get(type(value), "null" if value is None else f"of type {type(value).__name__}")
+
+
+def is_absent(value: object) -> bool:
+    """None, or NaN, which pandas writes for it."""
+    return value is None or (isinstance(value, Real) and math.isnan(value))
+
+
+def captions_from(value: object, where: str) -> list[str]:
+    """The captions of a text or of a list of texts, absent and blank ones left out, without white space around.
+
+    Raises UserError that begins with where for anything else.
+    """
+    captions = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if is_absent(text):
+            continue
+        if not isinstance(text, str):
+            raise UserError(f"{where}: a caption is {kind_of(text)}, not text")
+        if text.strip():
+            captions.append(text.strip())
+    return captions
+
+
+def id_from(value: object) -> int | str | None:
+    """What an id means: 7, 7.0 and "7" are the same, "007" is another; None for what is no id."""
+    if is_absent(value) or isinstance(value, bool):
+        return None
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return int(value) if math.isfinite(value) and value == int(value) else str(value)
+    if isinstance(value, str):
+        return int(value) if re.fullmatch("0|-?[1-9][0-9]{0,30}", value) else value or None
+    return None
+
+
+def image_id_of(value: object, where: str) -> int:
+    """The int64 that stands for an id of any kind, the same everywhere: itself where it fits, else from its hash.
+
+    Raises UserError that begins with where for what is no id.
+    """
+    number = id_from(value)
+    if number is None:
+        raise UserError(f"{where}: an id is {kind_of(value)}; expected a number or text")
+    if isinstance(number, int) and -(2**63) <= number < 2**63:
+        return number
+    digest = hashlib.sha256(json.dumps(number).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def field(record: object, name: str, kind: type, where: str) -> object:
+    """A field of a JSON object, of the kind that it must have; raises UserError that begins with where."""
+    if not isinstance(record, dict):
+        raise UserError(f"{where}: {kind_of(record)}, not an object")
+    if name not in record:
+        raise UserError(f"{where}: no {name}")
+    if kind is not object and not isinstance(record[name], kind):
+        raise UserError(f"{where}: {name} is {kind_of(record[name])}, not {KINDS[kind]}")
+    return record[name]
