@@ -52,6 +52,12 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def unreadable(path: str | Path, error: BaseException, otherwise: str) -> UserError:
+    """What to raise where a file could not be loaded: the fault of the system, or `otherwise`, that of its content."""
+    fault = system_fault(error)
+    return UserError(otherwise if fault is None else f"{path} can't be read: {fault}")
+
+
 @contextmanager
 def reading(path: str | Path, damaged: str) -> Iterator[None]:
     """For reading a file, and for looking whether all is in it that must be.

@@ -14,12 +14,14 @@ from cgan.damage import Damaged, building, reading, system_fault
 from cgan.errors import UserError
 from cgan.joint import JointEncoder
 from cgan.metrics.weights import check_weights_file
+from cgan.networks.imagenet import resnet
 from cgan.retrieval import EmbeddingIndex
 from cgan.sampling import TextToImage
 
 READERS = [
     ("x.ckpt", TextToImage.load), ("x.safetensors", TextToImage.load), ("x.safetensors", JointEncoder.load),
     ("x.safetensors", EmbeddingIndex.load), ("x.pth", check_weights_file),
+    ("x.pth", lambda path: resnet("resnet18", str(path), "weights")),
 ]  # fmt: skip
 
 
@@ -47,7 +49,7 @@ def no_more_files(spare: int = 0) -> Iterator[None]:
 def test_too_many_open_files_are_told_and_not_called_damage(name, read, tmp_path):
     path = tmp_path / name
     path.write_bytes(b"anything")
-    with pytest.raises(Damaged):
+    with pytest.raises(UserError, match="damaged|not the"):
         read(path)  # and what is imported on the way
     with no_more_files(), pytest.raises(UserError, match="can't be read: Too many open files") as caught:
         read(path)

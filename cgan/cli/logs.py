@@ -67,7 +67,7 @@ def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
     chosen.append(wandb_logger(run_dir, mode))
     try:
         chosen[-1].experiment.id  # noqa: B018 (it connects)
-    except wandb.errors.Error:
+    except (wandb.errors.Error, OSError):
         print("W&B can't be used online: logging offline")
         chosen[-1] = wandb_logger(run_dir, "offline")
     chosen[-1].attempt(describe, chosen[-1], config)

@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
+from cgan.damage import unreadable
 from cgan.interfaces import UserError
 from cgan.metrics.features import MatchingNetwork
 from cgan.metrics.weights import is_cached
@@ -61,4 +62,5 @@ def pretrained(source: str) -> tuple:
         processor = transformers.CLIPImageProcessor.from_pretrained(where, **here)
         return model, processor, transformers.AutoTokenizer.from_pretrained(where, **here)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{source}: not a CLIP model ({str(error).strip().splitlines()[0][:200]})") from None
+        reason = str(error).strip().splitlines()[0][:200]
+        raise unreadable(source, error, f"{source}: not a CLIP model ({reason})") from error

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.damage import unreadable
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 from cgan.networks.imagenet import Normalise
 
@@ -69,7 +70,9 @@ def pretrained_vision(folder: str) -> nn.Module:
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"joint.clip={folder}: not the folder of a CLIP model ({reason})") from None
+        raise unreadable(
+            f"joint.clip={folder}", error, f"joint.clip={folder}: not the folder of a CLIP model ({reason})"
+        ) from error
 
 
 def colours_of(folder: Path) -> tuple[list[float], list[float]]:

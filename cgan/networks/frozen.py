@@ -1,13 +1,13 @@
 """Frozen networks from outside for a discriminator to stand on: EfficientNet-Lite0, as in Projected GAN, and DINO."""
 
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.damage import CONTENT, unreadable
 from cgan.errors import how_to_install
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 from cgan.networks.imagenet import Normalise
@@ -59,10 +59,10 @@ def efficientnet(weights: str) -> nn.Module:
     try:
         found = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
         whole.load_state_dict(dict(zip(whole.state_dict(), found.values(), strict=True)))
-    except FileNotFoundError:
-        raise UserError(f"{key}={weights}: no such file; give timm's {name}") from None
-    except (UnpicklingError, RuntimeError, TypeError, ValueError, AttributeError, EOFError, OSError):
-        raise UserError(f"{key}={weights}: not the weights of timm's {name}") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{key}={weights}: no such file; give timm's {name}") from error
+    except CONTENT as error:
+        raise unreadable(f"{key}={weights}", error, f"{key}={weights}: not the weights of timm's {name}") from error
     network = timm.create_model(name, features_only=True, out_indices=(1, 2, 3))
     network.load_state_dict({key: whole.state_dict()[key] for key in network.state_dict()})
     return network
@@ -113,4 +113,5 @@ def pretrained_dino(name: str) -> nn.Module:
         return transformers.AutoModel.from_pretrained(path, config=config, dtype=torch.float32)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"{key}: can't be loaded; give a model's folder, or go online ({reason})") from None
+        otherwise = f"{key}: can't be loaded; give a model's folder, or go online ({reason})"
+        raise unreadable(key, error, otherwise) from error

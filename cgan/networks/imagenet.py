@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
-from urllib.error import URLError
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.damage import CONTENT, unreadable
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -71,9 +70,10 @@ def resnet(name: Literal["resnet18", "resnet50"], weights: str | None, key: str)
         if weights is not None:
             network.load_state_dict(torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True))
         return network
-    except FileNotFoundError:
-        raise UserError(f"{key}={weights}: no such file; give torchvision's {FILES[name]}") from None
-    except (URLError, OSError):
-        raise UserError(f"{key}: ImageNet weights can't be downloaded; give a local {FILES[name]}") from None
-    except (UnpicklingError, RuntimeError, TypeError, EOFError):
-        raise UserError(f"{key}={weights}: not the weights of torchvision's {name}") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{key}={weights}: no such file; give torchvision's {FILES[name]}") from error
+    except CONTENT as error:
+        if weights == "imagenet":
+            raise UserError(f"{key}: ImageNet weights can't be downloaded; give a local {FILES[name]}") from error
+        otherwise = f"{key}={weights}: not the weights of torchvision's {name}"
+        raise unreadable(f"{key}={weights}", error, otherwise) from error

@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import nn
 
+from cgan.damage import unreadable
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
 
@@ -69,5 +70,7 @@ def pretrained_text(folder: str) -> tuple[nn.Module, Tokenizer]:
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"joint.clip={folder}: not the folder of a CLIP model ({reason})") from None
+        raise unreadable(
+            f"joint.clip={folder}", error, f"joint.clip={folder}: not the folder of a CLIP model ({reason})"
+        ) from error
     return model, tokenizer.backend_tokenizer

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cgan.damage import unreadable
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
 
@@ -98,7 +99,8 @@ def load(name: str) -> tuple:
         model = kind.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"text.name={name}: can't be loaded; give a model's folder, or go online ({reason})") from None
+        otherwise = f"text.name={name}: can't be loaded; give a model's folder, or go online ({reason})"
+        raise unreadable(f"text.name={name}", error, otherwise) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer, model.eval().requires_grad_(False)

@@ -29,7 +29,8 @@ MORE = [
     "trainer.evaluate_every=0",
     "trainer.checkpoint_every=48",
 ]
-LONGEST = 25.0  # seconds until a kill
+LONGEST = 12.0  # seconds until a kill, from the start or, in half of the rounds, from the first new checkpoint on
+PATIENCE = 240.0  # seconds for that checkpoint
 NEW, AUTO, RESUME = "begun anew", "resume=auto", "--resume"
 
 
@@ -66,12 +67,19 @@ def lost(before: list[int], after: list[int]) -> bool:
     return len(after) < len(before) or any(a < b for a, b in zip(after[::-1], before[::-1], strict=False))
 
 
-def one_round(folder: Path, way: str, seconds: float) -> str:
-    """A start that is killed after so many seconds; returns what it was doing, raises AssertionError."""
-    run, before = folder / "run", inventory(folder / "run")
-    process, deadline = started(way, folder), time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
+def wait(process, seconds: float, done=lambda: False) -> None:
+    deadline = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < deadline and not done():
         time.sleep(0.01)
+
+
+def one_round(folder: Path, way: str, seconds: float, in_training: bool) -> str:
+    """A start that is killed after so many seconds; returns what came of it, raises AssertionError."""
+    run, before = folder / "run", inventory(folder / "run")
+    process, begin = started(way, folder), time.time()
+    if in_training:
+        wait(process, PATIENCE, lambda: any(path.stat().st_mtime > begin for path in run.glob("last.ckpt")))
+    wait(process, seconds)
     if process.poll() is not None:
         status, _, stderr = ended(process)
         assert status == 1 and len(stderr.splitlines()) == 1, (status, stderr)
@@ -97,10 +105,11 @@ def main(rounds: int = 20, seed: int = 0) -> None:
     with tempfile.TemporaryDirectory() as name:
         for number in range(rounds):
             way = chance.choices([NEW, AUTO, RESUME], [1, 3, 2])[0]
-            seconds = chance.random() * LONGEST
-            result = one_round(Path(name), way, seconds)
+            seconds, in_training = chance.random() * LONGEST, chance.random() < 0.5
+            result = one_round(Path(name), way, seconds, in_training)
             ways[way] += 1
-            print(f"round {number + 1} of {rounds}, after {seconds:.1f} s: {result}", flush=True)
+            since = " of training" * in_training
+            print(f"round {number + 1} of {rounds}, after {seconds:.1f} s{since}: {result}", flush=True)
         check_end(Path(name))
     print(f"all is whole after {', '.join(f'{count} x {way}' for way, count in ways.items())}")
 
