@@ -267,4 +267,3 @@ def test_check_says_nothing_of_a_lock(out, capsys):
     (out / LOCK).touch()
     main(["--check", str(out), "--workers", "1"])
     assert capsys.readouterr().out == "nothing is wrong\n"
-
