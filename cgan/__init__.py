@@ -7,7 +7,7 @@ __all__ = ["TextToImage"]
 def __getattr__(name: str) -> object:
     """TextToImage is loaded, with torch, when it is asked for."""
     if name == "TextToImage":
-        from cgan.sampling import TextToImage
+        from cgan.sampling.pipeline import TextToImage
 
         return TextToImage
     raise AttributeError(f"module 'cgan' has no attribute '{name}'")

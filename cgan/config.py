@@ -12,11 +12,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cgan.data import DataConfig
 from cgan.data.text_files import read_text
-from cgan.gan import GANConfig
+from cgan.training.gan import GANConfig
 from cgan.interfaces import UserError
-from cgan.joint import JointConfig
+from cgan.training.joint import JointConfig
 from cgan.ranges import check_ranges
-from cgan.text import TextConfig
+from cgan.models.text import TextConfig
 
 
 @dataclass

@@ -23,7 +23,7 @@ from cgan.data.listing import files_below, is_picture, unread_pictures
 from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
-from cgan.joint import JointEncoder
+from cgan.training.joint import JointEncoder
 from cgan.pixels import as_floats
 
 STARTER = Path(__file__).parents[1] / "assets" / "joint-64.safetensors"  # trained on scenes; see the README

@@ -9,20 +9,20 @@ import torch
 from torch import distributed
 from torchmetrics import MetricCollection
 
-from cgan.data.scenes import Scenes, draw_scene, sample_scene
-from cgan.evaluation import SceneEvaluator, SceneReading
-from cgan.joint import JointEncoder
-from cgan.measuring import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.data.scenes.one_object import Scenes, draw_scene, sample_scene
+from cgan.evaluation.scenes import SceneEvaluator, SceneReading
+from cgan.training.joint import JointEncoder
+from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_judge
-from cgan.networks.generator import GeneratorConfig, ModulatedGenerator
-from cgan.picture_evaluation import between_halves, other_captions
+from cgan.models.generators.modulated import GeneratorConfig, ModulatedGenerator
+from cgan.evaluation.images import between_halves, other_captions
 from cgan.retrieval import STARTER
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 COUNT = 53
 

@@ -14,7 +14,7 @@ from test_damage import no_more_files
 from torch.utils.data import DataLoader
 from two_processes import tiny_gan
 
-from cgan.checkpoints import (
+from cgan.training.checkpoints import (
     Hurried,
     PlainFiles,
     breakable,
@@ -25,7 +25,7 @@ from cgan.checkpoints import (
     save_checkpoint,
 )
 from cgan.interfaces import Batch, UserError
-from cgan.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal, Stopped
+from cgan.training.callbacks.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal, Stopped
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from cgan.cli.sample import STARTER
 from cgan.interfaces import UserError
-from cgan.joint import JointEncoder
+from cgan.training.joint import JointEncoder
 from cgan.metrics.scenes import load_judge
-from cgan.sampling import TextToImage
+from cgan.sampling.pipeline import TextToImage
 
 ROOT = Path(__file__).parents[1]
 TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
@@ -210,7 +210,7 @@ def test_the_judge_is_trained_by_a_command(workplace):
 
 @pytest.mark.slow
 def test_the_sampler_needs_no_lightning_and_no_data_set():
-    code = "import sys, cgan.sampling; print([m for m in ('pytorch_lightning', 'cgan.data') if m in sys.modules])"
+    code = "import sys, cgan.sampling.pipeline; print([m for m in ('pytorch_lightning', 'cgan.data') if m in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.strip() == "[]"
 

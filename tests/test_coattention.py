@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cgan.networks.coattention import MAX_PLACES, CoAttention
+from cgan.models.coattention import MAX_PLACES, CoAttention
 
 LENGTHS = (5, 2, 1)
 

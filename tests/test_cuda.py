@@ -18,7 +18,7 @@ def test_a_training_goes_on_from_its_checkpoint_on_a_gpu(matrix_learning_rate, t
 
 
 def test_scores_within_autocast_are_those_of_float32_on_a_gpu():
-    from cgan.networks.discriminator import Head
+    from cgan.models.discriminator import Head
 
     torch.manual_seed(0)
     head = Head(8, text_dim=16, head_dim=32).cuda()

@@ -22,12 +22,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.cli import demo, demo_studio, sample
-from cgan.cli.demo_studio import LONGEST_CAPTION, STEPS, Studio, Wish
-from cgan.data.scenes import Scenes
-from cgan.drawing import read_drawing
+from cgan.cli import demo, sample
+from cgan.demo import studio as demo_studio
+from cgan.demo.studio import LONGEST_CAPTION, STEPS, Studio, Wish
+from cgan.data.scenes.one_object import Scenes
+from cgan.sampling.metadata import read_drawing
 from cgan.errors import UserError
-from cgan.sampling import TextToImage
+from cgan.sampling.pipeline import TextToImage
 
 ROOT = Path(__file__).parents[1]
 STARTER = "assets/scenes-64.safetensors"

@@ -5,15 +5,15 @@ import torch
 from torch import nn
 from torchmetrics import MetricCollection
 
-from cgan.data.scenes import Scenes
-from cgan.evaluation import SceneReading
-from cgan.measuring import Collected, measure, of_dataset, real_features, shares
+from cgan.data.scenes.one_object import Scenes
+from cgan.evaluation.scenes import SceneReading
+from cgan.evaluation.loop import Collected, measure, of_dataset, real_features, shares
 from cgan.metrics.features import Given, MatchingNetwork
 from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, JudgeConfig, SceneJudge
-from cgan.two_object_evaluation import PairReading
+from cgan.evaluation.two_objects import PairReading
 
 COUNT = 12
 
@@ -90,7 +90,7 @@ def test_no_captions_change_neither_diversity_nor_r_precision():
 
 
 def test_a_process_without_a_share_updates_its_metrics_all_the_same(monkeypatch):
-    monkeypatch.setattr("cgan.measuring.num_processes", lambda: 3)
+    monkeypatch.setattr("cgan.evaluation.loop.num_processes", lambda: 3)
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 2)
     (places,) = shares(2)
     assert len(places) == 0

@@ -11,8 +11,8 @@ from PIL import Image, PngImagePlugin
 
 from cgan.data import DataConfig, build_dataset
 from cgan.interfaces import UserError
-from cgan.measuring import of_files
-from cgan.picture_evaluation import (
+from cgan.evaluation.loop import of_files
+from cgan.evaluation.images import (
     fixed_caption_ids,
     pictures_of_folder,
     question_of_ids,

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.data.scenes import Scene, draw_scene, mentioned_in, sample_scene
-from cgan.data.unrecognisable import KINDS, slightly_changed, spoil
-from cgan.evaluation import SceneEvaluator, contradicting, scene_of
+from cgan.data.scenes.one_object import Scene, draw_scene, mentioned_in, sample_scene
+from cgan.data.scenes.unrecognisable import KINDS, slightly_changed, spoil
+from cgan.evaluation.scenes import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
-from cgan.joint import JointEncoder
+from cgan.training.joint import JointEncoder
 from cgan.metrics.quality import frechet_distance
 from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_judge
-from cgan.networks.generator import GeneratorConfig, ModulatedGenerator, build_generator
+from cgan.models.generators.modulated import GeneratorConfig, ModulatedGenerator, build_generator
 from cgan.retrieval import STARTER
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from cgan.cli.export import main
 from cgan.cli.sample import STARTER
 from cgan.errors import UserError
 from cgan.files import temporary_name
-from cgan.networks.generator import GeneratorConfig, build_generator
-from cgan.sampling import TextToImage
-from cgan.sheets import CAPTIONS
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.generators.modulated import GeneratorConfig, build_generator
+from cgan.sampling.pipeline import TextToImage
+from cgan.figures.sheets import CAPTIONS
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 FILES = ["README.md", "config.json", "model.safetensors", "samples.png"]
 

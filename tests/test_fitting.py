@@ -10,10 +10,10 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 from torch import nn
 
-from cgan.cli.fitting import plugins_of, strategy_of, trainer_of
+from cgan.training.trainer import plugins_of, strategy_of, trainer_of
 from cgan.config import TrainerConfig
-from cgan.networks.image_encoder import SmallResNet
-from cgan.processes import SyncTrainedBatchNorm
+from cgan.models.encoders.resnet import SmallResNet
+from cgan.training.distributed import SyncTrainedBatchNorm
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it trains on the GPU")

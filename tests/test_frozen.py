@@ -10,13 +10,13 @@ from test_gan import CAPTIONS, fit
 from torchvision.transforms import v2
 
 from cgan.cli.train import features_from_outside
-from cgan.gan import GANConfig, TextToImageGAN
+from cgan.training.gan import GANConfig, TextToImageGAN
 from cgan.interfaces import UserError
-from cgan.networks import frozen
-from cgan.networks.discriminator import DiscriminatorConfig
-from cgan.networks.frozen import DINOEncoder, EfficientNetEncoder
-from cgan.networks.generator import GeneratorConfig
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.encoders import frozen
+from cgan.models.discriminator import DiscriminatorConfig
+from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
+from cgan.models.generators.modulated import GeneratorConfig
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from cgan.cli.benchmark import main
-from cgan.cli.guidance import AMOUNTS, best_of, ways_of
+from cgan.benchmarks.guidance import AMOUNTS, best_of, ways_of
 from cgan.cli.sample import STARTER
-from cgan.data.scenes import COLOURS, GROUNDS, OBJECTS
-from cgan.guidance import away_from
+from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS
+from cgan.sampling.guidance import away_from
 from cgan.interfaces import TextFeatures, UserError
-from cgan.joint import JointEncoder
+from cgan.training.joint import JointEncoder
 from cgan.metrics.scenes import load_judge
 from cgan.retrieval import STARTER as JOINT
-from cgan.sampling import TextToImage
+from cgan.sampling.pipeline import TextToImage
 
 
 def features(sentence: torch.Tensor) -> TextFeatures:

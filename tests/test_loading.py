@@ -6,7 +6,7 @@ import torch
 
 from cgan.data import loading
 from cgan.data.loading import ShuffledDraws, endless_loader
-from cgan.data.scenes import Scenes
+from cgan.data.scenes.one_object import Scenes
 
 
 def test_each_picture_comes_once_an_epoch_and_epochs_differ():

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cgan.cli import logs
-from cgan.cli.logs import wandb_mode
+from cgan.training import loggers as logs
+from cgan.training.loggers import wandb_mode
 from cgan.errors import UserError
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgan import losses
+from cgan.training import losses
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgan import losses
-from cgan.networks.augment import augment
-from cgan.networks.discriminator import DiscriminatorConfig, build_trunk
-from cgan.networks.image_encoder import ImageEncoderConfig, build_image_encoder
+from cgan.training import losses
+from cgan.models.augment import augment
+from cgan.models.discriminator import DiscriminatorConfig, build_trunk
+from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 
 PACKAGE = Path(__file__).parents[1] / "cgan"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cgan.files import CannotWrite
-from cgan.metrics_file import MetricsFile
+from cgan.training.metrics_file import MetricsFile
 
 
 def rows(path) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgan.muon import Muon, orthogonalised
+from cgan.training.muon import Muon, orthogonalised
 
 
 def trained(network: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int) -> list[torch.Tensor]:

@@ -6,14 +6,14 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
 from cgan.interfaces import TextFeatures, UserError
-from cgan.networks.augment import augment, cut_out, translate
-from cgan.networks.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
-from cgan.networks.discriminator import Discriminator, DiscriminatorConfig, Head
-from cgan.networks.generator import Generator, GeneratorConfig, build_generator
-from cgan.networks.image_encoder import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
-from cgan.networks.imagenet import ImageNetEncoder
-from cgan.networks.posterior import Posterior
-from cgan.networks.prior import CouplingPrior, FlowMatchingPrior, NoPrior, build_prior
+from cgan.models.augment import augment, cut_out, translate
+from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
+from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
+from cgan.models.generators.modulated import Generator, GeneratorConfig, build_generator
+from cgan.models.encoders.resnet import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
+from cgan.models.encoders.imagenet import ImageNetEncoder
+from cgan.models.posterior import Posterior
+from cgan.models.latent_prior import CouplingPrior, FlowMatchingPrior, NoPrior, build_prior
 
 
 def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:

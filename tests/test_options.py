@@ -77,16 +77,16 @@ def test_numbers_have_ranges(command, arguments, said, tmp_path, monkeypatch):
     [
         (evaluate, "a.ckpt --out folder", "cgan.cli.evaluate.report_of"),
         (evaluate, "a.ckpt --out file/a.json", "cgan.cli.evaluate.report_of"),
-        (evaluate, "--write-captions folder --data data.source=coco", "cgan.picture_evaluation.fixed_caption_ids"),
+        (evaluate, "--write-captions folder --data data.source=coco", "cgan.evaluation.images.fixed_caption_ids"),
         (plot, "run --out file/a.png", "cgan.cli.plot.draw"),
         (plot, "run --out folder.png", "cgan.cli.plot.draw"),
         (retrieve, "dog --images folder --out file/a.png", "cgan.retrieval.open_index"),
         (retrieve, "dog --images folder --out file/sheets", "cgan.retrieval.open_index"),
         (retrieve, "dog --images folder --index file/a.safetensors", "cgan.retrieval.open_index"),
         (judge, "--out file/a.safetensors", "cgan.cli.judge.pictures"),
-        (benchmark, "guidance a.ckpt --out file/out", "cgan.cli.guidance.TextToImage.load"),
-        (benchmark, "speed --json folder", "cgan.cli.speed.measured"),
-        (benchmark, "quality race.yaml --out file/out", "cgan.cli.race.train_all"),
+        (benchmark, "guidance a.ckpt --out file/out", "cgan.benchmarks.guidance.TextToImage.load"),
+        (benchmark, "speed --json folder", "cgan.benchmarks.speed.measured"),
+        (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race.train_all"),
         (sample, f"dog --checkpoint {STARTER} --out file/a.png", "cgan.cli.sample.drawn"),
         (sample, f"dog --checkpoint {STARTER} --out file/drawn", "cgan.cli.sample.drawn"),
     ],
@@ -107,7 +107,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(command, argumen
 
 
 def test_captions_and_searches_use_a_gpu_where_there_is_one(tmp_path, monkeypatch, capsys):
-    from cgan.joint import JointEncoder
+    from cgan.training.joint import JointEncoder
 
     sent, load, move = [], JointEncoder.load, JointEncoder.to
     monkeypatch.chdir(tmp_path)

@@ -17,16 +17,16 @@ from torchmetrics import MetricCollection
 
 from cgan.cli.evaluate import main
 from cgan.data import DataConfig, build_dataset
-from cgan.data.scenes import Scenes
+from cgan.data.scenes.one_object import Scenes
 from cgan.interfaces import UserError
-from cgan.joint import JointEncoder
-from cgan.measuring import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.training.joint import JointEncoder
+from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.scenes import load_judge
 from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
-from cgan.picture_evaluation import (
+from cgan.evaluation.images import (
     Networks,
     PictureEvaluator,
     Question,
@@ -180,7 +180,7 @@ def test_real_features_are_kept_and_damaged_ones_made_anew(cache):
 
 
 def test_the_shares_of_all_processes_are_all_pictures(monkeypatch):
-    monkeypatch.setattr("cgan.measuring.num_processes", lambda: 3)
+    monkeypatch.setattr("cgan.evaluation.loop.num_processes", lambda: 3)
     taken = []
     for rank in range(3):
         monkeypatch.setattr("torch.distributed.get_rank", lambda rank=rank: rank)

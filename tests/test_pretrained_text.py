@@ -5,8 +5,8 @@ import torch
 import transformers
 
 from cgan.interfaces import UserError
-from cgan.text import restore_text_encoder
-from cgan.text.pretrained import PretrainedTextEncoder
+from cgan.models.text import restore_text_encoder
+from cgan.models.text.pretrained import PretrainedTextEncoder
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat"]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cgan import processes
+from cgan.training import distributed as processes
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cgan.cli.readers import num_readers
+from cgan.training.loader_workers import num_readers
 
 
 @pytest.fixture

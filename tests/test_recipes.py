@@ -12,17 +12,17 @@ from test_gan import CAPTIONS, fit, some_batch
 from test_networks import some_text
 
 from cgan.config import load_config
-from cgan.gan import TextToImageGAN
+from cgan.training.gan import TextToImageGAN
 from cgan.interfaces import UserError
-from cgan.losses import info_nce, spherical_distance
-from cgan.networks.coattention import CoAttention
-from cgan.networks.dfgan import DownBlock, StridedTrunk
-from cgan.networks.discriminator import Discriminator, DiscriminatorConfig
-from cgan.networks.generator import GeneratorConfig, build_generator
-from cgan.networks.image_encoder import SmallResNet
-from cgan.networks.r3gan import Bottleneck, PlainTrunk
-from cgan.schedule import by_cosine, leave_uncounted, minutes_of
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training.losses import info_nce, spherical_distance
+from cgan.models.coattention import CoAttention
+from cgan.models.generators.dfgan import DownBlock, StridedTrunk
+from cgan.models.discriminator import Discriminator, DiscriminatorConfig
+from cgan.models.generators.modulated import GeneratorConfig, build_generator
+from cgan.models.encoders.resnet import SmallResNet
+from cgan.models.generators.r3gan import Bottleneck, PlainTrunk
+from cgan.training.schedule import by_cosine, leave_uncounted, minutes_of
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 ROOT = Path(__file__).parents[1]
 SCENES = str(ROOT / "configs/gan/scenes.yaml")

@@ -13,7 +13,7 @@ from PIL import Image
 from cgan.cli import run
 from cgan.data import DataConfig, build_dataset, read_entries
 from cgan.data.checking import check_entries
-from cgan.data.folder import NoCaptions, read_folder
+from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.pictures import LONGEST_SHOWN, Skipped, summary, with_captions
 from cgan.data.preparation import Options, prepare
 from cgan.data.records import captions_from, id_from, image_id_of, printable

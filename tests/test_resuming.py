@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cgan.cli.resuming import budget, chosen_run, note_done
+from cgan.training.resume import budget, chosen_run, note_done
 from cgan.config import RunConfig, load_config
 from cgan.interfaces import UserError
 

@@ -14,8 +14,8 @@ from cgan import retrieval
 from cgan.cli.retrieve import contact_sheet, main
 from cgan.data.pictures import decode
 from cgan.interfaces import UserError
-from cgan.joint import JointConfig, JointEncoder
-from cgan.networks.image_encoder import ImageEncoderConfig
+from cgan.training.joint import JointConfig, JointEncoder
+from cgan.models.encoders.resnet import ImageEncoderConfig
 from cgan.retrieval import (
     DamagedIndex,
     EmbeddingIndex,
@@ -26,7 +26,7 @@ from cgan.retrieval import (
     nearest,
     open_index,
 )
-from cgan.text.lstm import LSTMConfig, Vocabulary
+from cgan.models.text.lstm import LSTMConfig, Vocabulary
 
 COLOURS = ("red", "lime", "blue", "white", "orange", "purple")
 

@@ -12,12 +12,12 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cgan.cli.resuming import chosen_run, stored_settings
-from cgan.cli.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
-from cgan.cli.run_records import read_run, settings_in
+from cgan.training.resume import chosen_run, stored_settings
+from cgan.training.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
+from cgan.training.run_records import read_run, settings_in
 from cgan.cli.runs import main as runs_main
 from cgan.cli.train import train
-from cgan.cli.under_way import (
+from cgan.training.run_lock import (
     HOLDER,
     MARK,
     found_by_first,
@@ -106,7 +106,7 @@ def test_a_lock_is_free_when_its_process_has_been_killed_even_if_it_has_forked()
     code = """if True:
         import os, sys, time
         from pathlib import Path
-        from cgan.cli.under_way import take
+        from cgan.training.run_lock import take
         lock = take(Path("r"))
         if os.fork() == 0:
             print("taken, and forked", flush=True)
@@ -175,7 +175,7 @@ def test_in_a_job_the_runs_of_others_that_are_under_way_are_passed_over(monkeypa
     config = load_config(["resume=auto"])
     assert chosen_run(config, [], "now")[1] == run  # what an earlier job left
     lock = take(run)
-    monkeypatch.setattr("cgan.cli.under_way.ALONE", "another process")
+    monkeypatch.setattr("cgan.training.run_lock.ALONE", "another process")
     assert chosen_run(config, [], "now")[1] == Path("runs/scenes-77")
     give_back(run, lock)
 
@@ -375,8 +375,8 @@ def test_other_pictures_are_noticed_when_a_run_goes_on(place, capsys):
 
 
 def test_words_that_the_vocabulary_does_not_hold_are_told(place, capsys):
-    from cgan.joint import JointConfig, JointEncoder
-    from cgan.text.lstm import Vocabulary
+    from cgan.training.joint import JointConfig, JointEncoder
+    from cgan.models.text.lstm import Vocabulary
 
     begun(pictures(place / "pics"))
     JointEncoder(JointConfig(), Vocabulary(["card", "number", "0"]), 32).save(Path("r/joint.safetensors"))

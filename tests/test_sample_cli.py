@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.cli.naming import Names, cleaned, slug
+from cgan.sampling.naming import Names, cleaned, slug
 from cgan.cli.sample import STARTER, main
 from cgan.errors import UserError
-from cgan.sampling import TextToImage
+from cgan.sampling.pipeline import TextToImage
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/sampling.md").read_text(encoding="utf-8")

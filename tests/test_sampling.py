@@ -11,10 +11,10 @@ import torch
 from cgan.cli.sample import STARTER
 from cgan.config import load_config
 from cgan.errors import UserError
-from cgan.interpolation import frames, turned
-from cgan.networks.generator import GeneratorConfig, build_generator
-from cgan.sampling import TextToImage
-from cgan.weights import find
+from cgan.sampling.interpolation import frames, turned
+from cgan.models.generators.modulated import GeneratorConfig, build_generator
+from cgan.sampling.pipeline import TextToImage
+from cgan.sampling.weights import find
 
 ROOT = Path(__file__).parents[1]
 

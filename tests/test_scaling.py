@@ -2,8 +2,8 @@ import pytest
 import torch
 from test_gan import fit, moved, tiny_gan
 
-from cgan.cli.fitting import plugins_of
-from cgan.scaling import ScalerForEach
+from cgan.training.trainer import plugins_of
+from cgan.training.scaling import ScalerForEach
 
 
 def test_an_overflow_of_one_player_leaves_the_other_ones_scale_and_steps_alone(tmp_path):
@@ -28,8 +28,8 @@ def test_a_checkpoint_brings_back_the_scales_of_both_players(tmp_path):
 @pytest.mark.parametrize(("present", "device"), [(False, "cpu"), (True, "cuda")])
 def test_the_scale_is_kept_where_the_training_takes_place(present, device, monkeypatch):
     made = []
-    monkeypatch.setattr("cgan.cli.fitting.torch.cuda.is_available", lambda: present)
-    monkeypatch.setattr("cgan.cli.fitting.ScalerForEach", made.append)
+    monkeypatch.setattr("cgan.training.trainer.torch.cuda.is_available", lambda: present)
+    monkeypatch.setattr("cgan.training.trainer.ScalerForEach", made.append)
     plugins_of("16-mixed", several_gpus=False)
     assert made == [device]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.data.scenes import (
+from cgan.data.scenes.one_object import (
     ATTRIBUTES,
     COLOURS,
     GROUNDS,

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cgan.config import load_config
-from cgan.schedule import Cadence, checkpoints, grids, late_decay
+from cgan.training.schedule import Cadence, checkpoints, grids, late_decay
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

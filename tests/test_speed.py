@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from cgan.benchmarking import (
+from cgan.benchmarks.step_cost import (
     BareLoop,
     cost_of_step,
     drawing,
@@ -17,11 +17,11 @@ from cgan.benchmarking import (
     without_numbers,
 )
 from cgan.cli.benchmark import main
-from cgan.cli.sizing import size_of
-from cgan.cli.speed import prepared, random_gan
+from cgan.benchmarks.sizing import size_of
+from cgan.benchmarks.speed import prepared, random_gan
 from cgan.config import load_config
 from cgan.interfaces import UserError
-from cgan.meters import KeptMemory, Parts, clock, flops_counted
+from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted
 
 CPU = torch.device("cpu")
 TINY = [
@@ -179,8 +179,8 @@ def test_the_report_has_all_keys(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_plan_predicts_the_pace_of_gpus_from_what_is_stated(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("cgan.cli.sizing.PLANNED", (64,))
-    monkeypatch.setattr("cgan.cli.sizing.FACTORS", (1,))
+    monkeypatch.setattr("cgan.benchmarks.sizing.PLANNED", (64,))
+    monkeypatch.setattr("cgan.benchmarks.sizing.FACTORS", (1,))
     file = tmp_path / "plan.json"
     main(["speed", "--plan", *TINY, "--gpus", "8", "--tflops", "10", "--steps", "2", "--json", str(file)])
     rows = json.loads(file.read_text())["rows"]
@@ -209,7 +209,7 @@ def test_a_mistake_is_one_line(arguments, word):
 
 def test_two_configurations_are_compared_in_turns(tmp_path, capsys, monkeypatch):
     """On the CPU: a GPU is busy with starting kernels, however small or wide they are."""
-    monkeypatch.setattr("cgan.cli.speed.present_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("cgan.benchmarks.speed.present_device", lambda: torch.device("cpu"))
     wide = "gan.generator={width: 32, max_channels: 128, noise_dim: 8, style_dim: 16, prior_dim: 8, prior_layers: 2}"
     main(["speed", *TINY, "--against", wide, "--steps", "3", "--json", str(tmp_path / "both.json")])
     found = json.loads((tmp_path / "both.json").read_text())

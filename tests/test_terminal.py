@@ -16,12 +16,12 @@ from PIL import Image, ImageColor
 
 from cgan.cli import completion, env, plot, runs
 from cgan.cli.commands import VERBS, all_options, keys_of, parsers
-from cgan.cli.resuming import budget, is_finished
-from cgan.cli.run_records import minutes_of, read_run, rows_of, runs_in, state
-from cgan.cli.under_way import give_back, is_under_way, take
+from cgan.training.resume import budget, is_finished
+from cgan.training.run_records import minutes_of, read_run, rows_of, runs_in, state
+from cgan.training.run_lock import give_back, is_under_way, take
 from cgan.config import RunConfig, load_config
 from cgan.interfaces import UserError
-from cgan.plots import COLOURS, HEIGHT, WIDTH
+from cgan.figures.plots import COLOURS, HEIGHT, WIDTH
 
 ROOT = Path(__file__).parents[1]
 
@@ -130,7 +130,7 @@ def test_a_run_is_finished_where_resuming_says_so(tmp_path, task, progress, imag
 
 def test_a_run_is_under_way_as_long_as_its_process_lives(tmp_path):
     run = write_run(tmp_path / "run", [], losses(2))
-    code = f"from pathlib import Path; from cgan.cli.under_way import *; held = take(Path({str(run)!r}));"
+    code = f"from pathlib import Path; from cgan.training.run_lock import *; held = take(Path({str(run)!r}));"
     command = [sys.executable, "-c", f"{code} print('marked', flush=True); input()"]
     with subprocess.Popen(command, cwd=ROOT, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout.readline() == "marked\n"

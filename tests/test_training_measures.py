@@ -13,17 +13,17 @@ from PIL import Image
 from test_cli import ROOT, TINY, script
 from test_clip import save_clip
 
-from cgan.cli import training_measures
+from cgan.evaluation import plan as training_measures
 from cgan.config import load_config
 from cgan.data import build_dataset
-from cgan.data.scenes import Scenes
-from cgan.gauges import FETCHING, Stopwatch
+from cgan.data.scenes.one_object import Scenes
+from cgan.training.callbacks.throughput import FETCHING, Stopwatch
 from cgan.interfaces import UserError
-from cgan.measures import thinned
-from cgan.metric_names import HIGHER, LOWER, PREFERRED, is_better, is_known
-from cgan.networks.generator import GeneratorConfig, build_generator
+from cgan.training.callbacks.evaluation import thinned
+from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better, is_known
+from cgan.models.generators.modulated import GeneratorConfig, build_generator
 from cgan.retrieval import STARTER
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 FAST = [x for x in TINY if not x.startswith(("trainer.images", "trainer.evaluate_every", "trainer.joint_images"))]
 FAST += ["trainer.images=1280", "trainer.evaluate_every=640", "trainer.joint_images=64", "run_dir=run"]
@@ -218,7 +218,7 @@ def test_where_nothing_is_measured_nothing_is_loaded_for_it(tmp_path):
     code = f"""import sys; sys.path.insert(0, {str(ROOT)!r})
 from cgan.cli.train import main
 main({[*FAST, "trainer.evaluate_every=0", "trainer.images=64", "trainer.wandb=disabled"]!r})
-heavy = ("cgan.measures", "cgan.evaluation", "cgan.picture_evaluation", "cgan.metrics.quality", "cgan.metrics.features")
+heavy = ("cgan.training.callbacks.evaluation", "cgan.evaluation.scenes", "cgan.evaluation.images", "cgan.metrics.quality", "cgan.metrics.features")
 print([name for name in heavy if name in sys.modules])"""
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.stdout.splitlines()[-1] == "[]", ended.stderr

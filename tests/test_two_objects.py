@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.cli import two_object_run
+from cgan.evaluation import two_object_report as two_object_run
 from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
 from cgan.cli.judge import save as save_judge
 from cgan.cli.sample import STARTER
 from cgan.data import DataConfig, build_dataset
-from cgan.data.scenes import COLOURS, GROUNDS, OBJECTS, Scenes
-from cgan.data.two_objects import (
+from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS, Scenes
+from cgan.data.scenes.two_objects import (
     PAIR_ATTRIBUTES,
     TWO,
     Pair,
@@ -25,15 +25,15 @@ from cgan.data.two_objects import (
     mentioned_in_pair,
     sample_pair,
 )
-from cgan.data.unrecognisable_pairs import PAIR_KINDS, spoil_pair
+from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
 from cgan.errors import UserError
 from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
 from cgan.metrics.two_objects import NUM_VALUES, PAIR_WEIGHTS, TwoObjectAccuracy
-from cgan.networks.generator import GeneratorConfig, build_generator
+from cgan.models.generators.modulated import GeneratorConfig, build_generator
 from cgan.pixels import as_floats
-from cgan.sampling import TextToImage
-from cgan.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
-from cgan.two_object_evaluation import NAMES, TwoObjectEvaluator, pair_captions
+from cgan.sampling.pipeline import TextToImage
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.evaluation.two_objects import NAMES, TwoObjectEvaluator, pair_captions
 
 DOG, CAT, BALL, RED, BLUE = OBJECTS.index("dog"), OBJECTS.index("cat"), OBJECTS.index("ball"), 0, COLOURS.index("blue")
 SAND = GROUNDS.index("sand")

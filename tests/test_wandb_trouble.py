@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cgan.cli import logs
+from cgan.training import loggers as logs
 
 pytest.importorskip("wandb")
 

@@ -50,7 +50,7 @@ def quality(options: argparse.Namespace) -> None:
     """Train what has no result yet, then write and print the table; raises UserError when a run failed."""
     if options.jobs < 1:
         raise UserError(f"--jobs={options.jobs}: must be at least 1")
-    from cgan.cli.race import finished, prepare_data, read_race, runs_of, train_all, with_precision
+    from cgan.benchmarks.race import finished, prepare_data, read_race, runs_of, train_all, with_precision
 
     out = options.out or Path(f"runs/race-{options.race.stem}")
     race = read_race(options.race, options.settings)
@@ -72,8 +72,8 @@ def quality(options: argparse.Namespace) -> None:
 
 def report(race, results: list[dict], failed: list, jobs: int, out: Path) -> None:
     """All that can be told of the runs that ended well; then what is missing, as a UserError."""
-    from cgan.cli.race import nearest
-    from cgan.cli.race_report import write_report
+    from cgan.benchmarks.race import nearest
+    from cgan.benchmarks.race_report import write_report
 
     known = write_report(race, results, jobs, out) if results else []
     if failed:
@@ -116,7 +116,7 @@ def guidance_parser() -> argparse.ArgumentParser:
 
 
 def guidance(options: argparse.Namespace) -> None:
-    from cgan.cli.guidance import measure_guidance
+    from cgan.benchmarks.guidance import measure_guidance
 
     measure_guidance(options)
 
@@ -155,7 +155,7 @@ def speed(options: argparse.Namespace) -> None:
 
     given = any(setting.endswith((".yaml", ".yml")) and "=" not in setting for setting in options.settings)
     settings = options.settings if given else [str(SCENES), *options.settings]
-    from cgan.cli.speed import prepared
+    from cgan.benchmarks.speed import prepared
 
     config = prepared(load_config(settings))
     if options.plan:
@@ -179,8 +179,8 @@ def check_together(options: argparse.Namespace) -> None:
 
 
 def compare_speed(config, other, options: argparse.Namespace) -> None:
-    from cgan.cli.speed import circumstances, side_by_side
-    from cgan.cli.speed_report import print_comparison
+    from cgan.benchmarks.speed import circumstances, side_by_side
+    from cgan.benchmarks.speed_report import print_comparison
 
     report = circumstances(config) | {"against": options.against} | side_by_side(config, other, options.steps)
     print_comparison(report)
@@ -189,9 +189,9 @@ def compare_speed(config, other, options: argparse.Namespace) -> None:
 
 
 def measure_speed(config, options: argparse.Namespace) -> None:
-    from cgan.cli.sizing import grown
-    from cgan.cli.speed import circumstances, measured
-    from cgan.cli.speed_report import print_report
+    from cgan.benchmarks.sizing import grown
+    from cgan.benchmarks.speed import circumstances, measured
+    from cgan.benchmarks.speed_report import print_report
 
     report = circumstances(config) | measured(config, options.steps)
     if options.grow:
@@ -202,9 +202,9 @@ def measure_speed(config, options: argparse.Namespace) -> None:
 
 
 def plan_speed(config, options: argparse.Namespace) -> None:
-    from cgan.cli.sizing import plan as plan_of_sizes
-    from cgan.cli.speed import circumstances
-    from cgan.cli.speed_report import print_plan
+    from cgan.benchmarks.sizing import plan as plan_of_sizes
+    from cgan.benchmarks.speed import circumstances
+    from cgan.benchmarks.speed_report import print_plan
 
     found, around = plan_of_sizes(config, min(options.steps, 10)), circumstances(config)
     print_plan(found, around["device"], options.gpus, options.tflops)

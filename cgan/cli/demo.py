@@ -19,8 +19,8 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary folder goes then as well
     with tempfile.TemporaryDirectory(prefix="cgan-demo-") as folder:
         prepare_gradio(Path(folder).resolve())
-        from cgan.cli.demo_page import serve
-        from cgan.cli.demo_studio import Studio
+        from cgan.demo.page import serve
+        from cgan.demo.studio import Studio
 
         serve(Studio(checkpoints, Path(folder).resolve(), options.images), options.host, options.port)
 
@@ -49,7 +49,7 @@ def checkpoints_of(given: Path | None) -> dict[str, Path]:
     runs = [path for name in ("last.ckpt", "best.ckpt") for path in Path("runs").glob(f"*/{name}")]
     found = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)
     if given is not None:
-        from cgan.weights import find
+        from cgan.sampling.weights import find
 
         found.insert(0, find(given))
     if STARTER.is_file():

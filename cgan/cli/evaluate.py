@@ -76,10 +76,10 @@ def report_of(options: argparse.Namespace) -> dict:
 
     data = load_config(options.data).data
     if options.reference is None and data.source == "scenes" and data.level == "two":
-        from cgan.cli.two_object_run import two_object_report
+        from cgan.evaluation.two_object_report import two_object_report
 
         return two_object_report(options, asked(options), data)
-    from cgan.cli.evaluation_run import EvaluationRun
+    from cgan.evaluation.report import EvaluationRun
 
     return EvaluationRun(options, asked(options)).report()
 
@@ -133,7 +133,7 @@ def asked(options: argparse.Namespace) -> list[str] | None:
 def write_captions(options: argparse.Namespace) -> None:
     from cgan.config import load_config
     from cgan.interfaces import UserError
-    from cgan.picture_evaluation import fixed_caption_ids
+    from cgan.evaluation.images import fixed_caption_ids
 
     annotations = load_config(options.data).data.annotations
     if annotations is None or not Path(annotations).is_file():

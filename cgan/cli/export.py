@@ -31,8 +31,8 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     bring_back(options.out.absolute())
     check(options)
-    from cgan.sampling import TextToImage
-    from cgan.weights import find
+    from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.weights import find
 
     checkpoint = find(options.checkpoint)
     pipe = TextToImage.load(checkpoint)
@@ -76,7 +76,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def is_exported(folder: Path) -> bool:
-    from cgan.weights import CONFIG, EXPORTED
+    from cgan.sampling.weights import CONFIG, EXPORTED
 
     return (folder / EXPORTED).is_file() and (folder / CONFIG).is_file()
 
@@ -116,9 +116,9 @@ def write_folder(pipe, checkpoint: Path, options: argparse.Namespace) -> None:
 def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> None:
     """Weights, settings, model card and sample grid."""
     import cgan
-    from cgan.cli.model_card import facts_of, model_card
-    from cgan.sampling import TextToImage
-    from cgan.weights import CONFIG, EXPORTED, FORMAT, write
+    from cgan.sampling.model_card import facts_of, model_card
+    from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.weights import CONFIG, EXPORTED, FORMAT, write
 
     write(folder / EXPORTED, pipe.tensors, half=not options.full, metadata={"format": "pt"})
     config = {"format": FORMAT, "cgan": cgan.__version__, "precision": "full" if options.full else "half"}
@@ -126,7 +126,7 @@ def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> N
     exported = TextToImage.load(folder / EXPORTED)
     captions = write_samples(folder / "samples.png", exported, options.captions)
     if options.onnx:
-        from cgan.onnx_export import write_onnx
+        from cgan.sampling.onnx import write_onnx
 
         print(write_onnx(exported, folder / "generator.onnx"))
     facts = facts_of(checkpoint)
@@ -137,13 +137,13 @@ def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> N
 def write_samples(path: Path, pipe, caption_file: Path | None) -> list[str]:
     """A grid of captions and seeds; says which words of the captions the model never saw."""
     import cgan
-    from cgan.cli.naming import cleaned
+    from cgan.sampling.naming import cleaned
     from cgan.cli.retrieve import captions_in
     from cgan.cli.sample import listed, warn, warn_of_unread
-    from cgan.drawing import Drawing
-    from cgan.sampling import pairs
-    from cgan.sheets import CAPTIONS, save_png
-    from cgan.weights import EXPORTED
+    from cgan.sampling.metadata import Drawing
+    from cgan.sampling.pipeline import pairs
+    from cgan.figures.sheets import CAPTIONS, save_png
+    from cgan.sampling.weights import EXPORTED
 
     captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)]
     if len(captions) > MOST_SAMPLES:

@@ -65,7 +65,7 @@ def check(options: argparse.Namespace) -> None:
 class Lesson(NamedTuple):
     """What the judge of a level is to learn."""
 
-    level: object  # cgan.data.scenes.Level
+    level: object  # cgan.data.scenes.one_object.Level
     kinds: tuple[str, ...]  # of unrecognisable pictures
     spoil: Callable
     num_values: tuple[int, ...]  # of each attribute
@@ -75,12 +75,12 @@ def lesson_of(level: str) -> Lesson:
     from cgan.metrics.scenes import JudgeConfig
 
     if level == "one":
-        from cgan.data.scenes import ONE
-        from cgan.data.unrecognisable import KINDS, spoil
+        from cgan.data.scenes.one_object import ONE
+        from cgan.data.scenes.unrecognisable import KINDS, spoil
 
         return Lesson(ONE, KINDS, spoil, JudgeConfig().num_values)
-    from cgan.data.two_objects import TWO
-    from cgan.data.unrecognisable_pairs import PAIR_KINDS, spoil_pair
+    from cgan.data.scenes.two_objects import TWO
+    from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
     from cgan.metrics.two_objects import NUM_VALUES
 
     return Lesson(TWO, PAIR_KINDS, spoil_pair, NUM_VALUES)
@@ -131,7 +131,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level: str):
     import torch
     from torchvision.transforms.v2.functional import resize
 
-    from cgan.sampling import TextToImage
+    from cgan.sampling.pipeline import TextToImage
 
     level, rng = lesson_of(level).level, np.random.default_rng([seed, 78])
     captions = [level.describe(level.sample(rng, "seen"), rng) for _ in range(count)]
@@ -145,7 +145,7 @@ def train(images, values, recognisable, options):
     import torch
     from torch.nn import functional as F
 
-    from cgan.data.unrecognisable import slightly_changed
+    from cgan.data.scenes.unrecognisable import slightly_changed
     from cgan.metrics.scenes import JudgeConfig, SceneJudge
     from cgan.pixels import as_floats
 

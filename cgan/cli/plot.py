@@ -5,10 +5,10 @@ import difflib
 from collections import Counter
 from pathlib import Path
 
-from cgan.cli.run_records import RUNS, Row, minutes_of, rows_of, runs_in
+from cgan.training.run_records import RUNS, Row, minutes_of, rows_of, runs_in
 from cgan.errors import UserError
 from cgan.files import check_writable_file, replacing
-from cgan.metric_names import HIGHER, LOWER
+from cgan.metrics.names import HIGHER, LOWER
 
 QUALITY = {  # by the title of a plot, what stands in it together when a single run is shown
     "scene_accuracy": ("scene_accuracy", "scene_accuracy_heldout"),
@@ -145,7 +145,7 @@ def check_out(out: Path) -> None:
 
 def draw(runs: dict[str, Curves], plots: dict[str, tuple[str, ...]], x_label: str, out: Path) -> None:
     """The file is there whole or not at all."""
-    from cgan.plots import line_plot, sheet
+    from cgan.figures.plots import line_plot, sheet
 
     pages = [line_plot(lines_of(runs, title, names), titled(title), x_label) for title, names in plots.items()]
     with replacing(out) as unfinished:
@@ -165,7 +165,7 @@ def lines_of(runs: dict[str, Curves], title: str, metrics: tuple[str, ...]) -> l
 
 
 def exact(name: str, x: list[float], y: list[float]):
-    from cgan.plots import Line
+    from cgan.figures.plots import Line
 
     return Line(name, x, y, y, y)
 
@@ -174,7 +174,7 @@ def smooth(name: str, x: list[float], y: list[float]):
     """Means of neighbours, in a band that holds the middle 80 % of them; few points stay as they are."""
     import numpy as np
 
-    from cgan.plots import Line
+    from cgan.figures.plots import Line
 
     num_points = min(MOST_POINTS, len(x) // NEIGHBOURS)
     if num_points < 4:

@@ -127,7 +127,7 @@ def found(options: argparse.Namespace) -> Iterator[str]:
     from cgan.config import load_config
     from cgan.data import read_entries
     from cgan.data.checking import check_entries, check_shards, unmentioned
-    from cgan.data.folder import read_folder
+    from cgan.data.readers.folder import read_folder
     from cgan.data.preparation import MANIFEST, UNFINISHED
     from cgan.data.shards import is_tar
 

@@ -109,7 +109,7 @@ def captions_in(file: Path) -> list[str]:
 def show(title: str, scores: np.ndarray, paths: list[Path], sheet: Path) -> None:
     """A table of the pictures that were found, and a sheet of the first of them."""
     from cgan.data.pictures import decode
-    from cgan.sheets import save_png
+    from cgan.figures.sheets import save_png
 
     print_table(title, scores, paths)
     thumbnails = [decode((path, THUMBNAIL))[0] for path in paths[:LARGEST_SHEET]]

@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     """Draw each caption and say where; raises UserError for a mistake in the arguments."""
     options = parser().parse_intermixed_args(arguments)
     check(options)
-    from cgan.drawing import read_drawing
+    from cgan.sampling.metadata import read_drawing
 
     drawing, about = (None, {}) if options.again is None else read_drawing(options.again)
     drawings = wanted(options) if drawing is None else [replace(drawing, batch_size=1, device=options.device)]
@@ -108,8 +108,8 @@ def check_idle(options: argparse.Namespace) -> None:
 
 def wanted(options: argparse.Namespace) -> list:
     """A Drawing for each file."""
-    from cgan.cli.naming import cleaned
-    from cgan.drawing import Drawing
+    from cgan.sampling.naming import cleaned
+    from cgan.sampling.metadata import Drawing
 
     captions = [cleaned(caption) for caption in captions_of(options)]
     seeds = list(range(options.seed, options.seed + options.num))
@@ -139,8 +139,8 @@ def captions_of(options: argparse.Namespace) -> list[str]:
 
 def opened(options: argparse.Namespace, about: dict) -> tuple:
     """The sampler, and the file of its weights."""
-    from cgan.sampling import TextToImage
-    from cgan.weights import find
+    from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.weights import find
 
     checkpoint = find(options.checkpoint) if options.checkpoint is not None else default_checkpoint(about)
     return TextToImage.load(checkpoint).to(options.device), checkpoint
@@ -167,9 +167,9 @@ class Judge:
     """judge(images, caption) -> how well images (B, 3, H, W) fit, (B,), by a joint encoder."""
 
     def __init__(self, path: Path) -> None:
-        from cgan.joint import JointEncoder
-        from cgan.measuring import resized
-        from cgan.weights import digest
+        from cgan.training.joint import JointEncoder
+        from cgan.evaluation.loop import resized
+        from cgan.sampling.weights import digest
 
         self.joint, self.resized = JointEncoder.load(path), resized
         self.about = {"file": label(path), "sha256": digest(self.joint.state_dict())}
@@ -210,7 +210,7 @@ def differences(options: argparse.Namespace, drawing, about: dict, made_with: di
 
 
 def short(weights: dict) -> str:
-    from cgan.cli.naming import cleaned
+    from cgan.sampling.naming import cleaned
 
     return cleaned(f"{str(weights.get('file'))[:100]} ({str(weights.get('sha256'))[:12]})")
 
@@ -223,7 +223,7 @@ def drawn(pipe, drawings: list, judge: Callable | None) -> Iterator:
     """The pictures of all drawings, one after another, uint8 (H, W, 3)."""
     first = drawings[0]
     if first.layout == "way":
-        from cgan.interpolation import frames
+        from cgan.sampling.interpolation import frames
 
         yield from frames(pipe, first.captions, first.seeds, first.steps, first.truncation)
         return
@@ -238,7 +238,7 @@ def drawn(pipe, drawings: list, judge: Callable | None) -> Iterator:
 
 def write_all(pipe, drawings: list, judge: Judge | None, made_with: dict, names, options: argparse.Namespace) -> None:
     """Each file as soon as its pictures are there."""
-    from cgan.sheets import save_animation, save_png
+    from cgan.figures.sheets import save_animation, save_png
 
     said = list(dict.fromkeys(said for each in drawings for said in each.said))
     unknown = pipe.unknown_words(said)
@@ -275,7 +275,7 @@ def check_out(names) -> None:
 
 def names_of(options: argparse.Namespace):
     """What names the files; a picture that is drawn again stands beside the other ones, and replaces none."""
-    from cgan.cli.naming import Names, slug
+    from cgan.sampling.naming import Names, slug
 
     out = options.out
     if out is None and options.again is not None:

@@ -61,11 +61,11 @@ def with_resume_as_key(arguments: list[str]) -> list[str]:
 def train(config, arguments: list[str]) -> None:
     import pytorch_lightning as pl
 
-    from cgan.cli.chosen_precision import chosen_precision
-    from cgan.cli.door import check_before_training
-    from cgan.cli.fitting import say
-    from cgan.cli.resuming import chosen_run, is_finished
-    from cgan.cli.run_directory import join_first, taken
+    from cgan.training.precision import chosen_precision
+    from cgan.training.checks import check_before_training
+    from cgan.training.trainer import say
+    from cgan.training.resume import chosen_run, is_finished
+    from cgan.training.run_directory import join_first, taken
     from cgan.data import check_data
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
@@ -86,7 +86,7 @@ def train(config, arguments: list[str]) -> None:
 
 def train_in(config, run_dir: Path) -> None:
     """Train in a run directory that this process, or the first of several, has taken."""
-    from cgan.cli.joint_training import train_joint_alone
+    from cgan.training.joint_run import train_joint_alone
 
     match config.task:
         case "gan":
@@ -99,8 +99,8 @@ def train_in(config, run_dir: Path) -> None:
 
 def train_gan_alone(config, run_dir: Path) -> None:
     """Train the GAN, after the joint encoder that it stands on: task=gan."""
-    from cgan.cli.fitting import is_first_process, leave, say
-    from cgan.cli.resuming import budget, checkpoint_of, note_done
+    from cgan.training.trainer import is_first_process, leave, say
+    from cgan.training.resume import budget, checkpoint_of, note_done
     from cgan.errors import REQUEUE
 
     start, plan = time.monotonic(), planned_measures(config)
@@ -122,9 +122,9 @@ def train_gan_alone(config, run_dir: Path) -> None:
 
 def opened(config, run_dir: Path):
     """The pictures to train on, and a run directory that holds the settings."""
-    from cgan.cli.door import check_batches
-    from cgan.cli.fitting import say
-    from cgan.cli.run_directory import begin
+    from cgan.training.checks import check_batches
+    from cgan.training.trainer import say
+    from cgan.training.run_directory import begin
     from cgan.data import build_dataset
 
     say("preparing the pictures (once; they are kept)")
@@ -145,7 +145,7 @@ def silence_lightning() -> None:
 
 
 def report_skipped(dataset) -> None:
-    from cgan.cli.fitting import say
+    from cgan.training.trainer import say
     from cgan.data.pictures import CaptionedPictures, summary
     from cgan.data.shards import ShardedPictures
 
@@ -156,7 +156,7 @@ def report_skipped(dataset) -> None:
 
 def build_gan(config, dataset, run_dir: Path):
     """The GAN on the encoders that its configuration asks for; the joint encoder is trained first when needed."""
-    from cgan.cli.joint_training import joint_encoder
+    from cgan.training.joint_run import joint_encoder
 
     return gan_on(config, lambda: joint_encoder(config, dataset, run_dir))
 
@@ -165,8 +165,8 @@ def gan_on(config, make_joint: Callable):
     """The GAN of a configuration; make_joint is called where it stands on a joint encoder."""
     import torch
 
-    from cgan.gan import TextToImageGAN
-    from cgan.text.pretrained import PretrainedTextEncoder
+    from cgan.training.gan import TextToImageGAN
+    from cgan.models.text.pretrained import PretrainedTextEncoder
 
     discriminator, resolution = config.gan.discriminator, config.data.resolution
     pretrained = config.text.encoder == "pretrained"
@@ -182,8 +182,8 @@ def gan_on(config, make_joint: Callable):
 
 def features_from_outside(discriminator):
     """The frozen network that a discriminator stands on where it is not the joint encoder's."""
-    from cgan.networks.frozen import DINOEncoder, EfficientNetEncoder
-    from cgan.networks.imagenet import ImageNetEncoder
+    from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
+    from cgan.models.encoders.imagenet import ImageNetEncoder
 
     match discriminator.form, discriminator.features:
         case "features", "imagenet":
@@ -201,7 +201,7 @@ def start_from(gan, checkpoint: str) -> None:
 
     from cgan.damage import building, reading
     from cgan.interfaces import UserError
-    from cgan.sampling import TextToImage
+    from cgan.sampling.pipeline import TextToImage
 
     if not Path(checkpoint).is_file():
         raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
@@ -225,10 +225,10 @@ def train_gan(config, gan, dataset, run_dir: Path, plan, found) -> tuple[int, di
 
     Returns 0, or the status that a signal asks for, and the last measures.
     """
-    from cgan.callbacks import ProgressLine, SampleGrid
-    from cgan.checkpoints import save_checkpoint
-    from cgan.cli.fitting import fit, say, trainer_of, whole_batch
-    from cgan.cli.logs import loggers
+    from cgan.training.callbacks.samples import ProgressLine, SampleGrid
+    from cgan.training.checkpoints import save_checkpoint
+    from cgan.training.trainer import fit, say, trainer_of, whole_batch
+    from cgan.training.loggers import loggers
 
     settings, captions = config.trainer, captions_for_grids(config, dataset)
     key, parts = "trainer.batch_size", config.gan.accumulate
@@ -265,7 +265,7 @@ def with_best(measures) -> dict[str, float]:
 
 def keepers(config, run_dir: Path) -> list:
     """What watches over a long training; checkpoints come last, after all that a step has brought."""
-    from cgan.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal
+    from cgan.training.callbacks.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal
 
     settings, kept = config.trainer, config.trainer.keep_checkpoints
     return [
@@ -282,7 +282,7 @@ def planned_measures(config):
     settings = config.trainer
     if settings.evaluate_every <= 0 and settings.metrics is None and settings.best_metric is None:
         return None
-    from cgan.cli.training_measures import plan_of
+    from cgan.evaluation.plan import plan_of
 
     return plan_of(config)
 
@@ -290,14 +290,14 @@ def planned_measures(config):
 def measures_by(plan, config, dataset, run_dir: Path, captions: list[str], line) -> list:
     if plan is None:
         return []
-    from cgan.cli.training_measures import measures_of
+    from cgan.evaluation.plan import measures_of
 
     return measures_of(plan, config, dataset, run_dir, captions, line.measuring)
 
 
 def captions_for_grids(config, dataset) -> list[str]:
     """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
-    from cgan.sheets import CAPTIONS
+    from cgan.figures.sheets import CAPTIONS
 
     if config.data.source == "scenes" and config.data.level == "one":
         return list(CAPTIONS)

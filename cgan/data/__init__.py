@@ -59,8 +59,8 @@ def check_data(config: DataConfig) -> None:
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> Dataset:
     """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
-    from cgan.data.scenes import ONE, Scenes
-    from cgan.data.two_objects import TWO
+    from cgan.data.scenes.one_object import ONE, Scenes
+    from cgan.data.scenes.two_objects import TWO
 
     check_data(config)
     if config.source == "scenes":
@@ -92,12 +92,12 @@ def pictures_of(config: DataConfig, split: str | None) -> Dataset:
 
 def read_entries(config: DataConfig, split: str | None) -> list:
     """The pictures of a split as Entries, neither opened nor checked; raises UserError."""
-    from cgan.data.coco import read_coco
-    from cgan.data.flickr30k import read_flickr30k
-    from cgan.data.folder import read_folder
-    from cgan.data.karpathy import read_karpathy
+    from cgan.data.readers.coco import read_coco
+    from cgan.data.readers.flickr30k import read_flickr30k
+    from cgan.data.readers.folder import read_folder
+    from cgan.data.readers.karpathy import read_karpathy
     from cgan.data.shards import read_shards
-    from cgan.data.text_folders import read_cub, read_flowers
+    from cgan.data.readers.cub_flowers import read_cub, read_flowers
 
     root = Path(config.root)
     match config.source:
@@ -114,7 +114,7 @@ def read_entries(config: DataConfig, split: str | None) -> list:
         case "flowers":
             return read_flowers(root, split)
         case "datasets":
-            from cgan.data.huggingface import read_datasets
+            from cgan.data.readers.huggingface import read_datasets
 
             return read_datasets(root, split)
         case "shards":

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cgan.data.pictures import CaptionedPictures
-from cgan.data.scenes import DRAWING_VERSION, Scenes
+from cgan.data.scenes.one_object import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
 
 MOST_PIXELS = 32  # pictures that are looked at; names, ids and captions are all compared

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from cgan.metrics.scenes import SceneJudge
 from cgan.pixels import as_floats
-from cgan.weights import digest
+from cgan.sampling.weights import digest
 
 Resize = Literal["torch-fidelity", "clean"]
 LAYERS = {64: 4, 192: 7, 768: 15, 2048: 19}  # how many of Inception's blocks lead to so many features

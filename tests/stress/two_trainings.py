@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from test_recovery import TINY, ended, start, state  # noqa: E402
 
-from cgan.cli.run_records import settings_in  # noqa: E402
+from cgan.training.run_records import settings_in  # noqa: E402
 
 IMAGES, BATCH, SEEDS = 1600, 16, (1, 2)
 LONGEST = 6.0  # seconds between the starts

@@ -1,0 +1,209 @@
+"""What came of a race: a table of means and paired differences, results.json, and curves."""
+
+import platform
+from dataclasses import asdict
+from datetime import datetime
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cgan.benchmarks.race import Race, environment
+from cgan.files import replacing, write_json, write_text
+from cgan.figures.plots import Line, line_plot, sheet
+from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
+from cgan.workers import num_cores
+
+
+class Cell(NamedTuple):
+    """One measure of one variant; no difference for the baseline itself, or where no seed is common with it."""
+
+    spread: Spread
+    difference: Difference | None
+
+    def __str__(self) -> str:
+        mean, deviation = self.spread
+        text = number(mean) if deviation is None else f"{number(mean)} ± {number(deviation)}"
+        if self.difference is None:
+            return text
+        sign = "+" if self.difference.mean >= 0 else "-"
+        return f"{text} ({sign}{number(abs(self.difference.mean))}{'*' if self.difference.beyond_noise else ''})"
+
+
+AXES = {"images_seen": "images seen", "minutes": "minutes of training"}  # of curves, with their labels
+Summary = dict[str, dict[str, Cell]]  # by variant and measure
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+
+
+def measures_of(race: Race, results: list[dict]) -> list[str]:
+    """The columns: those that the race names and a run reports, or else all that every run reports."""
+    if race.measures is not None:
+        return [name for name in race.measures if any(name in result["measures"] for result in results)]
+    everywhere = set.intersection(*(set(result["measures"]) for result in results))
+    return [name for name in results[0]["measures"] if name in everywhere and not name.startswith("ceiling/")]
+
+
+def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
+    """Over the seeds; a difference over those that a variant and the baseline have in common."""
+    cells = {}
+    for variant in race.variants:
+        cells[variant] = {}
+        for measure in measures:
+            mine, base = (by_seed(results, name, measure) for name in (variant, race.baseline))
+            common = [seed for seed in mine if seed in base]
+            compared = variant != race.baseline and common
+            difference = paired_difference([mine[s] for s in common], [base[s] for s in common]) if compared else None
+            if mine:
+                cells[variant][measure] = Cell(spread(list(mine.values())), difference)
+    return cells
+
+
+def by_seed(results: list[dict], variant: str, measure: str) -> dict[int, float]:
+    mine = [result for result in results if result["variant"] == variant and measure in result["measures"]]
+    return {result["seed"]: result["measures"][measure] for result in mine}
+
+
+# ---------------------------------------------------------------------------------------------- table
+
+
+def rows_of(cells: Summary, results: list[dict], measures: list[str]) -> list[list[str]]:
+    """A row a variant: its name, the measures, images seen on average; '' for what it has not."""
+    rows = []
+    for variant, row in cells.items():
+        seen = [r["images_seen"] for r in results if r["variant"] == variant and "images_seen" in r]
+        row = [str(row.get(measure, "")) for measure in measures]
+        rows.append([variant, *row, f"{round(sum(seen) / len(seen)):,}" if seen else ""])
+    return rows
+
+
+def footnote(race: Race, results: list[dict], cells: Summary) -> str:
+    seeds = ", ".join(str(seed) for seed in race.seeds if any(result["seed"] == seed for result in results))
+    if "," not in seeds:
+        return f"Of seed {seeds} alone: nothing is known about noise. In brackets: difference to {race.baseline}."
+    compared = sum(cell.difference is not None for row in cells.values() for cell in row.values())
+    return (
+        f"Mean ± sample standard deviation over seeds {seeds}. In brackets: difference to {race.baseline} over the "
+        "same seeds (same pictures, same order), * where its 95 % confidence interval (paired t) leaves out 0. Of "
+        f"{compared} such differences, chance alone would mark about {compared / 20:.1f}."
+    )
+
+
+def markdown(header: list[str], rows: list[list[str]], note: str) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    lines = [" | ".join(cell.replace("|", "/") for cell in line) for line in lines]
+    return "".join(f"| {line} |\n" for line in lines) + f"\n{note}\n"
+
+
+def print_table(header: list[str], rows: list[list[str]], note: str) -> None:
+    """Differences stand below their means, where lines are short."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=True)
+    for name in header:
+        table.add_column(Text(name.replace("/", "/\n")))
+    for row in rows:
+        table.add_row(*(Text(cell.replace(" (", "\n(") if i else cell) for i, cell in enumerate(row)))
+    console = Console()
+    if not console.is_terminal:  # in a file lines may be as long as they need to be
+        console = Console(width=max(console.width, Console(width=1000).measure(table).maximum))
+    console.print(table)
+    console.print(Text(note))
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> list[str]:
+    """Write results.json, table.md and, where there are curves, curves.png; returns the names of all measures."""
+    measures = measures_of(race, results)
+    cells, header = summary(race, results, measures), ["variant", *measures, "images seen"]
+    rows, note = rows_of(cells, results, measures), footnote(race, results, cells)
+    write_json(out / "results.json", as_json(race, results, cells, jobs))
+    write_text(out / "table.md", markdown(header, rows, note))
+    if any(len(result.get("curve", [])) > 0 for result in results):
+        with replacing(out / "curves.png") as unfinished:
+            curves(race, results, measures).save(unfinished, format="PNG")
+    print_table(header, rows, note)
+    names = [name for name in ("results.json", "table.md", "curves.png") if (out / name).is_file()]
+    print(f"in {out}: {' '.join(names)}")
+    return sorted({name for result in results for name in result["measures"]})
+
+
+def as_json(race: Race, results: list[dict], cells: Summary, jobs: int) -> dict:
+    return {
+        "protocol": {"race": asdict(race), **circumstances(jobs)},
+        "runs": results,
+        "summary": {
+            variant: {measure: cell_as_json(cell) for measure, cell in row.items()} for variant, row in cells.items()
+        },
+    }
+
+
+def cell_as_json(cell: Cell) -> dict:
+    if cell.difference is None:
+        return cell.spread._asdict()
+    difference = cell.difference._asdict() | {"beyond_noise": cell.difference.beyond_noise}
+    return cell.spread._asdict() | {"difference": difference}
+
+
+def circumstances(jobs: int) -> dict:
+    """What timings and numbers may depend on."""
+    import torch
+
+    from cgan import __version__
+
+    return {
+        "cgan": __version__,
+        "torch": torch.__version__,
+        "processor": processor(),
+        "cores": num_cores(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "jobs": jobs,
+        "threads_of_a_run": int(environment(jobs)["OMP_NUM_THREADS"]),
+        "date": datetime.now().isoformat(timespec="minutes"),
+    }
+
+
+def processor() -> str:
+    """The model's name, which Linux alone tells in a file."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def curves(race: Race, results: list[dict], measures: list[str]) -> Image.Image:
+    """Plots of each measure over images seen, two beside each other; where minutes are known, those are beside it."""
+    plots = []
+    for measure, axis in product(measures, axes_of(results)):
+        found = [line for variant in race.variants if (line := curve(variant, results, measure, axis)) is not None]
+        plots += [line_plot(found, measure, AXES[axis])] if found else []
+    return sheet(plots)
+
+
+def axes_of(results: list[dict]) -> list[str]:
+    """Over what there are curves."""
+    points = [point for result in results for point in result.get("curve", [])]
+    return [axis for axis in AXES if all(axis in point for point in points)]
+
+
+def curve(variant: str, results: list[dict], measure: str, axis: str = "images_seen") -> Line | None:
+    """The mean over seeds and its range, as far as every seed went; between measures they are interpolated."""
+    seeds = []
+    for result in results:
+        points = [point for point in result.get("curve", []) if result["variant"] == variant and measure in point]
+        if points:
+            seeds.append(([point[axis] for point in points], [point[measure] for point in points]))
+    if not seeds:
+        return None
+    first, last = max(x[0] for x, _ in seeds), min(x[-1] for x, _ in seeds)
+    x = sorted({float(value) for xs, _ in seeds for value in xs if first <= value <= last} | {float(last)})
+    y = np.stack([np.interp(x, *one) for one in seeds])
+    return Line(variant, x, y.mean(0).tolist(), y.min(0).tolist(), y.max(0).tolist())

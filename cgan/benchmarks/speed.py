@@ -1,0 +1,270 @@
+"""cgan benchmark speed: what a configuration's training and drawing take on this machine, on random pictures."""
+
+import platform
+import resource
+import tempfile
+import warnings
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
+from datetime import datetime
+from functools import partial
+from io import StringIO
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from cgan import __version__
+from cgan.benchmarks.step_cost import (
+    PLAYERS,
+    BareLoop,
+    StepCost,
+    cost_of_step,
+    drawing,
+    made_up_captions,
+    matmul_peak,
+    random_batch,
+    seconds_of_sampling,
+    seconds_of_steps,
+    watch_step,
+)
+from cgan.training.callbacks.samples import ProgressLine, SampleGrid
+from cgan.training.precision import chosen_precision
+from cgan.training.trainer import trainer_of
+from cgan.training.loggers import loggers
+from cgan.cli.train import gan_on, keepers, silence_lightning
+from cgan.config import RunConfig
+from cgan.data import check_data
+from cgan.training.gan import TextToImageGAN
+from cgan.interfaces import Batch, UserError
+from cgan.training.joint import JointEncoder
+from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
+from cgan.figures.sheets import CAPTIONS
+from cgan.models.text.lstm import Vocabulary
+
+WARM_UP, ROUND = 5, 20  # steps; a round holds one at which Lightning logs
+LOOP = "loop and callbacks"
+DRAWN_AT_ONCE = 1, 8, 64
+
+
+def prepared(config: RunConfig) -> RunConfig:
+    """One process, no data set, no weights from outside, both players; raises UserError for what can't be measured."""
+    if config.task != "gan":
+        raise UserError(f"task={config.task}: the speed is that of a GAN; give a configuration of task=gan")
+    check_data(replace(config.data, source="scenes", crop="center", flip=False, split=None, test_split=None))
+    image = replace(config.joint.image, weights=None)
+    trainer = replace(config.trainer, devices="1", num_nodes=1, wandb="disabled", minutes=None)
+    trainer.precision = chosen_precision(trainer.precision)
+    return replace(config, joint=replace(config.joint, image=image), trainer=trainer)
+
+
+def present_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
+    """On an untrained joint encoder of the configured size."""
+    torch.manual_seed(config.seed)
+    vocabulary = Vocabulary.of(made_up_captions(1000))
+    gan = gan_on(config, lambda: JointEncoder(config.joint, vocabulary, config.data.resolution).eval())
+    gan.config = replace(gan.config, adversarial_from=0.0)
+    return gan.to(device)
+
+
+# ------------------------------------------------------------------------------------------------ in training
+
+
+class SideBySide(pl.Callback):
+    """Before each of Lightning's steps the same by a bare loop, on the same networks; seconds of both, lists."""
+
+    def __init__(self, precision: str) -> None:
+        self.precision, self.left, self.lightning, self.bare = precision, None, [], []
+
+    def on_train_start(self, trainer: pl.Trainer, gan: TextToImageGAN) -> None:
+        self.now, self.step = clock(gan.device), BareLoop(gan, trainer.optimizers, self.precision)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
+        start = self.now()
+        if self.left is not None:
+            self.lightning.append(start - self.left)  # all that has happened since the bare step before
+        self.step(batch)
+        self.left = self.now()
+        self.bare.append(self.left - start)
+
+    def results(self, batch_size: int) -> dict:
+        """Without the steps that warm up."""
+        lightning, bare = self.lightning[WARM_UP:], self.bare[WARM_UP:-1]
+        starts = range(0, len(bare), ROUND)
+        rounds = [sum(lightning[i : i + ROUND]) / sum(bare[i : i + ROUND]) - 1 for i in starts]
+        return {
+            "seconds": median(lightning),
+            "images_per_second": batch_size / median(lightning),
+            "images_per_second_bare": batch_size / median(bare),
+            "lightning_overhead": median(rounds),
+            "lightning_overhead_rounds": rounds,
+        }
+
+
+class Split(pl.Callback):
+    """Shares the seconds of the steps after the first ones out among their parts."""
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps, self.parts = num_steps, None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == WARM_UP:
+            self.parts = Parts(clock(gan.device))
+            watch_step(self.parts, gan, gan.optimizers)
+            self.parts.enter(LOOP)
+        if batch_idx == WARM_UP + self.num_steps:
+            self.parts.leave()
+            self.parts.unwatch()
+
+    def seconds(self) -> dict[str, float]:
+        """Of each part of a step."""
+        return {name: total / self.num_steps for name, total in self.parts.totals.items()}
+
+
+def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Callback) -> None:
+    """So many steps, and one, as in a training, with a training's callbacks and metrics.csv."""
+    batch_size, resolution = config.trainer.batch_size, config.data.resolution
+    batches = [random_batch(batch_size, resolution, gan.device, seed) for seed in range(4)]
+    with tempfile.TemporaryDirectory() as folder:
+        line = ProgressLine("GAN", batch_size)
+        grid = SampleGrid(Path(folder) / "samples", config.trainer.sample_every, list(CAPTIONS))
+        callbacks = [grid, line, *keepers(config, Path(folder)), watcher]
+        csv = loggers(config, Path(folder))
+        trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, players=2)
+        loader = DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None)
+        with redirect_stdout(StringIO()):  # the line of progress goes on, unseen
+            trainer.fit(gan, loader)
+    gan.to(batches[0].images.device).train()
+
+
+# ------------------------------------------------------------------------------------------------ all there is
+
+
+def measured(config: RunConfig, num_steps: int, tell=print) -> dict:
+    """All that the report holds of one configuration."""
+    silence_lightning()
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+    device, rounds = present_device(), min(num_steps, 10)
+    before = peak_memory(device)
+    gan, batch_size = random_gan(config, device), config.trainer.batch_size
+    tell(f"{num_steps} steps of {batch_size} pictures by Lightning and bare")
+    side = SideBySide(config.trainer.precision)
+    train(config, gan, WARM_UP + num_steps, side)
+    peak = peak_memory(device) - before
+    tell("its parts")
+    split = Split(rounds)
+    train(config, gan, WARM_UP + rounds, split)
+    bare = BareLoop.of(gan, config.trainer.precision)
+    batch = random_batch(batch_size, config.data.resolution, device)
+    cost = cost_of_step(bare, batch)
+    step = side.results(batch_size) | parts_of(split.seconds(), cost)
+    tell("drawing")
+    with torch.autocast(device.type, torch.bfloat16, enabled=bare.half):
+        peaks = peaks_of(gan, step, rounds)
+    sampling = {str(n): n / seconds_of_sampling(gan, n, rounds) for n in DRAWN_AT_ONCE}
+    if config.gan.adversarial_from > 0:
+        gan.config = replace(gan.config, adversarial_from=2.0)
+        step["images_per_second_before_adversary"] = batch_size / seconds_of_steps(bare, batch, rounds)
+    return {
+        "parameters": parameters(gan),
+        "step": step,
+        "memory": {"peak": peak} | memory_of(cost),
+        "peak": peaks,
+        "sampling": {"latency": 1 / sampling["1"], "images_per_second": sampling},
+    }
+
+
+def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
+    """Training steps of two configurations in turns, by bare loops that call nothing of Lightning."""
+    device, works = present_device(), []
+    for chosen in (config, other):
+        loop = BareLoop.of(random_gan(chosen, device), chosen.trainer.precision)
+        works.append(partial(loop, random_batch(chosen.trainer.batch_size, chosen.data.resolution, device)))
+    first, second = (
+        chosen.trainer.batch_size / seconds
+        for chosen, seconds in zip((config, other), seconds_side_by_side(works, num_steps, device), strict=True)
+    )
+    counts = [parameters(work.func.gan) for work in works]
+    return {"images_per_second": [first, second], "ratio": first / second, "parameters": counts}
+
+
+def parts_of(seconds: dict[str, float], cost: StepCost) -> dict:
+    """Shares of the step's time, and its floating-point operations, by part and by player."""
+    total = sum(seconds.values())
+    names = [*dict.fromkeys(name for parts in PLAYERS.values() for name in parts if name in seconds), LOOP]
+    flops = {name: cost.flops.get(name, 0) for name in names}
+    return {
+        "split": {name: seconds[name] / total for name in names},
+        "split_seconds": {name: seconds[name] for name in names},
+        "flops": sum(flops.values()),
+        "flops_of_parts": flops,
+        "flops_of_players": {who: sum(flops.get(name, 0) for name in parts) for who, parts in PLAYERS.items()},
+    }
+
+
+def memory_of(cost: StepCost) -> dict[str, int]:
+    """Bytes, counted."""
+    counted = {name: getattr(cost, name) for name in ("kept", "weights", "gradients", "optimizers")}
+    return counted | {"counted": cost.memory}
+
+
+def peaks_of(gan: TextToImageGAN, step: dict, rounds: int) -> dict[str, float]:
+    """FLOP/s that this device reaches in products and in the generator's layers, and how near step and drawing come."""
+    matmul, largest = matmul_peak(gan.device), drawing(gan, DRAWN_AT_ONCE[-1], rounds)
+    layers, reached = largest.flops / largest.layers_seconds, step["flops"] / step["seconds"]
+    return {
+        "matmul_flops_per_second": matmul,
+        "layers_flops_per_second": layers,
+        "step_flops_per_second": reached,
+        "step_of_matmul": reached / matmul,
+        "step_of_layers": reached / layers,
+        "generator_of_matmul": largest.flops / largest.seconds / matmul,
+        "generator_of_layers": largest.fraction,
+    }
+
+
+def parameters(gan: TextToImageGAN) -> dict[str, int]:
+    names = "generator", "discriminator", "posterior", "text_encoder", "image_encoder"
+    networks = {name: getattr(gan, name) for name in names}
+    return {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items() if net is not None}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at most so far: of the GPU's tensors, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+# ------------------------------------------------------------------------------------------------ the report
+
+
+def circumstances(config: RunConfig) -> dict:
+    """What a number means nothing without."""
+    device = present_device()
+    return {
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()}
+        | {"cgan": __version__, "torch": torch.__version__, "pytorch-lightning": pl.__version__},
+        "precision": config.trainer.precision,
+        "resolution": config.data.resolution,
+        "batch_size": config.trainer.batch_size,
+        "config": asdict(config),
+    }
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,242 @@
+"""How fast a GAN trains and draws on random pictures, where its time goes, and what it needs."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from cgan.training.gan import TextToImageGAN
+from cgan.interfaces import Batch, TextFeatures
+from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted, nbytes, replace, seconds_side_by_side
+
+WORDS = "a the one some red old wide calm dog hill boat lamp near under beside with stands shines and slowly".split()
+ELSE = "else"  # of the step: what joins its parts
+PLAYERS = {  # the parts of a step, by who needs them
+    "both": ("text encoding", "frozen features", "generator forward"),
+    "discriminator": ("discriminator forward", "penalty", "discriminator backward", "discriminator optimizer"),
+    "generator": ("generator loss", "generator backward", "generator optimizer", "average"),
+    "neither": ("logging", ELSE),
+}
+
+
+def made_up_captions(count: int, seed: int = 0) -> list[str]:
+    """Four to twelve words each."""
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 12))) for _ in range(count)]
+
+
+def random_batch(batch_size: int, resolution: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
+    images = torch.rand(batch_size, 3, resolution, resolution, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    captions = made_up_captions(batch_size, seed)
+    return Batch(images.to(device), captions, torch.arange(batch_size, device=device))
+
+
+# ------------------------------------------------------------------------------------------------ the step
+
+
+def watch_step(parts: Parts, gan: TextToImageGAN, optimizers: Callable[[], list]) -> None:
+    """Split the training step of a GAN into the parts of PLAYERS."""
+
+    def player(optimizer: Optimizer, *_) -> str:
+        return ("generator optimizer", "discriminator optimizer")[optimizers().index(optimizer)]
+
+    parts.watch(gan, "training_step", ELSE)
+    parts.watch(gan.text_encoder, "forward", "text encoding")
+    parts.watch(gan, "maps", "frozen features")
+    parts.watch(gan, "imagine", "generator forward")
+    parts.watch(gan, "discriminator_loss", "discriminator forward")
+    parts.watch(gan, "gradient_penalty", "penalty")
+    parts.watch(gan, "generator_loss", "generator loss")
+    parts.watch(gan, "update", player)
+    parts.watch(gan, "manual_backward", lambda _: parts.inside[-1].replace("optimizer", "backward"))
+    parts.watch(gan, "average_generator", "average")
+    parts.watch(gan, "log", "logging")
+
+
+class BareLoop:
+    """bare(batch): the training step of a GAN by PyTorch alone; Lightning's part is done as simply as it can be."""
+
+    def __init__(self, gan: TextToImageGAN, optimizers: list[Optimizer], precision: str = "32-true") -> None:
+        self.gan, self.optimizers, self.half = gan, optimizers, precision == "bf16-mixed"
+        gan.progress = 1.0  # both players play
+        self.stand_ins = {
+            "optimizers": lambda: optimizers,
+            "toggled_optimizer": partial(alone, optimizers),
+            "leave_uncounted": lambda _: None,
+            "manual_backward": lambda loss: loss.backward(),
+            "log": lambda *_, **__: None,
+            "follow_schedule": lambda: None,
+        }
+
+    @classmethod
+    def of(cls, gan: TextToImageGAN, precision: str = "32-true") -> "BareLoop":
+        return cls(gan.train(), [chosen["optimizer"] for chosen in gan.configure_optimizers()], precision)
+
+    def __call__(self, batch: Batch) -> None:
+        with self.entered(), torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.half):
+            self.gan.training_step(batch, 0)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Lightning's methods come back afterwards, or those that stood in for them before."""
+        undo = [replace(self.gan, name, method) for name, method in self.stand_ins.items()]
+        try:
+            yield
+        finally:
+            for back in undo:
+                back()
+
+
+@contextmanager
+def alone(optimizers: list[Optimizer], optimizer: Optimizer) -> Iterator[None]:
+    """The weights of the other optimizers need no gradient meanwhile."""
+    resting = [w for o in optimizers if o is not optimizer for group in o.param_groups for w in group["params"]]
+    for weight in resting:
+        weight.requires_grad_(False)
+    yield
+    for weight in resting:
+        weight.requires_grad_(True)
+
+
+def seconds_of_steps(bare: BareLoop, batch: Batch, num_steps: int, limit: float = float("inf")) -> float:
+    """The median after a first step to warm up; at least one, and none is begun when limit seconds are over."""
+    now, seconds = clock(batch.images.device), []
+    bare(batch)
+    begun = time.monotonic()
+    while not seconds or (len(seconds) < num_steps and time.monotonic() - begun < limit):
+        start = now()
+        bare(batch)
+        seconds.append(now() - start)
+    return median(seconds)
+
+
+class StepCost(NamedTuple):
+    """What one training step of a GAN takes, exactly."""
+
+    flops: dict[str, float]  # of each part
+    kept: int  # bytes that autograd keeps for backward passes, at their most
+    weights: int  # bytes of all networks
+    gradients: int  # bytes, of both players
+    optimizers: int  # bytes of their states
+
+    @property
+    def memory(self) -> int:
+        """Bytes of all; working space and what frees it late come on top."""
+        return self.kept + self.weights + self.gradients + self.optimizers
+
+
+def cost_of_step(bare: BareLoop, batch: Batch) -> StepCost:
+    """Of one step, which is taken."""
+    gan, weights = bare.gan, [*bare.gan.parameters(), *bare.gan.buffers()]
+    with flops_counted() as flops, KeptMemory(weights) as kept, bare.entered():
+        parts = Parts(flops)
+        watch_step(parts, gan, lambda: bare.optimizers)
+        try:
+            with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=bare.half):
+                gan.training_step(batch, 0)
+        finally:
+            parts.unwatch()
+    moving = [w for o in bare.optimizers for group in o.param_groups for w in group["params"]]
+    states = [x for o in bare.optimizers for state in o.state.values() for x in state.values()]
+    return StepCost(dict(parts.totals), kept.peak, nbytes(weights), nbytes(moving), nbytes(states))
+
+
+def without_numbers(gan: TextToImageGAN, num_words: int = 8) -> TextToImageGAN:
+    """A GAN on device "meta", whose step computes nothing but costs the same; its frozen text encoder is left out."""
+    empty, dim = partial(torch.zeros, device="meta"), gan.text_encoder.dim
+
+    def features(captions: list[str]) -> TextFeatures:
+        shape = len(captions), num_words
+        return TextFeatures(empty(len(captions), dim), empty(*shape, dim), empty(*shape, dtype=torch.bool))
+
+    gan = gan.to("meta")
+    gan.text_encoder.forward = features
+    gan.average_generator = lambda num_images: None  # it reads how many images were seen
+    return gan
+
+
+@contextmanager
+def in_float32() -> Iterator[None]:
+    """Device "meta" knows no autocast, not even one that is switched off."""
+    back = replace(torch, "autocast", lambda *_, **__: nullcontext())
+    try:
+        yield
+    finally:
+        back()
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+class Drawing(NamedTuple):
+    """A generator's forward pass beside nothing but its layers, the same shapes one after another."""
+
+    seconds: float
+    layers_seconds: float
+    flops: float
+
+    @property
+    def fraction(self) -> float:
+        """Of what the device can do in such layers."""
+        return self.layers_seconds / self.seconds
+
+
+@torch.no_grad()
+def drawing(gan: TextToImageGAN, batch_size: int, rounds: int) -> Drawing:
+    """Of the averaged generator, on random noise and captions."""
+    generator, device = gan.generator_ema, gan.device
+    text = gan.text_encoder(made_up_captions(batch_size))
+    noise = torch.randn(batch_size, generator.config.noise_dim, device=device)
+    forward = partial(generator, noise, text)
+    layers = layers_of(generator, forward)
+    with flops_counted() as flops:
+        forward()
+        count = flops()
+    seconds, layers_seconds = seconds_side_by_side([forward, lambda: [layer() for layer in layers]], rounds, device)
+    return Drawing(seconds, layers_seconds, count)
+
+
+def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callable[[], Tensor]]:
+    """Each convolution and linear layer that a forward pass calls, on the input that it gets there."""
+    calls = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
+        (x,) = inputs
+        if isinstance(layer, nn.Conv2d):
+            calls.append(partial(F.conv2d, x, layer.weight, layer.bias, layer.stride, layer.padding))
+        else:
+            calls.append(partial(F.linear, x, layer.weight, layer.bias))
+
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    forward()
+    for hook in hooks:
+        hook.remove()
+    return calls
+
+
+@torch.no_grad()
+def seconds_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> float:
+    """From captions to pictures, by the averaged generator."""
+    captions = made_up_captions(batch_size)
+
+    def sample() -> Tensor:
+        noise = torch.randn(batch_size, gan.config.generator.noise_dim, device=gan.device)
+        return gan.generator_ema(noise, gan.text_encoder(captions))
+
+    return seconds_side_by_side([sample], rounds, gan.device)[0]
+
+
+def matmul_peak(device: torch.device, rounds: int = 3) -> float:
+    """FLOP/s of one large square product."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = torch.randn(2, size, size, device=device)
+    return 2 * size**3 / seconds_side_by_side([lambda: a @ b], rounds, device)[0]

@@ -1,0 +1,169 @@
+"""The harder scenes: two objects, one in a place told by the other, with captions whose attributes are known."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from cgan.data.scenes.one_object import (
+    COLOURS,
+    DRAWERS,
+    GROUND_WORDS,
+    GROUNDS,
+    OBJECTS,
+    Brush,
+    Level,
+    Split,
+    draw_ground,
+    paint_of,
+    shadow,
+)
+
+LAYOUTS = ("beside", "stacked")
+PAIR_ATTRIBUTES = {
+    "first object": OBJECTS, "first colour": COLOURS, "second object": OBJECTS, "second colour": COLOURS,
+    "layout": LAYOUTS, "ground": GROUNDS,
+}  # fmt: skip
+RELATION_WORDS = (  # for each layout: of the first to the second, and of the second to the first
+    (("to the left of", "left of", "on the left of"), ("to the right of", "right of", "on the right of")),
+    (("above", "over", "higher up than"), ("below", "underneath", "lower down than")),
+)
+COLOUR_CHANCE, RELATION_CHANCE, GROUND_CHANCE = 0.8, 0.8, 0.6  # of being mentioned
+
+
+class Pair(NamedTuple):
+    """Indices into PAIR_ATTRIBUTES; the first is on the left or, if stacked, higher up.
+
+    In what a caption mentions, -1 stands for what it leaves out; without a layout the order means nothing.
+    """
+
+    object: int
+    colour: int
+    other: int
+    other_colour: int
+    layout: int
+    ground: int
+
+    def swapped(self) -> "Pair":
+        return Pair(self.other, self.other_colour, self.object, self.colour, self.layout, self.ground)
+
+
+def is_heldout_pair(pair: Pair) -> bool:
+    """Whether these two coloured objects, in whatever order, are of the tenth that training never sees together."""
+    one, other = (o * len(COLOURS) + c for o, c in ((pair.object, pair.colour), (pair.other, pair.other_colour)))
+    return (one + other) % 10 == 0
+
+
+def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
+    """A pair of two kinds of objects, uniformly within the split."""
+    while True:
+        pair = Pair(*(int(rng.integers(len(values))) for values in PAIR_ATTRIBUTES.values()))
+        if pair.object != pair.other and is_heldout_pair(pair) == (split == "heldout"):
+            return pair
+
+
+# ------------------------------------------------------------------------------------------------ captions
+
+
+def thing(object_: int, colour: int, rng: np.random.Generator) -> str:
+    words = f"{COLOURS[colour]} {OBJECTS[object_]}" if rng.random() < COLOUR_CHANCE else OBJECTS[object_]
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def describe_pair(pair: Pair, rng: np.random.Generator) -> str:
+    """An English caption: both objects always, their relation from either's view, colours and ground now and then."""
+    side = int(rng.integers(2))
+    teller = pair.swapped() if side else pair
+    subject, reference = (
+        thing(o, c, rng) for o, c in ((teller.object, teller.colour), (teller.other, teller.other_colour))
+    )
+    ground = str(rng.choice(GROUND_WORDS[pair.ground])) if rng.random() < GROUND_CHANCE else ""
+    if rng.random() >= RELATION_CHANCE:
+        return spoken(f"{subject} {rng.choice(('and', 'with', 'together with'))} {reference}", ground, rng)
+    relation = rng.choice(RELATION_WORDS[pair.layout][side])
+    if rng.random() < 0.25:
+        return spoken(f"{relation} {reference} there is {subject}", ground, rng)
+    return spoken(f"{subject} {relation} {reference}", ground, rng)
+
+
+def spoken(what: str, ground: str, rng: np.random.Generator) -> str:
+    """With the ground before or after."""
+    if not ground:
+        return what
+    return f"{ground}, {what}" if rng.random() < 0.3 else f"{what} {ground}"
+
+
+def mentioned_in_pair(caption: str) -> Pair:
+    """What a caption of two objects claims, -1 where it claims nothing: the inverse of describe_pair."""
+    words, ground = without_ground(" ".join(re.sub(r"[^a-z ]", " ", caption.lower()).split()))
+    things = list(re.finditer(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(OBJECTS)})\b", words))[:2]
+    found = [number for match in things for number in (OBJECTS.index(match[2]), colour_of(match[1]))]
+    found += [-1] * (4 - len(found))
+    pair = Pair(*found, -1, ground)
+    for layout, sides in enumerate(RELATION_WORDS):
+        for side, phrases in enumerate(sides):
+            match = re.search(rf"\b({'|'.join(sorted(phrases, key=len, reverse=True))})\b", words)
+            if match:
+                subject_comes_last = bool(things) and match.start() < things[0].start()
+                pair = pair._replace(layout=layout)
+                return pair.swapped() if subject_comes_last != bool(side) else pair
+    return pair
+
+
+def colour_of(name: str | None) -> int:
+    return -1 if name is None else COLOURS.index(name)
+
+
+def without_ground(words: str) -> tuple[str, int]:
+    """The rest of a caption, and the ground that it names, or -1."""
+    for ground, phrases in enumerate(GROUND_WORDS):
+        for phrase in sorted(phrases, key=len, reverse=True):
+            if re.search(rf"\b{phrase}\b", words):
+                return re.sub(rf"\b{phrase}\b", "", words), ground
+    return words, -1
+
+
+def agrees(claim: Pair, truth: Pair) -> bool:
+    """Whether all that a caption claims is true of a scene."""
+    orders = [truth] if claim.layout >= 0 else [truth, truth.swapped()]
+    return any(all(said in (-1, is_so) for said, is_so in zip(claim, order, strict=True)) for order in orders)
+
+
+# ------------------------------------------------------------------------------------------------ drawing
+
+
+def places_of(layout: int, rng: np.random.Generator) -> list[tuple[float, float]]:
+    """Centres of both objects, as shares of the picture's size."""
+    along, across = rng.uniform(-0.03, 0.03, 2), rng.uniform(-0.06, 0.06, 2)
+    if LAYOUTS[layout] == "beside":
+        return [(0.26 + along[0], 0.6 + across[0]), (0.74 + along[1], 0.6 + across[1])]
+    return [(0.5 + 2 * across[0], 0.3 + along[0]), (0.5 + 2 * across[1], 0.75 + along[1])]
+
+
+def draw_pair(pair: Pair, resolution: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture of two objects, uint8 (resolution, resolution, 3); pose, tone, light, size and place vary with rng."""
+    things = [(pair.object, pair.colour), (pair.other, pair.other_colour)]
+    return draw_things(things, places_of(pair.layout, rng), pair.ground, resolution, rng)
+
+
+def draw_things(
+    things: list[tuple[int, int]],
+    places: list[tuple[float, float]],
+    ground: int,
+    resolution: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Objects in their colours, each at its place, one after the other."""
+    size = resolution * 3 if resolution <= 128 else resolution * 2
+    picture = draw_ground(ground, size, rng)
+    for (object_, colour), (x, y) in zip(things, places, strict=True):
+        centre, radius = (x * size, y * size), size * rng.uniform(0.185, 0.215)
+        if GROUNDS[ground] not in ("night sky", "brick"):
+            shadow(picture, centre, radius)
+        brush = Brush(ImageDraw.Draw(picture), centre, radius, rng.uniform(-0.1, 0.1), int(rng.choice([-1, 1])))
+        DRAWERS[object_](brush, paint_of(colour, rng), rng)
+    return np.asarray(picture.resize((resolution, resolution), Image.Resampling.BOX))
+
+
+TWO = Level("two", Pair, sample_pair, draw_pair, describe_pair)

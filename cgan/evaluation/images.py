@@ -1,0 +1,278 @@
+"""Any pictures against real ones and their captions: what is asked, the metrics that answer, and two anchors.
+
+The anchors are measured by the same code: real pictures against real ones, and for each caption the training picture
+whose own caption is nearest.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from cgan.data.readers.coco import annotations_in, read_captions_file
+from cgan.data.readers.folder import NoCaptions, read_folder
+from cgan.data.pictures import Skipped, summary, with_captions
+from cgan.data.records import id_from, kind_of, printable
+from cgan.data.text_files import parse_json, read_text
+from cgan.interfaces import TextEncoder, UserError
+from cgan.evaluation.loop import (
+    Pictures,
+    Tell,
+    device_of,
+    digest,
+    measure,
+    of_dataset,
+    of_files,
+    of_generator,
+    real_features,
+    silent,
+)
+from cgan.metrics.features import FeatureNetwork, Given, MatchingNetwork
+from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.quality import PictureQuality
+from cgan.models.generators.modulated import Generator
+from cgan.retrieval import embed_captions, nearest, pictures_in
+
+METRICS = ("fid", "kid", "prdc", "clip_score", "r_precision")
+NUM_DISTRACTORS = 99
+EXPECTED_IDS = "a list of caption ids, as JSON or one a line"
+NUM_NEAREST = 32  # captions among which one of another picture is looked for
+
+
+log = logging.getLogger(__name__)
+
+
+class Question(NamedTuple):
+    """Captions to draw, and the real pictures to be compared with."""
+
+    captions: list[str] | None
+    reference: Pictures
+    about: dict  # how the captions were chosen; JSON-able
+    places: list[int] | None = None  # of each caption's own picture in its data set
+
+
+class Networks(NamedTuple):
+    """What metrics look through; None where it is missing or not wanted."""
+
+    features: FeatureNetwork | None = None  # Inception, or what stands in its place
+    clip: MatchingNetwork | None = None
+    matching: MatchingNetwork | None = None  # judge of R-precision
+
+    def spec(self) -> dict:
+        return {name: None if network is None else network.spec() for name, network in self._asdict().items()}
+
+
+# ------------------------------------------------------------------------------------------------ what is asked
+
+
+def question_of(dataset, num_images: int, seed: int) -> Question:
+    """So many pictures of a data set, all if it has fewer, each with one of its captions; both drawn by the seed."""
+    rng = np.random.default_rng([seed, 6])
+    indices = sorted(rng.permutation(len(dataset))[:num_images].tolist())
+    texts = [dataset.captions_of(i) for i in indices]
+    captions = [some[rng.integers(len(some))] for some in texts]
+    about = {"choice": "one of each picture, by the seed", "seed": seed, **counted(captions)}
+    return Question(captions, of_dataset(dataset, indices), about, indices)
+
+
+def counted(captions: list[str]) -> dict:
+    return {"num_captions": len(captions), "sha256": digest(captions)}
+
+
+def question_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) -> Question:
+    """COCO's captions of fixed ids, against all pictures of the data set; raises UserError for one not there."""
+    rows = {row.caption_id: row for row in annotations_in(read_captions_file(annotations), annotations)}
+    known = {entry.image_id: place for place, entry in enumerate(dataset.entries)}
+    for number in caption_ids:
+        if number not in rows or not rows[number].captions:
+            raise UserError(f"{annotations}: holds no caption {number}; give the file that the ids were drawn from")
+        if rows[number].image_id not in known:
+            raise UserError(f"{annotations}: picture {rows[number].image_id} of caption {number} is not in data.root")
+    captions = [rows[number].captions[0] for number in caption_ids]
+    about = {"choice": "fixed ids", "ids": digest(caption_ids), **counted(captions)}
+    return Question(captions, of_dataset(dataset), about, [known[rows[number].image_id] for number in caption_ids])
+
+
+def fixed_caption_ids(annotations: Path, count: int, seed: int = 0) -> list[int | str]:
+    """Ids of one caption each of so many pictures of a COCO captions file, sorted; the same seed gives the same list.
+
+    `fixed_caption_ids(captions_val2014.json, 30_000)` is the list of FID-30k; write it with json.dumps and keep it.
+    """
+    captions: dict[int, list[int | str]] = {}
+    for row in annotations_in(read_captions_file(annotations), annotations):
+        if row.caption_id is None:
+            raise UserError(f"{annotations}: holds a caption without an id; they are needed to name captions by")
+        if row.captions:
+            captions.setdefault(row.image_id, []).append(row.caption_id)
+    rng, images = np.random.default_rng([seed, 7]), sorted(captions)
+    if count > len(images):
+        raise UserError(f"{annotations}: captions of {len(images)} pictures, {count} are asked for")
+    chosen = [sorted(captions[images[i]], key=in_order) for i in rng.permutation(len(images))[:count]]
+    return sorted((ids[rng.integers(len(ids))] for ids in chosen), key=in_order)
+
+
+def in_order(caption_id: int | str) -> tuple[bool, int | str]:
+    """Numbers before texts."""
+    return isinstance(caption_id, str), caption_id
+
+
+def read_caption_ids(file: Path) -> list[int | str]:
+    """A JSON list of ids, or one id a line; raises UserError where there is none."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` draws one")
+    text = read_text(file)
+    given = parse_json(text, str(file), EXPECTED_IDS) if text.lstrip().startswith("[") else text.split()
+    ids = [id_from(number) for number in given]
+    if not ids or None in ids:
+        wrong = f"; {kind_of(given[ids.index(None)])} is no id" if ids else "; there is none"
+        raise UserError(f"{file}: expected {EXPECTED_IDS}{wrong}")
+    return ids
+
+
+def pictures_of_folder(folder: Path, resolution: int | None) -> Pictures:
+    """The pictures of a folder, with a caption each where it has captions: the first of each picture.
+
+    Captions that can't be understood, or that some pictures have and others don't, are not used, which is logged.
+    """
+    files, unread = pictures_in(folder)
+    paths = [folder / file.name for file in files]
+    if unread:
+        log.warning("%s: not measured: %s", folder, summary(unread))
+    try:
+        entries = read_folder(folder)
+    except NoCaptions:
+        return of_files(paths, resolution)
+    except UserError as error:
+        log.warning("%s; the captions of %s are not used", error, folder)
+        return of_files(paths, resolution)
+    described = {entry.picture: entry.captions[0] for entry in with_captions(entries)[0]}
+    captions = [described.get(path, "") for path in paths]
+    if not all(captions):
+        log.warning("%s", partly_captioned(folder, paths, captions, with_captions(entries)[1]))
+    return of_files(paths, resolution, captions if all(captions) else None)
+
+
+def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipped: list[Skipped]) -> str:
+    """Why the captions of a folder are not used."""
+    without = [path for path, caption in zip(paths, captions, strict=True) if not caption]
+    example = printable(str(without[0].relative_to(folder)))
+    why = f"; left out: {summary(skipped)}" if skipped else ""
+    total = f"{len(without)} of {len(paths)} pictures have none"
+    return f"{folder}: its captions are not used, as {total} (such as {example}){why}"
+
+
+# ------------------------------------------------------------------------------------------------ what answers
+
+
+class PictureEvaluator:
+    """evaluator(generator, text_encoder) -> values by name; evaluator.of(pictures, device) for any pictures.
+
+    Every process calls it, draws its share, and gets the same values. wanted: some of METRICS; those whose network is
+    None are left out. more: further metrics, which are updated by images, captions and ids.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        networks: Networks,
+        wanted: Iterable[str] = METRICS,
+        seed: int = 1234,
+        more: dict[str, Metric] | None = None,
+    ) -> None:
+        self.question, self.networks, self.wanted, self.seed = question, networks, set(wanted), seed
+        self.more, self.prepared = dict(more or {}), None
+
+    def __call__(
+        self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, tell: Tell = silent
+    ) -> dict[str, float]:
+        """Of pictures that a generator in evaluation mode draws from the question's captions."""
+        pictures = of_generator(generator, text_encoder, self.question.captions, self.seed, truncation)
+        return self.of(pictures, device_of(generator), tell)
+
+    def of(self, pictures: Pictures, device: torch.device | str = "cpu", tell: Tell = silent) -> dict[str, float]:
+        """Of any pictures; where there are captions, in the question's order."""
+        return measure(pictures, MetricCollection(self.metrics(device, tell), compute_groups=False), device, tell)
+
+    def metrics(self, device: torch.device | str = "cpu", tell: Tell = silent) -> dict[str, Metric]:
+        """The first call looks at the real pictures, unless the cache knows their features."""
+        if self.prepared is None:
+            self.prepared = {**self.quality(device, tell), **self.matching(), **self.more}
+        return self.prepared
+
+    def measures(self) -> set[str]:
+        return self.wanted & {"fid", "kid", "prdc"}
+
+    def quality(self, device: torch.device | str, tell: Tell) -> dict[str, Metric]:
+        network = self.networks.features
+        if network is None or not self.measures():
+            return {}
+        real = real_features(network, self.question.reference, device, tell)
+        return {"quality": PictureQuality(network, real, self.measures())}
+
+    def matching(self) -> dict[str, Metric]:
+        (_, clip, matching), captions, found = self.networks, self.question.captions, {}
+        if clip is not None and "clip_score" in self.wanted:
+            found["clip_score"] = CLIPScore(clip)
+        if matching is not None and "r_precision" in self.wanted:
+            others = other_captions(captions, self.question.places, NUM_DISTRACTORS, self.seed)
+            found[r_precision_by(matching)] = CaptionChoice(matching, captions, torch.from_numpy(others))
+        return found
+
+    def floor(self, device: torch.device | str = "cpu") -> dict[str, float]:
+        """A random half of the reference against the other: what real pictures reach at half the number."""
+        network = self.networks.features
+        if network is None or not self.measures():
+            return {}
+        features = real_features(network, self.question.reference, device)
+        return between_halves(features, network.name, self.measures(), self.seed)
+
+    def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
+        """What the captions' own pictures reach where captions matter; they would be no test of the rest."""
+        metrics = {name: metric for name, metric in self.metrics(device).items() if name != "quality"}
+        return measure(pictures, MetricCollection(metrics, compute_groups=False), device) if metrics else {}
+
+
+def r_precision_by(network: MatchingNetwork) -> str:
+    return "r_precision" if network.name == "joint" else f"{network.name}/r_precision"
+
+
+def between_halves(features: Tensor, name: str, measures: set[str], seed: int) -> dict[str, float]:
+    """Of real features (N, F): a random half as if it had been generated, against the other."""
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+    one, other = features[order].tensor_split(2)
+    network = Given(name, features.shape[1])
+    metric = PictureQuality(network, one, measures, sync_on_compute=False)  # every process has all of the features
+    metric.update(other, torch.arange(len(other)))
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+def other_captions(captions: list[str], places: list[int], count: int, seed: int) -> np.ndarray:
+    """For each caption the places of others, of other pictures and in other words, (N, count), at random."""
+    rng, texts = np.random.default_rng([seed, 8]), np.unique(captions, return_inverse=True)[1]
+    images, rows = np.asarray(places), []
+    for text, image in zip(texts, images, strict=True):
+        candidates = np.flatnonzero((texts != text) & (images != image))
+        if len(candidates) < count:
+            raise UserError(f"r_precision: needs {count} other captions of each, one has {len(candidates)}")
+        rows.append(rng.choice(candidates, count, replace=False))
+    return np.stack(rows)
+
+
+def nearest_training_pictures(joint, question: Question, dataset, same: bool) -> Pictures:
+    """For each caption the training picture of the nearest caption, by the joint encoder's embeddings.
+
+    same: the question was drawn from this very data set; a caption's own picture is then passed over.
+    """
+    texts = [(caption, i) for i in range(len(dataset)) for caption in dataset.captions_of(i)]
+    owners = np.array([i for _, i in texts])
+    points = embed_captions(joint, [caption for caption, _ in texts])
+    found = owners[nearest(embed_captions(joint, question.captions), points, NUM_NEAREST)[1]]  # (N, NUM_NEAREST)
+    if same:
+        foreign = found != np.asarray(question.places)[:, None]
+        found = np.take_along_axis(found, foreign.argmax(axis=1)[:, None], axis=1)
+    return of_dataset(dataset, found[:, 0].tolist(), question.captions)

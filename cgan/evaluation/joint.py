@@ -1,0 +1,130 @@
+"""How well a joint encoder matches pictures and captions: retrieval on any data, and what is true on scenes."""
+
+import textwrap
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cgan.data.scenes.one_object import Scenes, mentioned_in
+from cgan.interfaces import Sample
+from cgan.training.joint import JointEncoder
+from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
+from cgan.pixels import as_bytes, as_floats
+
+BATCH = 100
+
+
+def evaluate_joint(joint: JointEncoder, dataset, num_folds: int = 1) -> dict[str, float]:
+    """Recall@1, 5, 10 and median rank both ways, with the ceilings that duplicate captions set.
+
+    On scenes of one object also `agreement`: the share of pictures whose best caption agrees with them in every
+    attribute that it mentions; `agreement_others`: the same when a picture's own captions are not among the candidates;
+    and `caption_accuracy`: the share of captions written by the decoder that are right in all that they mention, with
+    `caption_mentions`, how many of the five attributes that is on average.
+    """
+    joint.eval()
+    samples = [dataset[i] for i in range(len(dataset))]
+    vectors = vectors_of(joint, samples)
+    report = recalls(joint, vectors, samples, num_folds)
+    if isinstance(dataset, Scenes) and dataset.level.name == "one":
+        report |= agreement(joint, vectors, samples, torch.from_numpy(dataset.attributes))
+        if joint.caption_decoder is not None:
+            report |= caption_accuracy(joint, samples, torch.from_numpy(dataset.attributes))
+    return report
+
+
+def vectors_of(joint: JointEncoder, samples: list[Sample]) -> tuple[Tensor, Tensor]:
+    """Of the pictures (N, F) and of all their captions (M, G), on the CPU."""
+    captions = [caption for sample in samples for caption in sample.captions]
+    images = [joint.image_vectors(pictures_of(some)).cpu() for some in parts(samples)]
+    texts = [joint.caption_vectors(some).cpu() for some in parts(captions)]
+    return torch.cat(images), torch.cat(texts)
+
+
+def pictures_of(samples: list[Sample]) -> Tensor:
+    """(N, 3, H, W) in [-1, 1]."""
+    return as_floats(torch.stack([sample.image for sample in samples]))
+
+
+def parts(items: list) -> list[list]:
+    return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+
+def recalls(
+    joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], num_folds: int
+) -> dict[str, float]:
+    captions = [caption for sample in samples for caption in sample.captions]
+    owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
+    metric = ImageTextRecall(num_folds=num_folds, score=joint.score_vectors)
+    metric.update(vectors[0], torch.arange(len(samples)), vectors[1], owners, torch.arange(len(captions)))
+    report = {name: float(value) for name, value in metric.compute().items()}
+    numbers = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+    ceiling = duplicate_caption_ceiling(torch.tensor([numbers[caption] for caption in captions]), owners)
+    return report | {f"ceiling/{name}": value for name, value in ceiling.items()}
+
+
+def agreement(
+    joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], attributes: Tensor
+) -> dict[str, float]:
+    captions = [caption for sample in samples for caption in sample.captions]
+    owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
+    mentioned, agrees, agrees_others = torch.tensor([mentioned_in(caption) for caption in captions]), 0, 0
+    for start in range(0, len(samples), BATCH):
+        rows = torch.arange(start, min(start + BATCH, len(samples)))
+        scores = joint.score_vectors(vectors[0][rows], vectors[1])
+        agrees += agree(mentioned[scores.argmax(dim=1)], attributes[rows]).sum()
+        others = scores.masked_fill(owners[None, :] == rows[:, None], float("-inf"))
+        agrees_others += agree(mentioned[others.argmax(dim=1)], attributes[rows]).sum()
+    return {"agreement": float(agrees / len(samples)), "agreement_others": float(agrees_others / len(samples))}
+
+
+def agree(mentioned: Tensor, attributes: Tensor) -> Tensor:
+    """Whether every mentioned attribute, -1 where there is none, is the true one: (B,) bool."""
+    return ((mentioned == attributes) | (mentioned < 0)).all(dim=1)
+
+
+def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Tensor) -> dict[str, float]:
+    written = [text for some in parts(samples) for text in joint.captions_of(pictures_of(some))]
+    mentioned = torch.tensor([mentioned_in(caption) for caption in written])
+    right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object says nothing
+    return {
+        "caption_accuracy": float(right.float().mean()),
+        "caption_mentions": float((mentioned >= 0).float().sum(dim=1).mean()),
+    }
+
+
+def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int = 2) -> np.ndarray:
+    """Rows of a picture, the picture redrawn from its own latent, and from its caption's; beside them the captions.
+
+    uint8 (H, W, 3). What the joint encoder has no decoder for is left out.
+    """
+    joint.eval()
+    images, captions = pictures_of(samples), [sample.captions[0] for sample in samples]
+    with torch.no_grad():
+        embeddings = joint.image(images.to(joint.device)).embedding, joint.text(captions).sentence
+    columns = [images] + ([joint.redraw(e).cpu() for e in embeddings] if joint.picture_decoder is not None else [])
+    rows = torch.cat(columns, dim=3).permute(0, 2, 3, 1)  # (N, H, columns W, 3)
+    lines = [captions]
+    if joint.caption_decoder is not None:
+        lines += [joint.write(e) for e in embeddings]
+    return sheet(as_bytes(rows).numpy(), lines, scale)
+
+
+LABELS = ("its caption", "written from the picture", "written from the caption")
+
+
+def sheet(rows: np.ndarray, lines: list[list[str]], scale: int) -> np.ndarray:
+    """Pictures on the left, lines of text on the right of each."""
+    height, width = rows.shape[1] * scale, rows.shape[2] * scale
+    page = Image.new("RGB", (width + 520, len(rows) * (height + 4)), "white")
+    draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(size=15), ImageFont.load_default(size=11)
+    for i, row in enumerate(rows):
+        top = i * (height + 4)
+        page.paste(Image.fromarray(row).resize((width, height), Image.Resampling.BOX), (0, top))
+        for j, (label, texts) in enumerate(zip(LABELS, lines, strict=False)):
+            y = top + 4 + j * (height // 3)
+            draw.text((width + 12, y), label, fill="grey", font=small)
+            draw.text((width + 12, y + 14), textwrap.shorten(texts[i], 66, placeholder=" ..."), fill="black", font=font)
+    return np.asarray(page)

@@ -1,0 +1,251 @@
+"""How well a generator draws scenes: read by the judge, beside real scenes read by the same judge.
+
+Every process draws its share of the pictures; all of them end with the same numbers.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.wrappers.abstract import WrapperMetric
+
+from cgan.data.scenes.one_object import (
+    ATTRIBUTES,
+    DRAWING_VERSION,
+    Scene,
+    Scenes,
+    Split,
+    describe,
+    draw_scene,
+    is_heldout,
+    mentioned_in,
+    sample_scene,
+)
+from cgan.interfaces import TextEncoder, UserError
+from cgan.training.joint import JointEncoder
+from cgan.evaluation.loop import (
+    JointNetwork,
+    Pictures,
+    Tell,
+    device_of,
+    digest,
+    loaded,
+    measure,
+    of_dataset,
+    of_generator,
+    placed,
+    real_features,
+    shares,
+    silent,
+)
+from cgan.metrics.features import Given, JudgeFeatures
+from cgan.metrics.matching import CaptionChoice, embedded
+from cgan.metrics.quality import PictureQuality, frechet_distance
+from cgan.metrics.retrieval import RPrecision
+from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneJudge, distances_within
+from cgan.models.generators.modulated import Generator
+from cgan.pixels import as_floats
+
+SEEDS_PER_CAPTION = 8
+FEWEST = 8  # pictures in an evaluation
+NUM_REAL = 1000  # real scenes whose R-precision is measured: each is drawn for its caption
+
+
+@dataclass
+class SceneReport:
+    """The numbers of a generator; distances are Fréchet distances on the judge's features."""
+
+    scene_accuracy: float  # of captions of seen combinations
+    scene_accuracy_heldout: float
+    frechet_distance: float  # to real scenes
+    frechet_floor: float  # of other real scenes to them
+    diversity: float  # of pictures of one caption, relative to real scenes of that caption
+    r_precision: float | None = None  # 1 of 100 by a joint encoder, where one is given
+    r_precision_real: float | None = None  # of real scenes
+    others: dict[str, float] = field(default_factory=dict)  # judge/precision and so on, and further metrics
+
+    def metrics(self) -> dict[str, float]:
+        values = asdict(self)
+        others = values.pop("others")
+        return {name: value for name, value in (values | others).items() if value is not None}
+
+
+class RealScenes(NamedTuple):
+    """What real scenes reach, by the same measures."""
+
+    features: Tensor  # (N, F), the judge's
+    floor: float
+    diversity: float
+    r_precision: float | None
+
+
+class SceneReading(WrapperMetric):
+    """Scene accuracy, and the quality of the pictures by the features that the judge found on the way."""
+
+    full_state_update = False
+
+    def __init__(self, judge: SceneJudge, quality: PictureQuality | None = None) -> None:
+        super().__init__()
+        self.judge, self.accuracy, self.quality = judge, SceneAccuracy(), quality
+
+    def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
+        """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes; B may be 0."""
+        with torch.autocast(images.device.type, enabled=False):
+            reading = self.judge.read(as_floats(images))
+        said = [mentioned_in(caption) for caption in captions]
+        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
+        self.accuracy.update(reading, mentioned)
+        if self.quality is not None:
+            self.quality.update(reading.features, ids)
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"scene_accuracy": self.accuracy.compute()} | (self.quality.compute() if self.quality else {})
+
+    def reset(self) -> None:
+        super().reset()
+        self.accuracy.reset()
+        if self.quality is not None:
+            self.quality.reset()
+
+
+class SceneEvaluator:
+    """evaluator(generator, text_encoder) -> SceneReport. Captions, noise and the real side are fixed by the seed.
+
+    R-precision flatters generators that were trained against the joint encoder: give another one. more: further
+    metrics of the pictures of seen captions, which are updated by images, captions and ids.
+    """
+
+    def __init__(
+        self,
+        judge: SceneJudge,
+        resolution: int,
+        num_images: int = 2000,
+        seed: int = 1234,
+        joint: JointEncoder | None = None,
+        more: dict[str, Metric] | None = None,
+        truncation: float = 1.0,
+    ) -> None:
+        if num_images < FEWEST:
+            raise UserError(f"{num_images} pictures are too few to evaluate; take at least {FEWEST}, better 2000")
+        self.judge, self.resolution, self.num_images, self.seed = judge, resolution, num_images, seed
+        self.captions = {split: captions_of(split, num_images, seed) for split in ("seen", "heldout")}
+        self.repeated = captions_of("seen", max(2, num_images // 64), seed + 2)
+        self.more, self.truncation = dict(more or {}), truncation
+        self.choice = choice_of(JointNetwork(joint), self.captions["seen"], seed) if joint is not None else None
+        self.real: RealScenes | None = None
+
+    # ------------------------------------------------------------------------------------------ real scenes
+
+    def measure_real(self, device: torch.device) -> RealScenes:
+        """Once for all calls; features are kept in the cache."""
+        judge = JudgeFeatures(self.judge)
+        scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
+        features, other = (real_features(judge, pictures, device) for pictures in scenes)
+        repetitions = real_features(judge, scenes_of(self.repetitions(), self.resolution, [self.seed, 3]), device)
+        diversity = distances_within(repetitions.unflatten(0, (-1, SEEDS_PER_CAPTION))).mean()
+        floor = frechet_distance(other, features)
+        return RealScenes(features, floor, float(diversity), self.r_precision_of_real(device))
+
+    def repetitions(self) -> list[str]:
+        return [caption for caption in self.repeated for _ in range(SEEDS_PER_CAPTION)]
+
+    def r_precision_of_real(self, device: torch.device) -> float | None:
+        if self.choice is None:
+            return None
+        network, captions = self.choice.network, self.captions["seen"]
+        features = real_features(network, scenes_of(captions[:NUM_REAL], self.resolution, [self.seed, 4]), device)
+        with placed(network, device):
+            texts, others = embedded(network, captions).cpu(), self.choice.distractors.cpu()
+        metric = RPrecision(sync_on_compute=False)  # every process has all of the features
+        for rows in torch.arange(len(features)).split(256):
+            metric.update(features[rows], texts[rows], texts[others[rows]])
+        return float(metric.compute())
+
+    # ------------------------------------------------------------------------------------------ a generator
+
+    @torch.no_grad()
+    def __call__(self, generator: Generator, text_encoder: TextEncoder, tell: Tell = silent) -> SceneReport:
+        """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
+        device = device_of(generator)
+        self.real = self.real or self.measure_real(device)
+        values = {}
+        for split, metrics in self.metrics().items():
+            pictures = of_generator(generator, text_encoder, self.captions[split], self.seed, self.truncation)
+            values[split] = measure(pictures, MetricCollection(metrics, compute_groups=False), device, tell)
+        seen = values["seen"]
+        return SceneReport(
+            scene_accuracy=seen.pop("scene_accuracy"),
+            scene_accuracy_heldout=values["heldout"]["scene_accuracy"],
+            frechet_distance=seen.pop("judge/frechet_distance"),
+            frechet_floor=self.real.floor,
+            diversity=self.diversity_of(generator, text_encoder) / self.real.diversity,
+            r_precision=seen.pop("r_precision", None),
+            r_precision_real=self.real.r_precision,
+            others=seen,
+        )
+
+    def metrics(self) -> dict[Split, dict[str, Metric]]:
+        """Of the pictures of each split."""
+        quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real.features)
+        choice = {"r_precision": self.choice} if self.choice is not None else {}
+        seen = {"reading": SceneReading(self.judge, quality), **choice, **self.more}
+        return {"seen": seen, "heldout": {"reading": SceneReading(self.judge)}}
+
+    def diversity_of(self, generator: Generator, text_encoder: TextEncoder) -> float:
+        device = device_of(generator)
+        pictures = of_generator(generator, text_encoder, self.repetitions(), self.seed, self.truncation)
+        metric = IntraCaptionDiversity().to(device)
+        with placed(self.judge, device), torch.autocast(device.type, enabled=False):
+            for captions in shares(len(self.repeated), batch=8):
+                places = (captions[:, None] * SEEDS_PER_CAPTION + torch.arange(SEEDS_PER_CAPTION)).flatten()
+                features = self.judge.read(as_floats(loaded(pictures, places, device))).features
+                metric.update(features.unflatten(0, (len(captions), SEEDS_PER_CAPTION)))
+        return float(metric.compute())
+
+
+def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures:
+    """A real scene of each caption."""
+
+    def load(places: Tensor) -> Tensor:
+        rngs = [np.random.default_rng([*seed, place]) for place in places.tolist()]
+        scenes = [scene_of(captions[place], rng) for place, rng in zip(places.tolist(), rngs, strict=True)]
+        pictures = [draw_scene(scene, resolution, rng) for scene, rng in zip(scenes, rngs, strict=True)]
+        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+    said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": seed, "resolution": resolution}
+    about = {**said, "captions": digest(captions), "num_images": len(captions)}
+    return Pictures(len(captions), load, about, captions)
+
+
+def choice_of(network: JointNetwork, captions: list[str], seed: int) -> CaptionChoice:
+    """R-precision, 1 of 100: the others contradict the caption."""
+    return CaptionChoice(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
+
+
+def captions_of(split: Split, count: int, seed: int) -> list[str]:
+    rng = np.random.default_rng([seed, split == "heldout"])
+    return [describe(sample_scene(rng, split), rng) for _ in range(count)]
+
+
+def scene_of(caption: str, rng: np.random.Generator) -> Scene:
+    """A random seen scene that the caption describes."""
+    mentioned = mentioned_in(caption)
+    while True:
+        drawn = (int(rng.integers(len(values))) for values in ATTRIBUTES.values())
+        scene = Scene(*(one if said < 0 else said for said, one in zip(mentioned, drawn, strict=True)))
+        if not is_heldout(scene):
+            return scene
+
+
+def contradicting(captions: list[str], count: int, seed: int) -> np.ndarray:
+    """For each caption the places of captions with which it can't be true together, (N, count), at random."""
+    rng, said = np.random.default_rng([seed, 5]), np.array([mentioned_in(caption) for caption in captions])
+    rows = []
+    for mine in said:
+        differs = ((said != mine) & (said >= 0) & (mine >= 0)).any(axis=1)
+        candidates = np.flatnonzero(differs)
+        rows.append(rng.choice(candidates, count, replace=len(candidates) < count))
+    return np.stack(rows)

@@ -1,0 +1,165 @@
+"""Discriminators with captions by projection (Miyato and Koyama 2018) or beside features (Reed et al. 2016).
+
+They stand on a trunk of their own, on frozen features, or on both.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from cgan.interfaces import UserError
+from cgan.models.generators.dfgan import StridedTrunk
+from cgan.models.layers import Downsample, channels_at, pooled
+from cgan.models.latent_prior import normalised
+from cgan.models.generators.r3gan import PlainTrunk
+from cgan.models.precision import in_float32, widened
+
+
+@dataclass
+class DiscriminatorConfig:
+    form: Literal["trunk", "features"] = "features"
+    # which frozen network the heads of form "features" stand on: the joint encoder's, a ResNet-18 (imagenet), ...
+    features: Literal["joint", "imagenet", "efficientnet", "dino"] = "joint"
+    imagenet_weights: str | None = None  # a file of torchvision's ResNet-18, downloaded when absent, or of timm's Lite0
+    dino: str = "facebook/dino-vits16"  # a folder, or a name on the hub
+    trunk: Literal["pooled", "dfgan", "r3gan", "none"] = "pooled"  # the project's own, or as in the paper of that name
+    condition: Literal["projection", "concat", "separate"] = "projection"  # separate: concat, and without the caption
+    width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
+    max_channels: int = 192
+    patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
+    head_dim: int = 64
+    head_places: int = 8  # each way, at which a head convolves feature maps: 4 is far cheaper
+    spectral_norm: bool = True
+
+
+def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | None:
+    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4), with C as `channels`; or nothing."""
+    sizes = resolution, config.width, config.max_channels
+    match config.trunk:
+        case "pooled":
+            return Trunk(*sizes)
+        case "dfgan":
+            return StridedTrunk(*sizes, config.patch)
+        case "r3gan":
+            return PlainTrunk(*sizes, config.patch)
+        case "none":
+            return None
+        case unknown:
+            assert_never(unknown)
+
+
+class Trunk(nn.Module):
+    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4)."""
+
+    def __init__(self, resolution: int, width: int, max_channels: int) -> None:
+        super().__init__()
+        sizes = [2**i for i in range(resolution.bit_length() - 1, 1, -1)]  # resolution, ..., 8, 4
+        channels = [channels_at(size, resolution, width, max_channels) for size in sizes]
+        self.channels = channels[-1]
+        self.stem = nn.Conv2d(3, channels[1], 4, stride=2, padding=1)
+        self.blocks = nn.Sequential(*[Downsample(a, b) for a, b in zip(channels[1:-1], channels[2:], strict=True)])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.leaky_relu(self.blocks(self.stem(images)), 0.2)
+
+
+class Head(nn.Module):
+    """Logits (B,) of a feature map: an unconditional term and the projection <h, V sentence>."""
+
+    def __init__(self, channels: int, text_dim: int, head_dim: int, num_places: int = 8) -> None:
+        super().__init__()
+        self.num_places = num_places
+        self.reduce = nn.Conv2d(channels, head_dim, 1)
+        self.mix = nn.Conv2d(head_dim, head_dim, 3, padding=1)
+        self.places = nn.Linear(head_dim * 16, head_dim)  # left is not right: the 4 x 4 places stay apart
+        self.unconditional = nn.Linear(head_dim, 1)
+        self.projection = nn.Linear(text_dim, head_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.reduce(pooled(x, min(x.shape[-1], self.num_places)))  # the same the other way round, but dearer
+        x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
+        x = pooled(x, 4).flatten(1)  # (B, 16 head_dim)
+        return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
+
+    def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
+        """In float32, regardless of autocast."""
+        with in_float32(hidden):
+            hidden, sentence = widened(hidden), normalised(sentence)
+            matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
+            return self.unconditional(hidden).squeeze(1) + matching
+
+
+class ConcatHead(nn.Module):
+    """Logits (B,) of a 4 x 4 feature map with the sentence beside each of its places."""
+
+    def __init__(self, channels: int, text_dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(channels + text_dim, head_dim, 3, padding=1, bias=False)
+        self.logit = nn.Conv2d(head_dim, 1, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 4)  # (B, C, 4, 4)
+
+    def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
+        """In float32, regardless of autocast."""
+        with in_float32(hidden):
+            places = normalised(sentence)[:, :, None, None].expand(-1, -1, 4, 4)
+            x = self.mix(torch.cat([widened(hidden), places], dim=1))  # (B, head_dim, 4, 4)
+            return self.logit(F.leaky_relu(x, 0.2)).flatten()
+
+
+class Discriminator(nn.Module):
+    """discriminator(images, text) -> logits (B, heads); one head on the pixel trunk, one on each frozen feature map.
+
+    Pictures are looked at once (`look`), and then judged with any number of captions (`judge`). With condition separate
+    there are as many logits before, which know no caption.
+    """
+
+    def __init__(
+        self, config: DiscriminatorConfig, resolution: int, text_dim: int, map_channels: list[int] | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk = build_trunk(config, resolution)
+        if self.trunk is None and not map_channels:
+            raise UserError("gan.discriminator.trunk=none: needs gan.discriminator.form=features to stand on")
+        channels = [*([self.trunk.channels] if self.trunk is not None else []), *(map_channels or [])]
+        if config.condition == "projection":
+            self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_places) for c in channels)
+        else:
+            self.heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
+        alone = channels if config.condition == "separate" else []
+        self.unconditional = nn.ModuleList(nn.Conv2d(c, 1, 4) for c in alone)
+        if config.spectral_norm:
+            add_spectral_norm(self)
+
+    def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
+        """What each head sees in pictures (B, 3, H, W) and their frozen feature maps: a list of (B, ...)."""
+        maps = maps if self.trunk is None else [self.trunk(images), *maps]
+        return [head(x) for head, x in zip(self.heads, maps, strict=True)]
+
+    def judge(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
+        """Logits (B, heads) of pictures that were looked at, with captions (B, D)."""
+        matching = self.judge_match(hidden, sentence)
+        if not self.unconditional:
+            return matching
+        with in_float32(sentence):
+            alone = [layer(widened(h)).flatten() for layer, h in zip(self.unconditional, hidden, strict=True)]
+        return torch.cat([torch.stack(alone, dim=1), matching], dim=1)
+
+    def judge_match(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
+        """Those of the logits that know the caption, which are the last ones of judge."""
+        return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
+
+    def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:
+        return self.judge(self.look(images, maps), sentence)
+
+
+def add_spectral_norm(network: nn.Module) -> None:
+    """Bound every layer's largest singular value by 1 (Miyato et al. 2018)."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        spectral_norm(layer)

@@ -1,0 +1,79 @@
+"""ResNet image encoders (He et al. 2015): pictures into the latent shared with captions, with maps on the way."""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
+
+from cgan.interfaces import ImageEncoder, ImageFeatures
+from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
+
+
+@dataclass
+class ImageEncoderConfig:
+    network: Literal["small", "resnet50"] = "small"
+    width: int = 32  # of the small one: channels at a quarter of the resolution, doubled with each halving
+    embedding_dim: int = 128  # E
+    weights: str | None = None  # of resnet50: "imagenet" downloads them, else a file of torchvision's; None: random
+
+
+def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
+    match config.network:
+        case "small":
+            return SmallResNet(config.width, config.embedding_dim)
+        case "resnet50":
+            return ResNet50(config.embedding_dim, config.weights)
+        case unknown:
+            assert_never(unknown)
+
+
+def stage(in_channels: int, out_channels: int) -> nn.Module:
+    """A residual block that halves the picture."""
+    shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels))
+    return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
+
+
+class SmallResNet(ImageEncoder):
+    """For scenes: four blocks; the embedding keeps where things are, for left is not right."""
+
+    def __init__(self, width: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        self.map_channels = [width, 2 * width, 4 * width]
+        stem = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+        self.stem = nn.Sequential(*stem)
+        channels = [width // 2, *self.map_channels]
+        self.stages = nn.ModuleList(stage(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        self.embedding = nn.Linear(channels[-1] * 16, embedding_dim)
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        x, maps = self.stem(images), []
+        for block in self.stages:
+            x = block(x)
+            maps.append(x)  # (B, C, H/4, W/4), (B, 2C, H/8, W/8), (B, 4C, H/16, W/16)
+        places = F.adaptive_avg_pool2d(x, 4).flatten(1)
+        return ImageFeatures(self.embedding(places), maps)
+
+    def map_sizes(self, resolution: int) -> list[int]:
+        return [resolution // 4, resolution // 8, resolution // 16]
+
+
+class ResNet50(ImageEncoder):
+    """For real pictures: torchvision's ResNet-50, at best from ImageNet weights; all of it is trained."""
+
+    def __init__(self, embedding_dim: int, weights: str | None = None) -> None:
+        super().__init__()
+        self.embedding_dim, self.map_channels = embedding_dim, [256, 512, 1024]
+        self.network = resnet("resnet50", weights, "joint.image.weights")
+        self.normalise = Normalise()
+        self.network.fc = nn.Linear(self.network.fc.in_features, embedding_dim)
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        maps = resnet_maps(self.network, self.normalise(images))  # at 1/4, 1/8 and 1/16 of the picture
+        pooled = self.network.layer4(maps[-1]).mean(dim=(2, 3))  # (B, 2048)
+        return ImageFeatures(self.network.fc(pooled), maps)
+
+    def map_sizes(self, resolution: int) -> list[int]:
+        return [resolution // 4, resolution // 8, resolution // 16]

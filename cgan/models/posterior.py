@@ -1,0 +1,41 @@
+"""The posterior of a conditional VAE: the noise that would redraw a real picture (CVAE-GAN, BicycleGAN)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cgan.models.discriminator import Trunk
+from cgan.models.layers import pooled
+
+NUM_PLACES = 8  # feature maps are pooled to at most so many places each way
+THUMBNAIL = 16  # pixels each way of the picture that is seen as it is
+
+
+class Posterior(nn.Module):
+    """posterior(images (B, 3, H, W), maps, sentence (B, D)) -> mean and log variance of the noise, each (B, Z).
+
+    It stands on the frozen feature maps of pictures where there are any, otherwise on a pixel trunk of its own. A
+    thumbnail shows it what features that were learned from captions leave out, such as which way a dog looks.
+    """
+
+    def __init__(
+        self, resolution: int, text_dim: int, noise_dim: int, maps: list[tuple[int, int]] | None = None
+    ) -> None:
+        super().__init__()
+        self.trunk = None if maps else Trunk(resolution, 16, 128)
+        maps = maps or [(self.trunk.channels, 4)]  # channels and size of each
+        self.reduce = nn.ModuleList(nn.Conv2d(channels, 32, 1) for channels, _ in maps)
+        places = sum(min(size, NUM_PLACES) ** 2 for _, size in maps)
+        self.hidden = nn.Linear(32 * places + 3 * THUMBNAIL**2 + text_dim, 256)
+        self.moments = nn.Linear(256, 2 * noise_dim)
+
+    def forward(self, images: Tensor, maps: list[Tensor], sentence: Tensor) -> tuple[Tensor, Tensor]:
+        if self.trunk is not None:
+            maps = [self.trunk(images)]
+        parts = [F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5]
+        parts.append(pooled(images, THUMBNAIL).flatten(1))
+        for reduce, x in zip(self.reduce, maps, strict=True):
+            parts.append(reduce(pooled(x, min(x.shape[-1], NUM_PLACES))).flatten(1))
+        hidden = F.leaky_relu(self.hidden(torch.cat(parts, dim=1)), 0.2)  # (B, 256)
+        mean, log_variance = self.moments(hidden).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-8, 2)

@@ -1,0 +1,31 @@
+"""Captions to TextFeatures: the project's own LSTM, or any pretrained encoder."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cgan.interfaces import TextEncoder
+
+
+@dataclass
+class TextConfig:
+    encoder: Literal["joint", "pretrained"] = "joint"  # the joint encoder's LSTM, or a model of transformers
+    name: str | None = None  # of the pretrained model: a folder, or its name on the hub
+    max_words: int = 77  # pieces of words that a pretrained encoder reads
+
+
+def restore_text_encoder(spec: dict) -> TextEncoder:
+    """An encoder as its spec() says: an LSTM or a finetuned CLIP still without weights, or a frozen one with them."""
+    match spec["encoder"]:
+        case "lstm":
+            from cgan.models.text.lstm import LSTMTextEncoder
+
+            return LSTMTextEncoder.from_spec(spec)
+        case "clip":
+            from cgan.models.text.clip import CLIPTextEncoder
+
+            return CLIPTextEncoder(spec)
+        case "pretrained":
+            from cgan.models.text.pretrained import PretrainedTextEncoder
+
+            return PretrainedTextEncoder(spec["name"], spec["max_words"])
+    raise ValueError(f"unknown text encoder {spec['encoder']}")

@@ -1,0 +1,142 @@
+"""The project's own text encoder: a bidirectional LSTM over a vocabulary of its own."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from cgan.interfaces import TextEncoder, TextFeatures
+
+PADDING, UNKNOWN = 0, 1
+LETTER = re.compile(r"\w")
+APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "\uff07": "'"})
+JOINERS = "\u200c\u200d"  # between letters, as Persian and Hindi have them
+
+
+def split_words(caption: str) -> list[str]:
+    """Lower-case words of a caption in NFC, punctuation left out: quotes round a word, but not an apostrophe in it.
+
+    Letters of any script keep their marks, such as the vowel signs of Hindi and Thai.
+    """
+    text = caption.lower()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
+        text = "".join(letter if belongs_to_word(letter) else " " for letter in text)
+    pieces = re.findall(r"[\w']+", text) if text.isascii() else text.split()
+    words = (piece.strip(f"'{JOINERS}") for piece in pieces)
+    return [word for word in words if LETTER.search(word)]
+
+
+def belongs_to_word(letter: str) -> bool:
+    if letter in JOINERS or letter == "'" or LETTER.match(letter):
+        return True
+    return unicodedata.category(letter) in ("Mn", "Mc") and not unicodedata.name(letter, "").startswith("VARIATION")
+
+
+class Wordless(NamedTuple):
+    """Captions in which no word is found, so that they all mean the same to the encoder."""
+
+    count: int = 0
+    num_captions: int = 0  # among which they are
+    example: str = ""
+
+    def warning(self) -> str:
+        """One line; empty where there are none."""
+        if not self.count:
+            return ""
+        what = f"{self.count:,} of {self.num_captions:,} captions hold no word (such as {self.example!r})"
+        return f"{what}; they all mean the same to the text encoder"
+
+
+class Vocabulary:
+    """Words to numbers; 0 is padding and 1 stands for every unknown word."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self.words = list(words)
+        self.index = {word: i for i, word in enumerate(self.words, start=2)}
+        self.wordless = Wordless()
+
+    @classmethod
+    def of(cls, captions: Iterable[str], max_size: int = 20_000) -> "Vocabulary":
+        """The most frequent words of captions; those in which no word is found are counted."""
+        counts, num_captions, without, example = Counter(), 0, 0, ""
+        for caption in captions:
+            num_captions += 1
+            words = split_words(caption)
+            counts.update(words)
+            if not words:
+                without, example = without + 1, example or caption
+        vocabulary = cls(word for word, _ in counts.most_common(max_size))
+        vocabulary.wordless = Wordless(without, num_captions, example)
+        return vocabulary
+
+    def __len__(self) -> int:
+        return len(self.words) + 2
+
+    def encode(self, caption: str) -> list[int]:
+        return [self.index.get(word, UNKNOWN) for word in split_words(caption)] or [UNKNOWN]
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """Words of numbers, padding left out."""
+        return " ".join(self.words[number - 2] for number in numbers if number >= 2)
+
+
+@dataclass
+class LSTMConfig:
+    dim: int = 128  # D
+    embedding_dim: int = 64
+    max_words: int = 32
+    word_dropout: float = 0.02  # share of words read as unknown in training, so that an unknown word means something
+
+
+class LSTMTextEncoder(TextEncoder):
+    """Words in both directions; the sentence is the largest of each feature over the words."""
+
+    def __init__(self, config: LSTMConfig, vocabulary: Vocabulary) -> None:
+        super().__init__()
+        self.config, self.vocabulary, self.dim = config, vocabulary, config.dim
+        self.embedding = nn.Embedding(len(vocabulary), config.embedding_dim, padding_idx=PADDING)
+        self.lstm = nn.LSTM(config.embedding_dim, config.dim // 2, batch_first=True, bidirectional=True)
+        self.sentence = nn.Linear(config.dim, config.dim)
+
+    def forward(self, captions: list[str]) -> TextFeatures:
+        ids, lengths = self.tokenize(captions)
+        mask = ids != PADDING  # (B, L)
+        if self.training:
+            ids = ids.masked_fill(self.dropped(ids) & mask, UNKNOWN)
+        packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
+        words, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, L, D)
+        largest = words.masked_fill(~mask[:, :, None], float("-inf")).amax(dim=1)
+        return TextFeatures(self.sentence(largest), words, mask)
+
+    def dropped(self, ids: Tensor) -> Tensor:
+        """Which words are read as unknown, (B, L) bool: the same ones however many processes share the batch."""
+        from cgan.training.distributed import largest, random_rows  # with Lightning, which drawing does without
+
+        longest = largest(ids.shape[1], ids.device)  # of the whole batch
+        chance = random_rows(torch.rand, len(ids), longest, device=ids.device)
+        return chance[:, : ids.shape[1]] < self.config.word_dropout
+
+    def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Word numbers (B, L) on the encoder's device, and lengths (B,) on the CPU, where packing wants them."""
+        rows = [torch.tensor(self.vocabulary.encode(caption)[: self.config.max_words]) for caption in captions]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
+        return ids.to(self.embedding.weight.device), torch.tensor([len(row) for row in rows])
+
+    def unknown_words(self, captions: list[str]) -> list[str]:
+        """The words that training never saw, each once, in order; a caption in which no word is found counts as one."""
+        words = (word for caption in captions for word in split_words(caption) or [caption.strip()])
+        return list(dict.fromkeys(word for word in words if word and word not in self.vocabulary.index))
+
+    def spec(self) -> dict:
+        return {"encoder": "lstm", "config": asdict(self.config), "words": self.vocabulary.words}
+
+    @classmethod
+    def from_spec(cls, spec: dict) -> "LSTMTextEncoder":
+        return cls(LSTMConfig(**spec["config"]), Vocabulary(spec["words"]))

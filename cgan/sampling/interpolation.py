@@ -1,0 +1,41 @@
+"""Pictures on the way from one caption, or one seed, to another."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cgan.interfaces import TextFeatures
+from cgan.sampling.pipeline import TextToImage
+
+
+def frames(
+    pipe: TextToImage, captions: list[str], seeds: tuple[int, int], num: int, truncation: float = 1.0
+) -> Iterator[np.ndarray]:
+    """num pictures from each caption to the next, both included, uint8 (H, W, 3) each.
+
+    Meanwhile noise turns from the first seed's to the last's. At the captions and seeds themselves they are what the
+    pipe draws of these.
+    """
+    stops = [pipe.encode([caption]) for caption in (captions if len(captions) > 1 else captions * 2)]
+    start, end = pipe.noise([seeds[0]]), pipe.noise([seeds[1]])
+    last = (len(stops) - 1) * (num - 1)
+    for i in range(last + 1):
+        leg = min(i // (num - 1), len(stops) - 2)
+        text = between(stops[leg], stops[leg + 1], (i - leg * (num - 1)) / (num - 1))
+        yield pipe.images(turned(start, end, i / last) * truncation, text)[0]
+
+
+def between(one: TextFeatures, other: TextFeatures, share: float) -> TextFeatures:
+    """The sentence goes straight from one to the other; words, which can't be mixed, are the nearer one's."""
+    nearer = one if share < 0.5 else other
+    return nearer._replace(sentence=torch.lerp(one.sentence, other.sentence, share))
+
+
+def turned(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """From noise (1, Z) to other noise along the arc, where its length stays that of noise (slerp, White 2016)."""
+    angle = torch.acos(torch.nn.functional.cosine_similarity(one, other).clamp(-1, 1))
+    if angle.sin() < 1e-4:
+        return torch.lerp(one, other, share)
+    return (((1 - share) * angle).sin() * one + (share * angle).sin() * other) / angle.sin()

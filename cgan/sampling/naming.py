@@ -1,0 +1,59 @@
+"""Names of picture files, from captions that may hold anything."""
+
+import re
+import unicodedata
+from pathlib import Path
+
+MOST_BYTES = 100  # of a caption in a name; a folder takes 255 in all
+
+
+def cleaned(caption: str) -> str:
+    """A caption with each control character, and whatever no file can hold, as a space."""
+    caption = caption.encode("utf-8", "replace").decode()
+    return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in caption).split())
+
+
+def slug(caption: str) -> str:
+    """Words of a caption for the name of a file: letters, digits, underscores and dashes, never empty."""
+    words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", caption.lower())).strip("-")[:60]
+    return words.encode()[:MOST_BYTES].decode(errors="ignore").strip("-") or "caption"
+
+
+class Names:
+    """names.of(captions, seed) -> a path that no other picture has: --out's, or one made of the caption.
+
+    A file that is there already makes way if it is of the same captions, or was named by --out.
+    """
+
+    def __init__(self, out: Path | None, suffix: str = ".png") -> None:
+        self.named = out if out is not None and out.suffix.lower() == suffix and not out.is_dir() else None
+        self.folder, self.suffix = out or Path("samples"), suffix
+        self.taken: set[str] = set()
+        self.next: dict[Path, int] = {}
+
+    def of(self, captions: list[str], seed: int) -> Path:
+        if self.named is not None:
+            return self.free(self.named, [], first=1)
+        title = slug(captions[0]) if len(captions) == 1 else f"{slug(captions[0])}-and-{len(captions) - 1}-more"
+        return self.free(self.folder / f"{title}-{seed}{self.suffix}", captions, first=2)
+
+    def free(self, path: Path, captions: list[str], first: int) -> Path:
+        """The path, or with the next number from `first` on that makes it free."""
+        candidate, number = path, self.next.get(path, first)
+        while str(candidate).lower() in self.taken or (captions and self.of_others(candidate, captions)):
+            candidate, number = path.with_stem(f"{path.stem}-{number}"), number + 1
+        self.next[path] = number
+        self.taken.add(str(candidate).lower())
+        return candidate
+
+    def of_others(self, path: Path, captions: list[str]) -> bool:
+        """Whether there is a file that shows something else."""
+        from cgan.sampling.metadata import read_drawing
+        from cgan.errors import UserError
+
+        if not path.exists():
+            return False
+        try:
+            return read_drawing(path)[0].captions != captions
+        except UserError:
+            return True

@@ -1,0 +1,67 @@
+"""The generator as ONNX, compared with PyTorch's where onnxruntime is installed."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cgan.errors import UserError, how_to_install
+from cgan.interfaces import TextFeatures
+from cgan.sampling.pipeline import TextToImage
+
+TOLERANCE = 1e-3  # of images in [-1, 1]
+NAMES = ("noise", "sentence", "words", "mask")
+
+
+class PlainGenerator(nn.Module):
+    """The generator with tensors alone as inputs."""
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, noise: Tensor, *text: Tensor) -> Tensor:
+        """text: sentence, and where it is looked at, words and mask."""
+        return self.generator(noise, TextFeatures(*text) if len(text) == 3 else TextFeatures(*text, None, None))
+
+
+def write_onnx(pipe: TextToImage, path: Path) -> str:
+    """Write the generator for any number of pictures, and say how near it is; raises UserError."""
+    try:
+        import onnx  # noqa: F401 (what torch.onnx needs)
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError(f"--onnx needs other packages: {how_to_install('onnx')}") from None
+    inputs = inputs_of(pipe, 2)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]
+    torch.onnx.export(
+        PlainGenerator(pipe.generator).eval(), inputs, path, dynamo=True, external_data=False, verbose=False,
+        input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=({0: batch}, text),
+    )  # fmt: skip
+    return compared(pipe, path)
+
+
+def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
+    """Of num pictures of one caption."""
+    text = pipe.encode(["a dog on grass"] * num)
+    noise = pipe.noise(list(range(num)))
+    inputs = (noise, *text) if pipe.generator.config.word_attention else (noise, text.sentence)
+    return tuple(x.clone() for x in inputs)  # inference tensors can't be traced
+
+
+def compared(pipe: TextToImage, path: Path) -> str:
+    """How far its images are from PyTorch's, at another number of pictures than it was traced with."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return f"{path.name}: not compared with PyTorch's, since onnxruntime is not installed"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    inputs = inputs_of(pipe, 3)
+    (images,) = session.run(None, {name: x.numpy() for name, x in zip(NAMES, inputs, strict=False)})
+    with torch.inference_mode():
+        expected = PlainGenerator(pipe.generator)(*inputs)
+    error = float((torch.from_numpy(images) - expected).abs().max())
+    if error > TOLERANCE:
+        raise UserError(f"{path.name}: its images differ by {error:.2g}, more than {TOLERANCE}; leave --onnx out")
+    return f"{path.name}: its images differ from PyTorch's by {error:.1g} at most"

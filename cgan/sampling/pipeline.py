@@ -1,0 +1,230 @@
+"""A checkpoint and captions to pictures: the one sampler under everything. It needs no data set and no Lightning."""
+
+import json
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from functools import cached_property
+from itertools import pairwise
+from numbers import Integral
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cgan.damage import building
+from cgan.sampling.metadata import MOST_GUIDANCE
+from cgan.sampling.guidance import away_from
+from cgan.interfaces import TextEncoder, TextFeatures, UserError
+from cgan.models.generators.modulated import GeneratorConfig, build_generator
+from cgan.pixels import as_bytes, as_floats
+from cgan.ranges import check_seed
+from cgan.models.text import restore_text_encoder
+from cgan.models.text.lstm import UNKNOWN, LSTMTextEncoder
+from cgan.sampling.weights import DAMAGED, PARTS, digest, find, read, write
+
+Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
+
+
+BEFORE = {"prior": "couplings", "learned_places": False}  # what generators were before they could say so
+
+
+class TextToImage:
+    """pipe(caption, seed=0) -> a PIL picture; a picture depends on its caption and seed alone."""
+
+    def __init__(self, spec: dict, tensors: dict[str, Tensor]) -> None:
+        self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
+        self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
+        self.guidance = 0.0
+        self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
+        config = GeneratorConfig(**BEFORE | spec["generator"])
+        self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
+        for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
+            mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
+            network.load_state_dict(mine)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> "TextToImage":
+        """From a checkpoint, exported weights, a run directory, an exported folder, or owner/name on the hub."""
+        return cls.load(find(name))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TextToImage":
+        """From one file, a training checkpoint (.ckpt) or exported weights (.safetensors)."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint; train one with `python train.py`")
+        spec, tensors = read(path)
+        with building(path, DAMAGED):
+            return cls(spec, tensors)
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Export as safetensors, in half precision if asked, with the sampler's settings as JSON in its metadata."""
+        write(Path(path), self.tensors, half, {"sampler": json.dumps(self.spec)})
+
+    def to(self, device: str | torch.device) -> "TextToImage":
+        """Move the networks; noise is drawn on the CPU all the same, so a seed means the same on each device."""
+        try:
+            for network in (self.generator, self.text_encoder):
+                network.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise UserError(f"device {device}: not to be had here ({reason}); take cpu") from None
+        self.device = torch.device(device)
+        return self
+
+    @torch.inference_mode()
+    def away_from(self, negative: str, guidance: float = 0.5) -> "TextToImage":
+        """The same networks, that push each caption away from a negative one, which says what not to draw.
+
+        guidance 0 pushes not at all; the more, the further from it, and the less true to the caption.
+        """
+        if not negative.strip():
+            raise UserError('the negative caption is empty; say what not to draw, for instance "snow"')
+        if not 0 <= guidance <= MOST_GUIDANCE:
+            raise UserError(f"guidance={guidance}: must be from 0 to {MOST_GUIDANCE}; 0.5 is a good start")
+        pushing = copy(self)
+        pushing.negative, pushing.guidance = self.text_encoder([negative]).sentence[0], guidance
+        return pushing
+
+    def __call__(
+        self,
+        captions: str | list[str],
+        seed: int | list[int] = 0,
+        num: int = 1,
+        truncation: float = 1.0,
+        batch_size: int = 1,
+        negative: str | None = None,
+        guidance: float = 0.5,
+    ) -> Image.Image | list[Image.Image]:
+        """Draw pictures: one of a single caption and seed, otherwise a list, caption by caption.
+
+        num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
+        or a single caption all of them. Seeds are from 0 to 2**32 - 1, integers of any kind, or arrays of them.
+        negative says what not to draw; see away_from. Raises UserError for values that can't be drawn.
+        """
+        each, seeds = pairs(captions, seed, num)
+        pipe = self if negative is None else self.away_from(negative, guidance)
+        pictures = [Image.fromarray(picture) for picture in pipe.stream(each, seeds, truncation, batch_size)]
+        alone = isinstance(captions, str) and is_single(seed) and num == 1
+        return pictures[0] if alone else pictures
+
+    def draw(self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1) -> np.ndarray:
+        """Draw each caption with its seed, uint8 (B, H, W, 3)."""
+        return np.stack(list(self.stream(captions, seeds, truncation, batch_size)))
+
+    def stream(
+        self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1
+    ) -> Iterator[np.ndarray]:
+        """Draw each caption with its seed, one after another, uint8 (H, W, 3).
+
+        truncation below 1 brings noise nearer to zero: safer, less varied. Drawn alone, as by default, a picture is
+        the same bit for bit whatever stands beside it; batch_size above 1 is for throughput, and changes roundings.
+        """
+        if any(not caption.strip() for caption in captions):
+            raise UserError('a caption is empty; say what to draw, for instance "a dog on grass"')
+        if len(captions) != len(seeds):
+            raise UserError(f"{len(captions)} captions and {len(seeds)} seeds: give as many of one as of the other")
+        if not (isinstance(batch_size, Integral) and batch_size >= 1):
+            raise UserError(f"batch_size={batch_size}: must be at least 1")
+        check_truncation(truncation)
+        seeds = [checked_seed(seed) for seed in seeds]
+        for start, end in pairwise([*range(0, len(captions), batch_size), len(captions)]):
+            yield from self.images(self.noise(seeds[start:end]) * truncation, self.encode(captions[start:end]))
+
+    def best_of(
+        self, captions: list[str], seeds: list[int], num: int, score: Score, truncation: float = 1.0
+    ) -> np.ndarray:
+        """Like draw, but each picture is the best of num by `score`; draw's own is the first candidate."""
+        chosen = []
+        if not (isinstance(num, Integral) and num >= 1):
+            raise UserError(f"num={num}: must be at least 1")
+        check_truncation(truncation)
+        for caption, seed in zip(captions, [checked_seed(seed) for seed in seeds], strict=True):
+            candidates = self.candidates(caption, seed, num, truncation)
+            images = as_floats(torch.from_numpy(candidates).permute(0, 3, 1, 2))
+            chosen.append(candidates[int(score(images, caption).argmax())])
+        return np.stack(chosen)
+
+    def candidates(self, caption: str, seed: int, num: int, truncation: float = 1.0) -> np.ndarray:
+        """num pictures of a caption, uint8 (num, H, W, 3): draw's own, then of what noise the seed gives next."""
+        noise, text = self.noise([seed], num) * truncation, self.encode([caption])
+        return np.concatenate([self.images(row, text) for row in noise.split(1)])
+
+    def noise(self, seeds: list[int], num: int = 1) -> Tensor:
+        """Noise (B num, Z): num rows of each seed, which is from 0 to 2**32 - 1, as no more bits of it count."""
+        dim, rows = self.generator.config.noise_dim, []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(checked_seed(seed))
+            rows += [torch.randn(dim, generator=generator) for _ in range(num)]
+        return torch.stack(rows).to(self.device)
+
+    @torch.inference_mode()
+    def encode(self, captions: list[str]) -> TextFeatures:
+        text = self.text_encoder(captions)
+        if self.negative is None:
+            return text
+        return away_from(text, self.negative.to(text.sentence.device), self.guidance)
+
+    @torch.inference_mode()
+    def images(self, noise: Tensor, text: TextFeatures) -> np.ndarray:
+        """Pictures of noise (B, Z) and text, uint8 (B, H, W, 3)."""
+        images = self.generator(noise, text)
+        return as_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
+
+    def unknown_words(self, captions: list[str]) -> list[str]:
+        """Words of captions that training never saw."""
+        return self.text_encoder.unknown_words(captions)
+
+    def unread(self, captions: list[str]) -> list[str]:
+        """Captions of which the text encoder knows no word at all, such as emoji; their pictures are all alike."""
+        if not isinstance(self.text_encoder, LSTMTextEncoder):
+            return []  # it spells every word in pieces
+        numbers = ((caption, self.text_encoder.vocabulary.encode(caption)) for caption in captions)
+        return [caption for caption, words in numbers if set(words) <= {UNKNOWN}]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights as they are drawn with: equal where the pictures are."""
+        return digest({name: value.float() for name, value in self.tensors.items()})
+
+
+def is_single(seed: object) -> bool:
+    """Whether it is one seed rather than a list of them; an array or tensor without dimensions is one."""
+    return isinstance(seed, SupportsIndex) and not getattr(seed, "ndim", 0)
+
+
+def checked_seed(seed: object) -> int:
+    """An integer of any kind as a seed; raises UserError where it is none, or not from 0 to 2**32 - 1."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise UserError(f"seed={seed}: must be an integer, such as 0") from None
+    check_seed(f"seed={number}", number)
+    return number
+
+
+def check_truncation(truncation: float) -> None:
+    if not (math.isfinite(truncation) and truncation >= 0):
+        raise UserError(f"truncation={truncation}: must be at least 0; 1 is plain, 0.7 safer")
+
+
+def pairs(captions: str | list[str], seed: int | list[int], num: int) -> tuple[list[str], list[int]]:
+    """Captions and seeds, one for each picture; raises UserError for a number or a seed that is none."""
+    each = [captions] if isinstance(captions, str) else list(captions)
+    if not (isinstance(num, Integral) and num >= 1):
+        raise UserError(f"num={num}: must be at least 1")
+    if is_single(seed):
+        first = checked_seed(seed)
+        check_seed(f"seed={first} with num={num}", first, spread=int(num) - 1)
+        return [c for c in each for _ in range(num)], [first + k for _ in each for k in range(num)]
+    if num != 1:
+        raise UserError(f"num={num} with a list of seeds: the list already says how many; leave num out")
+    if not isinstance(seed, Iterable):
+        raise UserError(f"seed={seed}: must be an integer or a list of them")
+    seeds = [checked_seed(one) for one in seed]
+    return each * len(seeds) if len(each) == 1 else each, seeds

@@ -1,0 +1,184 @@
+"""Checkpoints that outlive crashes: whole or not there, the last few kept, and checked before they are believed."""
+
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from torch import nn
+
+from cgan.damage import Damaged, first_line, reading, system_fault
+from cgan.files import CannotWrite, cannot_write, replacing_stream, sync_folder, temporary_name
+from cgan.interfaces import UserError
+from cgan.training.distributed import num_processes
+
+NAME = re.compile(r"last(-[1-9]\d*)?\.ckpt")  # of the checkpoints that a training goes on from
+
+
+class Hurried(Exception):
+    """A signal has come in the midst of measuring, which may take longer than there is time."""
+
+
+class Haste:
+    """Whether a signal waits to be heeded, and whether what is done now may be broken off for it."""
+
+    waits = breakable = False
+
+
+@contextmanager
+def breakable() -> Iterator[None]:
+    """What is inside may be ended by Hurried at any place, in a training by one process; several go on together."""
+    if num_processes() > 1:
+        yield
+        return
+    if Haste.waits:
+        raise Hurried
+    Haste.breakable = True
+    try:
+        yield
+    finally:
+        Haste.breakable = False
+
+
+class PlainFiles(CheckpointIO):
+    """Writes whole files, down to the disk; what it reads may hold tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: None = None) -> None:
+        with replacing_stream(Path(path)) as stream:
+            torch.save(checkpoint, stream)
+
+    def load_checkpoint(self, path: str | Path, map_location: str | None = "cpu", weights_only: bool = True) -> dict:
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def save_checkpoint(trainer: pl.Trainer, path: Path, num_kept: int = 1) -> None:
+    """Every process calls it; the one before stays whole until the new one is, and num_kept - 1 of them after that.
+
+    A full disk, or weights that are not finite, end the training with what was there before.
+    """
+    if not is_finite(trainer.lightning_module):
+        end_all(f"weights are not finite after step {trainer.global_step}; {last_word(path.parent)}")
+    unfinished, fault = temporary_name(path), None
+    try:
+        trainer.save_checkpoint(unfinished)
+        if trainer.is_global_zero:
+            put_in_place(unfinished, path, num_kept)
+    except CannotWrite as error:  # in the first process, which alone writes
+        fault = f"{path} can't be written: {error.reason}; {last_word(path.parent)}"
+        trainer.strategy.barrier()  # where the other processes wait
+    fault = trainer.strategy.broadcast(fault)
+    if fault is not None:
+        end_all(fault)
+
+
+def put_in_place(unfinished: Path, path: Path, num_kept: int) -> None:
+    """A new checkpoint takes its name, the ones before move on; raises CannotWrite, and leaves them as they were."""
+    try:
+        make_room(path, num_kept)
+        unfinished.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def make_room(path: Path, num_kept: int) -> None:
+    """last.ckpt becomes last-1.ckpt, that last-2.ckpt, and what is too old is overwritten.
+
+    last.ckpt keeps its name as well where the file system has hard links, so that there is one at any time.
+    """
+    for number in range(num_kept - 1, 1, -1):
+        newer = numbered(path, number - 1)
+        if newer.exists():
+            newer.replace(numbered(path, number))
+    if num_kept > 1 and path.exists():
+        second = temporary_name(path)
+        with suppress(OSError):
+            os.link(path, second)
+        (second if second.exists() else path).replace(numbered(path, 1))
+
+
+def numbered(path: Path, number: int) -> Path:
+    return path.with_stem(f"{path.stem}-{number}") if number else path
+
+
+def is_finite(network: nn.Module) -> bool:
+    with torch.no_grad():
+        norms = torch._foreach_norm([weight for weight in network.parameters() if weight.requires_grad], ord=1)
+        return bool(torch.stack([norm.float() for norm in norms]).sum().isfinite())
+
+
+def end_all(message: str) -> None:
+    """For what all processes find out together: the first says it, the others leave in silence."""
+    if pl.utilities.rank_zero_only.rank == 0:
+        raise UserError(message)
+    raise SystemExit(0)
+
+
+def last_word(run_dir: Path) -> str:
+    """Where to go on from after a failure."""
+    if not (run_dir / "last.ckpt").exists():
+        return f"there is no checkpoint in {run_dir} yet"
+    return f"{run_dir / 'last.ckpt'} is whole: python train.py --resume {run_dir}"
+
+
+class Found(NamedTuple):
+    """A checkpoint that can be trusted to be whole, what it holds, and the damaged ones that are newer."""
+
+    path: Path
+    content: dict
+    damaged: list[str]
+
+
+def checkpoints_in(run_dir: Path) -> list[Path]:
+    """last.ckpt, last-1.ckpt and so on, the newest first; files of other names are no checkpoints of the training."""
+    try:
+        paths = [path for path in run_dir.glob("last*.ckpt") if NAME.fullmatch(path.name)]
+    except OSError as error:
+        raise UserError(f"{run_dir} can't be read: {system_fault(error)}") from error
+    return sorted(paths, key=lambda path: int(path.stem.partition("-")[2] or 0))
+
+
+def newest_intact(run_dir: Path) -> Found | None:
+    """The newest checkpoint that is whole; None where there is none at all.
+
+    Raises UserError where all are damaged, or where one can't be read for another reason than its content.
+    """
+    damaged = []
+    for path in checkpoints_in(run_dir):
+        try:
+            return Found(path, intact(path), damaged)
+        except Damaged as error:
+            damaged.append(f"{path} is damaged ({first_line(error.__cause__)[:200]})")
+    if damaged:
+        raise UserError(f"{'; '.join(damaged)}; no checkpoint of this run is left to go on from")
+    return None
+
+
+def intact(path: Path) -> dict:
+    """The content of a checkpoint, as written: a torch file is a zip file whose every record has a checksum.
+
+    torch itself does not look at these. Nothing in the file is executed. Raises Damaged, or UserError where the system
+    can't read it.
+    """
+    with reading(path, "damaged"):
+        if path.stat().st_size == 0:
+            raise ValueError("it is empty")
+        with zipfile.ZipFile(path) as records:
+            changed = records.testzip()
+        if changed is not None:
+            raise ValueError(f"the checksum of {changed} is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if {"state_dict", "optimizer_states", "global_step", "loops"} - set(content):
+            raise ValueError("it holds no state of a training")
+        return content

@@ -1,0 +1,169 @@
+"""What can be known to be wrong with a training before anything is decoded, drawn or trained."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from cgan.training.trainer import say, whole_batch
+from cgan.training.loggers import wandb_mode
+from cgan.evaluation.plan import makes_joint
+from cgan.config import RunConfig
+from cgan.interfaces import UserError
+from cgan.training.joint import JointEncoder
+from cgan.models.generators.modulated import Generator
+from cgan.sampling.pipeline import TextToImage
+from cgan.models.text.lstm import Vocabulary
+
+
+def check_before_training(config: RunConfig) -> None:
+    """Raise UserError, one line, for a mistake in the settings that needs no picture to be seen."""
+    wandb_mode(config.trainer.wandb)
+    check_inputs(config)
+    check_batches(config)
+    if config.resume is None:  # otherwise its networks have been built before
+        check_networks(config)
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+IN_RUN = "give the joint.safetensors of a run directory"
+MODEL = "give a model's folder or its name on the hub"
+
+
+class Input(NamedTuple):
+    """A key that names what is read, and what the value must be; why it is not read, where that is known."""
+
+    key: str
+    value: str | None
+    kind: Literal["file", "folder", "model"]  # a model is a folder, or a name on the hub
+    hint: str
+    unused: str | None = None
+
+
+def inputs_of(config: RunConfig) -> Iterator[Input]:
+    """What a training reads beside its data set, which is read first of all anyway."""
+    joint, discriminator, trainer = config.joint, config.gan.discriminator, config.trainer
+    no_gan = None if config.task == "gan" else f"task={config.task}"
+    yield Input("init", config.init, "file", "give the last.ckpt of a run directory", no_gan)
+    yield Input("joint.checkpoint", joint.checkpoint, "file", IN_RUN, no_gan)
+    yield from joint_inputs(config)
+    no_text = no_gan or (None if config.text.encoder == "pretrained" else f"text.encoder={config.text.encoder}")
+    yield Input("text.name", config.text.name, "model", MODEL, no_text)
+    frozen = discriminator.features if no_gan is None and discriminator.form == "features" else "none"
+    on_imagenet = None if frozen in ("imagenet", "efficientnet") else f"gan.discriminator.features={frozen}"
+    weights = discriminator.imagenet_weights
+    yield Input("gan.discriminator.imagenet_weights", weights, "file", "give the file of weights", on_imagenet)
+    if frozen == "dino":
+        yield Input("gan.discriminator.dino", discriminator.dino, "model", MODEL)
+    never = no_gan or (None if trainer.evaluate_every > 0 else "trainer.evaluate_every=0")
+    yield Input("trainer.inception", trainer.inception, "file", "give Inception's weights of torch-fidelity", never)
+    yield Input("trainer.clip", trainer.clip, "model", MODEL, never)
+    yield Input("trainer.examiner", trainer.examiner, "file", IN_RUN, never)
+
+
+def joint_inputs(config: RunConfig) -> Iterator[Input]:
+    """What a joint encoder starts from, where it is trained."""
+    joint = config.joint
+    given = None if joint.checkpoint is None or config.task == "joint" else "joint.checkpoint is given"
+    no_clip = given or (None if joint.encoders == "clip" else f"joint.encoders={joint.encoders}")
+    yield Input("joint.clip", joint.clip, "folder", "give the folder of a pretrained CLIP", no_clip)
+    if joint.image.weights not in (None, "imagenet"):
+        network = f"joint.encoders={joint.encoders}, joint.image.network={joint.image.network}"
+        unused = given or (None if network == "joint.encoders=own, joint.image.network=resnet50" else network)
+        hint = "give torchvision's file of ResNet-50, or imagenet"
+        yield Input("joint.image.weights", joint.image.weights, "file", hint, unused)
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Raise UserError for a file or folder that is not there; say which keys are not read at all."""
+    if config.text.encoder == "pretrained" and config.text.name is None:
+        raise UserError("text.encoder=pretrained: text.name is not set; give a model's folder or its name on the hub")
+    for wanted in inputs_of(config):
+        if wanted.value is None:
+            continue
+        if wanted.unused is not None:
+            say(f"{wanted.key}={wanted.value} is not read: {wanted.unused}")
+        elif not is_there(wanted):
+            what = "file" if wanted.kind == "file" else "folder"
+            raise UserError(f"{wanted.key}={wanted.value}: no such {what}; {wanted.hint}")
+
+
+def is_there(wanted: Input) -> bool:
+    """Whether a file or folder exists; a name on the hub is looked for when it is loaded."""
+    path = Path(wanted.value).expanduser()
+    match wanted.kind:
+        case "file":
+            return path.is_file()
+        case "folder":
+            return path.is_dir()
+        case "model":
+            looks_like_path = wanted.value.startswith((".", "/", "~")) or wanted.value.count("/") > 1
+            return path.is_dir() or not looks_like_path
+
+
+# ------------------------------------------------------------------------------------------------ batches
+
+
+def trains_joint(config: RunConfig) -> bool:
+    return config.task == "joint" or (makes_joint(config) and config.joint.checkpoint is None)
+
+
+def check_batches(config: RunConfig, num_images: int | None = None) -> None:
+    """Raise UserError where batches can't be shared out among the processes; num_images where they are known."""
+    settings, scenes = config.trainer, config.data.source == "scenes"
+    known = config.data.num_images if num_images is None and scenes else num_images
+    if config.task == "gan":
+        most = settings.batch_size if known is None else known
+        whole_batch(settings, settings.batch_size, most, "trainer.batch_size", config.gan.accumulate)
+    if trains_joint(config):
+        most = settings.joint_batch_size if known is None else known
+        whole_batch(settings, settings.joint_batch_size, most, "trainer.joint_batch_size")
+
+
+# ------------------------------------------------------------------------------------------------ networks
+
+
+def check_networks(config: RunConfig) -> None:
+    """Build the networks without memory, on torch's meta device; raises UserError for settings that fit no network.
+
+    Where parts of them are pretrained and come from outside, nothing is built: to load them is work by itself.
+    """
+    discriminator = config.gan.discriminator
+    outside = discriminator.form == "features" and discriminator.features != "joint"
+    loaded = config.joint.checkpoint is not None and config.task == "gan"
+    if (config.joint.encoders == "clip" and not loaded) or config.text.encoder == "pretrained" or outside:
+        return
+    from cgan.cli.train import gan_on
+
+    joint = JointEncoder.load(config.joint.checkpoint).to("meta") if loaded else None
+    plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
+    config = replace(config, gan=replace(config.gan, discriminator=plain))
+    try:
+        with torch.device("meta"):
+            joint = untrained_joint(config) if joint is None else joint
+            gan = gan_on(config, lambda: joint) if config.task == "gan" else None
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AssertionError, StopIteration) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"no network can be built by these settings ({reason}); see widths and patches") from error
+    if gan is not None and config.init is not None:
+        check_init(gan.generator, config.init)
+
+
+def check_init(generator: Generator, checkpoint: str) -> None:
+    """Raise UserError where the generator of a checkpoint is another one; the other weights may hang on the data."""
+    given, wanted = (
+        {name: x.shape for name, x in network.state_dict().items()}
+        for network in (TextToImage.load(checkpoint).generator, generator)
+    )
+    if given != wanted:
+        hint = "give its gan.* settings, and joint.checkpoint of its run"
+        raise UserError(f"init={checkpoint}: its generator is another one; {hint}")
+
+
+def untrained_joint(config: RunConfig) -> JointEncoder:
+    image = replace(config.joint.image, weights=None)
+    return JointEncoder(replace(config.joint, image=image), Vocabulary(["word"]), config.data.resolution).eval()

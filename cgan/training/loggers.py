@@ -1,0 +1,150 @@
+"""Where a run's numbers go: metrics.csv always, and W&B, which may fail as it likes."""
+
+import os
+import secrets
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict
+from http.client import HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+
+from pytorch_lightning.loggers import WandbLogger
+
+from cgan.errors import UserError
+from cgan.files import write_text
+from cgan.training.metrics_file import MetricsFile
+
+PATIENCE = 2  # seconds for the first answer of the server
+
+
+class PatientWandb(WandbLogger):
+    """A WandbLogger whose troubles never end or delay a training: they are said once, and metrics.csv goes on."""
+
+    failed = False
+
+    def log_metrics(self, *args, **kwargs) -> None:
+        self.attempt(super().log_metrics, *args, **kwargs)
+
+    def log_image(self, *args, **kwargs) -> None:
+        self.attempt(super().log_image, *args, **kwargs)
+
+    def log_table(self, *args, **kwargs) -> None:
+        self.attempt(super().log_table, *args, **kwargs)
+
+    def finalize(self, *args, **kwargs) -> None:
+        self.attempt(super().finalize, *args, **kwargs)
+
+    def attempt(self, act: Callable, *args, **kwargs) -> None:
+        if self.failed:
+            return
+        try:
+            act(*args, **kwargs)
+        except Exception as error:
+            self.failed = True
+            print(f"W&B has failed ({type(error).__name__}: {str(error)[:200]}); metrics.csv goes on", flush=True)
+
+
+def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
+    """metrics.csv, with its first num_rows kept; W&B online when logged in, otherwise offline, never with a prompt.
+
+    With trainer.wandb=auto the variables by which W&B itself is switched off count, WANDB_MODE and WANDB_DISABLED.
+    """
+    from cgan.training.trainer import is_first_process
+
+    chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
+    mode = wandb_mode(config.trainer.wandb)
+    if mode == "disabled" or not is_first_process():
+        return chosen
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_DATA_DIR", str((run_dir / "wandb").absolute()))  # of tables' pictures until a sync
+    import wandb
+
+    if mode != "offline":
+        mode = "online" if may_be_online() else "offline"
+    chosen.append(wandb_logger(run_dir, mode))
+    try:
+        chosen[-1].experiment.id  # noqa: B018 (it connects)
+    except (wandb.errors.Error, OSError):
+        print("W&B can't be used online: logging offline")
+        chosen[-1] = wandb_logger(run_dir, "offline")
+    chosen[-1].attempt(describe, chosen[-1], config)
+    return chosen
+
+
+def wandb_mode(asked: str) -> str:
+    """What trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
+    if asked == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
+        return "disabled"
+    told = {"dryrun": "offline", "run": "online"}  # as W&B called them once
+    given = os.environ.get("WANDB_MODE", "").lower() if asked == "auto" else ""
+    mode = told.get(given, given) or asked
+    if mode not in ("auto", "online", "offline", "disabled"):
+        mode = asked  # such as shared, which is for processes that all log
+    if mode == "disabled" or is_installed():
+        return mode
+    if asked != "auto":
+        raise UserError(f"trainer.wandb={asked}: wandb is not installed; pip install wandb, or trainer.wandb=disabled")
+    return "disabled"
+
+
+def is_installed() -> bool:
+    found = find_spec("wandb")
+    return found is not None and found.origin is not None  # a folder of logs may be called so
+
+
+def describe(logger: WandbLogger, config) -> None:
+    """All settings, and images seen as the axis of all charts."""
+    logger.log_hyperparams(asdict(config))
+    logger.experiment.define_metric("images_seen")
+    logger.experiment.define_metric("*", step_metric="images_seen", step_sync=True)
+
+
+def may_be_online() -> bool:
+    """Whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
+    import wandb
+
+    url = wandb.setup().settings.base_url
+    if not answers(url):
+        print(f"W&B at {url} can't be reached: logging offline; wandb sync sends it later", flush=True)
+        return False
+    try:
+        return wandb.login(prompt=False)
+    except wandb.errors.Error as error:
+        print(f"W&B: {str(error).splitlines()[0]}: logging offline", flush=True)
+        return False
+
+
+def answers(url: str) -> bool:
+    """Soon, and anything at all; a name that can't be looked up may take longer than a connection's timeout."""
+    found = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(f"{url}/healthz", timeout=PATIENCE).close()
+            found.append(True)
+        except urllib.error.HTTPError as error:
+            found.append(error.code < 500)
+        except (OSError, ValueError, HTTPException):
+            found.append(False)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    return found == [True]
+
+
+def wandb_logger(run_dir: Path, mode: str) -> WandbLogger:
+    """Of the same W&B run for all of a run directory's trainings."""
+    import wandb
+
+    path = run_dir / "wandb-id"
+    if not path.exists():
+        write_text(path, secrets.token_hex(4))
+    settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
+    return PatientWandb(
+        project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
+        id=path.read_text().strip(), resume="allow",
+    )  # fmt: skip
