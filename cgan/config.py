@@ -10,13 +10,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cgan.data import DataConfig
+from cgan.data.sources import DataConfig
 from cgan.data.text_files import read_text
-from cgan.training.gan import GANConfig
 from cgan.interfaces import UserError
-from cgan.training.joint import JointConfig
-from cgan.ranges import check_ranges
 from cgan.models.text import TextConfig
+from cgan.ranges import check_ranges
+from cgan.training.gan import GANConfig
+from cgan.training.joint import JointConfig
 
 
 @dataclass

@@ -16,17 +16,16 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from cgan.damage import Damaged, reading
-from cgan.data import cache_folder
-from cgan.data.cache import mark_used
+from cgan.data.cache import cache_folder, mark_used
 from cgan.data.decoding import SUFFIXES
 from cgan.data.listing import files_below, is_picture, unread_pictures
 from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
 from cgan.pixels import as_floats
+from cgan.resources import STARTER_JOINT
+from cgan.training.joint import JointEncoder
 
-STARTER = Path(__file__).parents[1] / "assets" / "joint-64.safetensors"  # trained on scenes; see the README
 SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or sheets would be found
 BATCH_SIZE = 64
 NUM_RESCORED = 100  # pictures that co-attention scores again for a caption
@@ -57,9 +56,9 @@ def joint_checkpoint_of(path: Path | None) -> Path:
     if path is not None:
         return path / "joint.safetensors" if path.is_dir() else path
     found = sorted(Path("runs").glob("*/joint.safetensors"), key=lambda p: p.stat().st_mtime)
-    if not found and not STARTER.is_file():
+    if not found and not STARTER_JOINT.is_file():
         raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
-    return found[-1] if found else STARTER
+    return found[-1] if found else STARTER_JOINT
 
 
 def opened_joint(path: Path) -> JointEncoder:

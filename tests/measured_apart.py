@@ -10,19 +10,20 @@ from torch import distributed
 from torchmetrics import MetricCollection
 
 from cgan.data.scenes.one_object import Scenes, draw_scene, sample_scene
-from cgan.evaluation.scenes import SceneEvaluator, SceneReading
-from cgan.training.joint import JointEncoder
+from cgan.evaluation.images import between_halves, other_captions
 from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.evaluation.scenes import SceneEvaluator, SceneReading
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_judge
-from cgan.models.generators.modulated import GeneratorConfig, ModulatedGenerator
-from cgan.evaluation.images import between_halves, other_captions
-from cgan.retrieval import STARTER
+from cgan.models.generators.base import GeneratorConfig
+from cgan.models.generators.modulated import ModulatedGenerator
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.resources import STARTER_JOINT
+from cgan.training.joint import JointEncoder
 
 COUNT = 53
 
@@ -43,7 +44,7 @@ def on_pictures(inception: str, clip: str) -> dict[str, float]:
     """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
     fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
     captions = [fake_caption(i) for i in range(COUNT)]
-    judge, joint = load_judge(), JointNetwork(JointEncoder.load(STARTER))
+    judge, joint = load_judge(), JointNetwork(JointEncoder.load(STARTER_JOINT))
     networks = Inception(Path(inception), num_features=64), JudgeFeatures(judge)
     metrics = {n.name or "inception": PictureQuality(n, real_features(n, real)) for n in networks}
     metrics["clip_score"] = CLIPScore(CLIPNetwork(clip))
@@ -69,7 +70,7 @@ def recalls() -> dict[str, float]:
 
 
 def on_scenes() -> dict[str, float]:
-    evaluator = SceneEvaluator(load_judge(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER))
+    evaluator = SceneEvaluator(load_judge(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER_JOINT))
     text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
     return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
 

@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 
 from cgan.cli import env, run
-from cgan.data import DataConfig, build_dataset, cache_folder
-from cgan.data.cache import made_once, mapped, mark_used, tidy, write_array
-from cgan.data.readers.folder import read_folder
+from cgan.data.cache import cache_folder, made_once, mapped, mark_used, tidy, write_array
 from cgan.data.pictures import CaptionedPictures
+from cgan.data.readers.folder import read_folder
 from cgan.data.scenes.one_object import ONE, Scenes
 from cgan.data.shards import ROW
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
-from cgan.files import DAY, CannotWrite, one_at_a_time, temporary_name
 from cgan.evaluation.loop import store
+from cgan.files import DAY, CannotWrite, one_at_a_time, temporary_name
 
 OLD = time.time() - 40 * DAY
 NO_PROCESS = 2**22 + 1  # above the largest number of a process

@@ -14,6 +14,16 @@ from test_damage import no_more_files
 from torch.utils.data import DataLoader
 from two_processes import tiny_gan
 
+from cgan.interfaces import Batch, UserError
+from cgan.training.callbacks.recovery import (
+    Checkpoints,
+    CollapseSigns,
+    FiniteLosses,
+    Signals,
+    SteppingRules,
+    StopOnSignal,
+    Stopped,
+)
 from cgan.training.checkpoints import (
     Hurried,
     PlainFiles,
@@ -24,8 +34,6 @@ from cgan.training.checkpoints import (
     newest_intact,
     save_checkpoint,
 )
-from cgan.interfaces import Batch, UserError
-from cgan.training.callbacks.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal, Stopped
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
 

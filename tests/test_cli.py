@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cgan.cli.sample import STARTER
 from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
 from cgan.metrics.scenes import load_judge
+from cgan.resources import STARTER_GAN
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
 
 ROOT = Path(__file__).parents[1]
 TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
@@ -210,7 +210,8 @@ def test_the_judge_is_trained_by_a_command(workplace):
 
 @pytest.mark.slow
 def test_the_sampler_needs_no_lightning_and_no_data_set():
-    code = "import sys, cgan.sampling.pipeline; print([m for m in ('pytorch_lightning', 'cgan.data') if m in sys.modules])"
+    unwanted = ("pytorch_lightning", "cgan.data")
+    code = f"import sys, cgan.sampling.pipeline; print([name for name in {unwanted} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.strip() == "[]"
 
@@ -225,7 +226,7 @@ def test_the_sampler_needs_no_lightning_and_no_data_set():
         ("train.py", ["configs/gan/folder.yaml", "data.root=nowhere"], "no such folder"),
         ("train.py", ["text.encoder=pretrained"], "text.name is not set"),
         ("train.py", ["joint.checkpoint=gone.safetensors", "data.num_images=4", "data.resolution=32"], "no such file"),
-        ("sample.py", ["  ", "--checkpoint", str(STARTER)], "caption is empty"),
+        ("sample.py", ["  ", "--checkpoint", str(STARTER_GAN)], "caption is empty"),
         ("sample.py", ["a dog", "--checkpoint", "gone.ckpt"], "no such checkpoint"),
     ],
 )

@@ -8,16 +8,16 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
-from cgan.training.gan import GANConfig, TextToImageGAN
 from cgan.interfaces import Batch, UserError
-from cgan.training.joint import JointConfig, JointEncoder
-from cgan.models.encoders.clip import MEAN, CLIPImageEncoder
 from cgan.models.decoders import DecoderConfig
 from cgan.models.discriminator import DiscriminatorConfig
-from cgan.models.generators.modulated import GeneratorConfig
-from cgan.sampling.pipeline import TextToImage
+from cgan.models.encoders.clip import MEAN, CLIPImageEncoder
+from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import Vocabulary
+from cgan.sampling.pipeline import TextToImage
+from cgan.training.gan import GANConfig, TextToImageGAN
+from cgan.training.joint import JointConfig, JointEncoder
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat", "a blue tree"]
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}

@@ -12,11 +12,11 @@ import torch
 from cgan.cli import run
 from cgan.damage import Damaged, building, reading, system_fault
 from cgan.errors import UserError
-from cgan.training.joint import JointEncoder
 from cgan.metrics.weights import check_weights_file
 from cgan.models.encoders.imagenet import resnet
 from cgan.retrieval import EmbeddingIndex
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
 
 READERS = [
     ("x.ckpt", TextToImage.load), ("x.safetensors", TextToImage.load), ("x.safetensors", JointEncoder.load),

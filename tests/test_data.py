@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.data import DataConfig, build_dataset, check_data
 from cgan.data.pictures import summary
+from cgan.data.sources import DataConfig, build_dataset, check_data
 from cgan.interfaces import UserError
 
 

@@ -23,11 +23,11 @@ import pytest
 from PIL import Image
 
 from cgan.cli import demo, sample
+from cgan.data.scenes.one_object import Scenes
 from cgan.demo import studio as demo_studio
 from cgan.demo.studio import LONGEST_CAPTION, STEPS, Studio, Wish
-from cgan.data.scenes.one_object import Scenes
-from cgan.sampling.metadata import read_drawing
 from cgan.errors import UserError
+from cgan.sampling.metadata import read_drawing
 from cgan.sampling.pipeline import TextToImage
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ socket.getaddrinfo = recorded(socket.getaddrinfo, 0)
 
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
-    return TextToImage.load(sample.STARTER)
+    return TextToImage.load(sample.STARTER_GAN)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def studio(tmp_path, pictures, monkeypatch) -> Studio:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "answers").mkdir()
-    return Studio({STARTER: sample.STARTER}, tmp_path / "answers", pictures)
+    return Studio({STARTER: sample.STARTER_GAN}, tmp_path / "answers", pictures)
 
 
 def pixels(path: str | Path | io.BytesIO) -> np.ndarray:

@@ -3,13 +3,13 @@
 import pytest
 from test_gan import fit, tiny_gan
 
-from cgan.training.callbacks.samples import ReconstructionSheet, SampleGrid
-from cgan.training.checks import check_batches, check_before_training
 from cgan.cli.train import main
 from cgan.config import load_config
 from cgan.errors import UserError
+from cgan.resources import STARTER_JOINT
 from cgan.training.callbacks.recovery import Checkpoints, CollapseSigns
-from cgan.retrieval import STARTER as STARTER_JOINT
+from cgan.training.callbacks.samples import ReconstructionSheet, SampleGrid
+from cgan.training.checks import check_batches, check_before_training
 
 TINY = """data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
     joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16 joint.decoder.hidden_dim=32
@@ -45,7 +45,7 @@ def test_what_a_training_reads_has_to_be_there(settings):
 
 def test_nothing_is_decoded_where_init_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr("cgan.training.trainer.leave_when_asked", lambda: None)
-    monkeypatch.setattr("cgan.data.build_dataset", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("cgan.data.sources.build_dataset", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match="init=nowhere.ckpt"):
         main([*TINY, f"run_dir={tmp_path / 'run'}", "init=nowhere.ckpt"])
     assert not (tmp_path / "run").exists()

@@ -6,14 +6,14 @@ from torch import nn
 from torchmetrics import MetricCollection
 
 from cgan.data.scenes.one_object import Scenes
-from cgan.evaluation.scenes import SceneReading
 from cgan.evaluation.loop import Collected, measure, of_dataset, real_features, shares
+from cgan.evaluation.scenes import SceneReading
+from cgan.evaluation.two_objects import PairReading
 from cgan.metrics.features import Given, MatchingNetwork
 from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, JudgeConfig, SceneJudge
-from cgan.evaluation.two_objects import PairReading
 
 COUNT = 12
 

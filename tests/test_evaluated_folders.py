@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from cgan.data import DataConfig, build_dataset
-from cgan.interfaces import UserError
-from cgan.evaluation.loop import of_files
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
     fixed_caption_ids,
     pictures_of_folder,
     question_of_ids,
     read_caption_ids,
 )
+from cgan.evaluation.loop import of_files
+from cgan.interfaces import UserError
 from cgan.retrieval import pictures_in
 
 

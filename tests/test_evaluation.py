@@ -8,12 +8,14 @@ from cgan.data.scenes.one_object import Scene, draw_scene, mentioned_in, sample_
 from cgan.data.scenes.unrecognisable import KINDS, slightly_changed, spoil
 from cgan.evaluation.scenes import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
 from cgan.metrics.quality import frechet_distance
 from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_judge
-from cgan.models.generators.modulated import GeneratorConfig, ModulatedGenerator, build_generator
-from cgan.retrieval import STARTER
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
+from cgan.models.generators.modulated import ModulatedGenerator
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.resources import STARTER_JOINT
+from cgan.training.joint import JointEncoder
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +123,7 @@ class Captions(LSTMTextEncoder):
 @pytest.mark.slow
 def test_real_scenes_score_as_real_and_noise_scores_nothing(judge, tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
-    evaluator = SceneEvaluator(judge, 64, num_images=256, joint=JointEncoder.load(STARTER))
+    evaluator = SceneEvaluator(judge, 64, num_images=256, joint=JointEncoder.load(STARTER_JOINT))
     text = Captions(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
     real = evaluator(Cheat().eval(), text)
     assert real.scene_accuracy > 0.97 and 0.9 < real.diversity < 1.1
@@ -138,7 +140,7 @@ def test_missing_weights_of_the_judge_are_one_line(tmp_path):
 
 
 def test_the_table_of_the_judge_is_kept_beside_its_weights():
-    from cgan.metrics.scenes import WEIGHTS
+    from cgan.resources import SCENE_CLASSIFIER
 
-    table = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    table = json.loads(SCENE_CLASSIFIER.with_suffix(".json").read_text())
     assert table["real: all attributes right and recognisable"] > 0.99

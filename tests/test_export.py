@@ -14,13 +14,14 @@ import yaml
 from PIL import Image
 
 from cgan.cli.export import main
-from cgan.cli.sample import STARTER
 from cgan.errors import UserError
-from cgan.files import temporary_name
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
-from cgan.sampling.pipeline import TextToImage
 from cgan.figures.sheets import CAPTIONS
+from cgan.files import temporary_name
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.resources import STARTER_GAN
+from cgan.sampling.pipeline import TextToImage
 
 FILES = ["README.md", "config.json", "model.safetensors", "samples.png"]
 
@@ -187,8 +188,8 @@ def test_onnx_draws_the_same_images_for_any_number_of_them(run, word_attention):
 
 @pytest.mark.slow
 def test_the_starter_weights_are_exported_as_they_are(tmp_path):
-    main([str(STARTER), str(tmp_path / "starter")])
-    assert (pictures(tmp_path / "starter") == pictures(STARTER)).all()
+    main([str(STARTER_GAN), str(tmp_path / "starter")])
+    assert (pictures(tmp_path / "starter") == pictures(STARTER_GAN)).all()
 
 
 @pytest.mark.parametrize("second_step", [False, True])

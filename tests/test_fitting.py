@@ -10,10 +10,10 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 from torch import nn
 
-from cgan.training.trainer import plugins_of, strategy_of, trainer_of
 from cgan.config import TrainerConfig
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.training.distributed import SyncTrainedBatchNorm
+from cgan.training.trainer import plugins_of, strategy_of, trainer_of
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it trains on the GPU")

@@ -9,18 +9,18 @@ import torch
 from test_metrics_file import full_disk
 from two_processes import tiny_gan
 
-from cgan.training.trainer import fit, trainer_of
-from cgan.training.resume import note_done
-from cgan.training.run_directory import write_settings
 from cgan.config import RunConfig, load_config
+from cgan.figures.sheets import save_animation, save_png
 from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
-from cgan.training.joint import JointConfig, JointEncoder
-from cgan.training.metrics_file import MetricsFile
-from cgan.training.callbacks.recovery import Checkpoints, Signals, StopOnSignal
-from cgan.figures.sheets import save_animation, save_png
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.weights import write
+from cgan.training.callbacks.recovery import Checkpoints, Signals, StopOnSignal
+from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training.metrics_file import MetricsFile
+from cgan.training.resume import note_done
+from cgan.training.run_directory import write_settings
+from cgan.training.trainer import fit, trainer_of
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
 

@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader
 
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.one_object import Scenes
-from cgan.training.gan import GANConfig, TextToImageGAN, caption_ids, mismatched_captions
 from cgan.interfaces import Batch
+from cgan.models.discriminator import DiscriminatorConfig
+from cgan.models.encoders.resnet import SmallResNet
+from cgan.models.generators.base import GeneratorConfig
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training.gan import GANConfig, TextToImageGAN, caption_ids, mismatched_captions
 from cgan.training.joint import JointConfig, JointEncoder
 from cgan.training.losses import exact_gradient_penalty
-from cgan.models.discriminator import DiscriminatorConfig
-from cgan.models.generators.modulated import GeneratorConfig
-from cgan.models.encoders.resnet import SmallResNet
 from cgan.training.schedule import progress_of
-from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
 

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.cli.benchmark import main
 from cgan.benchmarks.guidance import AMOUNTS, best_of, ways_of
-from cgan.cli.sample import STARTER
+from cgan.cli.benchmark import main
 from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS
-from cgan.sampling.guidance import away_from
 from cgan.interfaces import TextFeatures, UserError
-from cgan.training.joint import JointEncoder
 from cgan.metrics.scenes import load_judge
-from cgan.retrieval import STARTER as JOINT
+from cgan.resources import STARTER_GAN
+from cgan.resources import STARTER_JOINT as JOINT
+from cgan.sampling.guidance import away_from
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
 
 
 def features(sentence: torch.Tensor) -> TextFeatures:
@@ -40,7 +40,7 @@ def test_the_own_caption_as_negative_one_changes_nothing():
 
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
-    return TextToImage.load(STARTER)
+    return TextToImage.load(STARTER_GAN)
 
 
 def test_a_pipe_that_pushes_draws_the_pushed_sentence_and_leaves_the_other_pipe_alone(pipe):
@@ -88,12 +88,12 @@ def test_the_best_of_several_is_nearer_to_its_caption(pipe):
 
 def test_too_few_pictures_are_one_line():
     with pytest.raises(UserError, match="at least 8"):
-        main(["guidance", str(STARTER), "--num-images", "2"])
+        main(["guidance", str(STARTER_GAN), "--num-images", "2"])
 
 
 @pytest.mark.slow
 def test_curves_of_all_techniques_are_written(tmp_path):
-    main(["guidance", str(STARTER), "--num-images", "16", "--out", str(tmp_path)])
+    main(["guidance", str(STARTER_GAN), "--num-images", "16", "--out", str(tmp_path)])
     points = json.loads((tmp_path / "guidance.json").read_text())["points"]
     assert [(p["technique"], p["amount"]) for p in points] == [(t, a) for t in AMOUNTS for a in AMOUNTS[t]]
     variety = [p["diversity"] for p in points if p["technique"] == "truncation"]

@@ -12,14 +12,14 @@ from torch import multiprocessing
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from cgan.training import losses
 from cgan.data.scenes.one_object import Scenes
 from cgan.interfaces import Batch, UserError
-from cgan.training.joint import JointConfig, JointEncoder
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig
-from cgan.pixels import as_floats
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
+from cgan.pixels import as_floats
+from cgan.training import losses
+from cgan.training.joint import JointConfig, JointEncoder
 
 NEGATIVES = ["all", "hardest", "semihard", "weighted"]
 

@@ -3,16 +3,16 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from cgan.evaluation import joint as joint_evaluation
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.one_object import Scenes, mentioned_in
-from cgan.interfaces import Sample
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.evaluation import joint as joint_evaluation
 from cgan.evaluation.joint import evaluate_joint, reconstruction_sheet
+from cgan.interfaces import Sample
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig
-from cgan.pixels import as_floats
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
+from cgan.pixels import as_floats
+from cgan.training.joint import JointConfig, JointEncoder
 
 
 @pytest.fixture(scope="module")

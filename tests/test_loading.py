@@ -4,9 +4,9 @@ from itertools import islice
 import pytest
 import torch
 
-from cgan.data import loading
 from cgan.data.loading import ShuffledDraws, endless_loader
 from cgan.data.scenes.one_object import Scenes
+from cgan.data.sources import loading
 
 
 def test_each_picture_comes_once_an_epoch_and_epochs_differ():

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from cgan.errors import UserError
 from cgan.training import loggers as logs
 from cgan.training.loggers import wandb_mode
-from cgan.errors import UserError
 
 
 @pytest.fixture(autouse=True)

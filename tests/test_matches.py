@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgan.training import losses
 from cgan.models.augment import augment
 from cgan.models.discriminator import DiscriminatorConfig, build_trunk
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
+from cgan.training import losses
 
 PACKAGE = Path(__file__).parents[1] / "cgan"
 

@@ -9,11 +9,12 @@ from cgan.interfaces import TextFeatures, UserError
 from cgan.models.augment import augment, cut_out, translate
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
-from cgan.models.generators.modulated import Generator, GeneratorConfig, build_generator
-from cgan.models.encoders.resnet import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
 from cgan.models.encoders.imagenet import ImageNetEncoder
-from cgan.models.posterior import Posterior
+from cgan.models.encoders.resnet import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import CouplingPrior, FlowMatchingPrior, NoPrior, build_prior
+from cgan.models.posterior import Posterior
 
 
 def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:

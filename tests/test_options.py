@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cgan.cli import benchmark, caption, evaluate, export, judge, plot, prepare, retrieve, sample
-from cgan.cli.sample import STARTER
 from cgan.errors import UserError
+from cgan.resources import STARTER_GAN
 
 RACE = Path(__file__).parents[1] / "configs/race/joint-scenes.yaml"
 
@@ -87,8 +87,8 @@ def test_numbers_have_ranges(command, arguments, said, tmp_path, monkeypatch):
         (benchmark, "guidance a.ckpt --out file/out", "cgan.benchmarks.guidance.TextToImage.load"),
         (benchmark, "speed --json folder", "cgan.benchmarks.speed.measured"),
         (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race.train_all"),
-        (sample, f"dog --checkpoint {STARTER} --out file/a.png", "cgan.cli.sample.drawn"),
-        (sample, f"dog --checkpoint {STARTER} --out file/drawn", "cgan.cli.sample.drawn"),
+        (sample, f"dog --checkpoint {STARTER_GAN} --out file/a.png", "cgan.cli.sample.drawn"),
+        (sample, f"dog --checkpoint {STARTER_GAN} --out file/drawn", "cgan.cli.sample.drawn"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told_before_the_work(command, arguments, work, tmp_path, monkeypatch):

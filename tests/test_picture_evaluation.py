@@ -16,16 +16,8 @@ from test_quality import random_inception  # noqa: F401 (a fixture)
 from torchmetrics import MetricCollection
 
 from cgan.cli.evaluate import main
-from cgan.data import DataConfig, build_dataset
 from cgan.data.scenes.one_object import Scenes
-from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
-from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
-from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import FeatureNetwork, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice, CLIPScore
-from cgan.metrics.scenes import load_judge
-from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
     Networks,
     PictureEvaluator,
@@ -36,7 +28,15 @@ from cgan.evaluation.images import (
     question_of,
     question_of_ids,
 )
-from cgan.retrieval import STARTER
+from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.interfaces import UserError
+from cgan.metrics.clip import CLIPNetwork
+from cgan.metrics.features import FeatureNetwork, JudgeFeatures
+from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.scenes import load_judge
+from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
+from cgan.resources import STARTER_JOINT
+from cgan.training.joint import JointEncoder
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "assets" / "scenes-64.safetensors"
@@ -189,7 +189,7 @@ def test_the_shares_of_all_processes_are_all_pictures(monkeypatch):
 
 
 def test_the_nearest_training_picture_has_the_nearest_caption_and_is_another_one(cache):
-    joint, scenes = JointEncoder.load(STARTER), Scenes(40, 64)
+    joint, scenes = JointEncoder.load(STARTER_JOINT), Scenes(40, 64)
     question = question_of(scenes, 6, seed=0)
     texts = [(caption, i) for i in range(40) for caption in scenes.captions_of(i)]
     scores = joint.embed_captions(question.captions) @ joint.embed_captions([text for text, _ in texts]).t()
@@ -213,7 +213,7 @@ def test_real_scenes_are_nearer_to_real_ones_than_noise_is(cache):
 
 
 def test_r_precision_finds_the_captions_of_real_scenes(cache):
-    scenes, joint = Scenes(60, 64), JointNetwork(JointEncoder.load(STARTER))
+    scenes, joint = Scenes(60, 64), JointNetwork(JointEncoder.load(STARTER_JOINT))
     question = question_of(scenes, 60, seed=0)
     others = torch.from_numpy(other_captions(question.captions, question.places, 20, seed=0))
     collection = MetricCollection({"r": CaptionChoice(joint, question.captions, others)}, compute_groups=False)
@@ -314,7 +314,8 @@ def test_a_checkpoint_draws_coco_s_captions_of_fixed_ids(coco, cache, tmp_path, 
     data = ["--data", str(ROOT / "configs/gan/coco.yaml"), f"data.root={folder}", f"data.annotations={file}"]
     ids, out = tmp_path / "ids.json", tmp_path / "report.json"
     main(["--write-captions", str(ids), "--num-images", "9", *data])
-    main([str(WEIGHTS), "--captions", str(ids), "--clip", clip, "--joint", str(STARTER), "--out", str(out), *data])
+    joint = ["--joint", str(STARTER_JOINT)]
+    main([str(WEIGHTS), "--captions", str(ids), "--clip", clip, *joint, "--out", str(out), *data])
     report = json.loads(out.read_text())
     protocol = report["protocol"]
     assert protocol["captions"]["choice"] == "fixed ids" and protocol["reference"]["num_images"] == 12

@@ -7,14 +7,14 @@ import torch
 from test_gan import CAPTIONS, some_batch, tiny_gan
 from torch.nn import functional as F
 
-from cgan.training import losses
-from cgan.training.joint import JointConfig, JointEncoder
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import ConcatHead, Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.resnet import ImageEncoderConfig
 from cgan.models.layers import at_most
 from cgan.models.precision import inner_products
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
+from cgan.training import losses
+from cgan.training.joint import JointConfig, JointEncoder
 
 
 def in_bfloat16(function, *inputs) -> torch.Tensor:

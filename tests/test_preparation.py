@@ -12,9 +12,9 @@ from test_cache import NO_PROCESS, files_of_at_most, some_pictures
 
 from cgan.cli.prepare import main, write
 from cgan.data.checking import check_shards
-from cgan.data.readers.folder import read_folder
 from cgan.data.pictures import Entry
 from cgan.data.preparation import LOCK, Options, prepare
+from cgan.data.readers.folder import read_folder
 from cgan.data.shards import ShardedPictures, index_of, sidecar_of, tars_in
 from cgan.errors import UserError
 from cgan.files import CannotWrite, one_at_a_time, temporary_name

@@ -11,13 +11,13 @@ import pytest
 from PIL import ImageColor
 from pytorch_lightning.loggers import CSVLogger
 
-from cgan.cli.benchmark import main
 from cgan.benchmarks.race import Race, finished, gan_result, read_race, run_of, runs_of, train_all
 from cgan.benchmarks.race_report import curve, curves, footnote, measures_of, summary, write_report
+from cgan.benchmarks.significance import paired_difference, share_within, spread, t_quantile
+from cgan.cli.benchmark import main
+from cgan.figures.plots import COLOURS, HEIGHT, WIDTH, Line, line_plot, ticks
 from cgan.files import write_json
 from cgan.interfaces import UserError
-from cgan.figures.plots import COLOURS, HEIGHT, WIDTH, Line, line_plot, ticks
-from cgan.benchmarks.significance import paired_difference, share_within, spread, t_quantile
 
 ROOT = Path(__file__).parents[1]
 JOINT = ROOT / "configs/joint/scenes.yaml"

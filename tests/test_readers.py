@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.data import DataConfig, build_dataset
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 
 CAPTIONS = {

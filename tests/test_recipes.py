@@ -12,17 +12,18 @@ from test_gan import CAPTIONS, fit, some_batch
 from test_networks import some_text
 
 from cgan.config import load_config
-from cgan.training.gan import TextToImageGAN
 from cgan.interfaces import UserError
-from cgan.training.losses import info_nce, spherical_distance
 from cgan.models.coattention import CoAttention
-from cgan.models.generators.dfgan import DownBlock, StridedTrunk
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
 from cgan.models.encoders.resnet import SmallResNet
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
+from cgan.models.generators.dfgan import DownBlock, StridedTrunk
 from cgan.models.generators.r3gan import Bottleneck, PlainTrunk
-from cgan.training.schedule import by_cosine, leave_uncounted, minutes_of
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training.gan import TextToImageGAN
+from cgan.training.losses import info_nce, spherical_distance
+from cgan.training.schedule import by_cosine, leave_uncounted, minutes_of
 
 ROOT = Path(__file__).parents[1]
 SCENES = str(ROOT / "configs/gan/scenes.yaml")

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from cgan.cli import run
-from cgan.data import DataConfig, build_dataset, read_entries
 from cgan.data.checking import check_entries
-from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.pictures import LONGEST_SHOWN, Skipped, summary, with_captions
 from cgan.data.preparation import Options, prepare
+from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.records import captions_from, id_from, image_id_of, printable
+from cgan.data.sources import DataConfig, build_dataset, read_entries
 from cgan.interfaces import UserError
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cgan.training.resume import budget, chosen_run, note_done
 from cgan.config import RunConfig, load_config
 from cgan.interfaces import UserError
+from cgan.training.resume import budget, chosen_run, note_done
 
 
 @pytest.fixture

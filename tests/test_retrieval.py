@@ -14,8 +14,8 @@ from cgan import retrieval
 from cgan.cli.retrieve import contact_sheet, main
 from cgan.data.pictures import decode
 from cgan.interfaces import UserError
-from cgan.training.joint import JointConfig, JointEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.retrieval import (
     DamagedIndex,
     EmbeddingIndex,
@@ -26,7 +26,7 @@ from cgan.retrieval import (
     nearest,
     open_index,
 )
-from cgan.models.text.lstm import LSTMConfig, Vocabulary
+from cgan.training.joint import JointConfig, JointEncoder
 
 COLOURS = ("red", "lime", "blue", "white", "orange", "purple")
 
@@ -284,7 +284,7 @@ def test_an_empty_caption_is_one_line(pictures):
 
 def test_the_newest_run_is_searched_with_unless_one_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(retrieval, "STARTER", tmp_path / "starter.safetensors")
+    monkeypatch.setattr(retrieval, "STARTER_JOINT", tmp_path / "starter.safetensors")
     with pytest.raises(UserError, match="no joint encoder under runs/"):
         joint_checkpoint_of(None)
     (tmp_path / "starter.safetensors").touch()

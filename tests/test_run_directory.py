@@ -12,11 +12,15 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cgan.training.resume import chosen_run, stored_settings
-from cgan.training.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
-from cgan.training.run_records import read_run, settings_in
 from cgan.cli.runs import main as runs_main
 from cgan.cli.train import train
+from cgan.config import RunConfig, load_config
+from cgan.data.record import differences, record_of
+from cgan.data.sources import build_dataset
+from cgan.files import Busy, CannotWrite, temporary_name
+from cgan.interfaces import UserError
+from cgan.training.resume import chosen_run, stored_settings
+from cgan.training.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
 from cgan.training.run_lock import (
     HOLDER,
     MARK,
@@ -28,11 +32,7 @@ from cgan.training.run_lock import (
     take_new,
     wait_for_first,
 )
-from cgan.config import RunConfig, load_config
-from cgan.data import build_dataset
-from cgan.data.record import differences, record_of
-from cgan.files import Busy, CannotWrite, temporary_name
-from cgan.interfaces import UserError
+from cgan.training.run_records import read_run, settings_in
 
 ROOT = Path(__file__).parents[1]
 FOLDER = str(ROOT / "configs/gan/folder.yaml")
@@ -375,8 +375,8 @@ def test_other_pictures_are_noticed_when_a_run_goes_on(place, capsys):
 
 
 def test_words_that_the_vocabulary_does_not_hold_are_told(place, capsys):
-    from cgan.training.joint import JointConfig, JointEncoder
     from cgan.models.text.lstm import Vocabulary
+    from cgan.training.joint import JointConfig, JointEncoder
 
     begun(pictures(place / "pics"))
     JointEncoder(JointConfig(), Vocabulary(["card", "number", "0"]), 32).save(Path("r/joint.safetensors"))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.sampling.naming import Names, cleaned, slug
-from cgan.cli.sample import STARTER, main
+from cgan.cli.sample import main
 from cgan.errors import UserError
+from cgan.resources import STARTER_GAN
+from cgan.sampling.naming import Names, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ def workplace(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
-    return TextToImage.load(STARTER)
+    return TextToImage.load(STARTER_GAN)
 
 
 def pixels(path: str | Path) -> np.ndarray:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.cli.sample import STARTER
 from cgan.config import load_config
 from cgan.errors import UserError
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
+from cgan.resources import STARTER_GAN
 from cgan.sampling.interpolation import frames, turned
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
 from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.weights import find
 
@@ -21,12 +22,12 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
-    return TextToImage.load(STARTER)
+    return TextToImage.load(STARTER_GAN)
 
 
 @pytest.mark.parametrize("name", ["scenes-long", "scenes-two"])
 def test_shipped_weights_fit_the_config_that_trained_them(name):
-    pipe = TextToImage.load({"scenes-long": STARTER, "scenes-two": ROOT / "assets/scenes-two-64.safetensors"}[name])
+    pipe = TextToImage.load({"scenes-long": STARTER_GAN, "scenes-two": ROOT / "assets/scenes-two-64.safetensors"}[name])
     config = load_config([str(ROOT / f"configs/gan/{name}.yaml")])
     generator = build_generator(config.gan.generator, config.data.resolution, pipe.text_encoder.dim)
     assert generator.load_state_dict(pipe.generator.state_dict())
@@ -108,7 +109,7 @@ def test_a_batch_changes_a_picture_by_rounding_alone(pipe):
 
 def test_the_networks_on_their_device_draw_with_the_noise_of_the_cpu(pipe):
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    moved = TextToImage.load(STARTER).to(device)
+    moved = TextToImage.load(STARTER_GAN).to(device)
     assert abs(moved.draw(["a red car"], [7]).astype(int) - pipe.draw(["a red car"], [7])).max() <= 2
 
 
@@ -203,12 +204,12 @@ def test_importing_cgan_costs_nothing():
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, torch.tensor])
 def test_a_seed_is_an_integer_of_any_kind(kind):
-    pipe = TextToImage.load(STARTER)
+    pipe = TextToImage.load(STARTER_GAN)
     assert pipe("a dog", seed=kind(5)).tobytes() == pipe("a dog", seed=5).tobytes()
 
 
 def test_an_array_of_seeds_is_a_list_of_them():
-    pipe = TextToImage.load(STARTER)
+    pipe = TextToImage.load(STARTER_GAN)
     drawn = pipe(["a dog", "a cat"], seed=np.arange(2))
     assert [x.tobytes() for x in drawn] == [pipe("a dog", seed=0).tobytes(), pipe("a cat", seed=1).tobytes()]
     assert len(pipe("a dog", seed=torch.arange(2))) == 2
@@ -225,10 +226,10 @@ def test_an_array_of_seeds_is_a_list_of_them():
 def test_values_that_cannot_be_drawn_are_one_line(settings):
     name = next(iter(settings))
     with pytest.raises(UserError, match=name) as error:
-        TextToImage.load(STARTER)("a dog", **settings)
+        TextToImage.load(STARTER_GAN)("a dog", **settings)
     assert "\n" not in str(error.value)
 
 
 def test_captions_without_a_known_word_are_told():
     unread = ["\U0001f436\U0001f333", "zebra", "xyzzy plugh"]
-    assert TextToImage.load(STARTER).unread([*unread, "a zebra", "a dog"]) == unread
+    assert TextToImage.load(STARTER_GAN).unread([*unread, "a zebra", "a dog"]) == unread

@@ -16,12 +16,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from cgan.cli.prepare import main
-from cgan.data import DataConfig, build_dataset
 from cgan.data.checking import check_shards
-from cgan.data.readers.folder import read_folder
 from cgan.data.pictures import CaptionedPictures
 from cgan.data.preparation import Options, prepare
+from cgan.data.readers.folder import read_folder
 from cgan.data.shards import ShardedPictures, read_shards, scanned, sidecar_of
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cgan.data import DataConfig, build_dataset
 from cgan.data.checking import check_shards
 from cgan.data.loading import endless_loader
 from cgan.data.pictures import with_captions
 from cgan.data.shards import ShardedPictures, read_shards
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 
 

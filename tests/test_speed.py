@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted
+from cgan.benchmarks.sizing import size_of
+from cgan.benchmarks.speed import prepared, random_gan
 from cgan.benchmarks.step_cost import (
     BareLoop,
     cost_of_step,
@@ -17,11 +20,8 @@ from cgan.benchmarks.step_cost import (
     without_numbers,
 )
 from cgan.cli.benchmark import main
-from cgan.benchmarks.sizing import size_of
-from cgan.benchmarks.speed import prepared, random_gan
 from cgan.config import load_config
 from cgan.interfaces import UserError
-from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted
 
 CPU = torch.device("cpu")
 TINY = [

@@ -16,12 +16,12 @@ from PIL import Image, ImageColor
 
 from cgan.cli import completion, env, plot, runs
 from cgan.cli.commands import VERBS, all_options, keys_of, parsers
-from cgan.training.resume import budget, is_finished
-from cgan.training.run_records import minutes_of, read_run, rows_of, runs_in, state
-from cgan.training.run_lock import give_back, is_under_way, take
 from cgan.config import RunConfig, load_config
-from cgan.interfaces import UserError
 from cgan.figures.plots import COLOURS, HEIGHT, WIDTH
+from cgan.interfaces import UserError
+from cgan.training.resume import budget, is_finished
+from cgan.training.run_lock import give_back, is_under_way, take
+from cgan.training.run_records import minutes_of, read_run, rows_of, runs_in, state
 
 ROOT = Path(__file__).parents[1]
 

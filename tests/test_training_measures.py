@@ -13,17 +13,18 @@ from PIL import Image
 from test_cli import ROOT, TINY, script
 from test_clip import save_clip
 
-from cgan.evaluation import plan as training_measures
 from cgan.config import load_config
-from cgan.data import build_dataset
 from cgan.data.scenes.one_object import Scenes
-from cgan.training.callbacks.throughput import FETCHING, Stopwatch
+from cgan.data.sources import build_dataset
+from cgan.evaluation import plan as training_measures
 from cgan.interfaces import UserError
-from cgan.training.callbacks.evaluation import thinned
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better, is_known
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
-from cgan.retrieval import STARTER
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.resources import STARTER_JOINT
+from cgan.training.callbacks.evaluation import thinned
+from cgan.training.callbacks.throughput import FETCHING, Stopwatch
 
 FAST = [x for x in TINY if not x.startswith(("trainer.images", "trainer.evaluate_every", "trainer.joint_images"))]
 FAST += ["trainer.images=1280", "trainer.evaluate_every=640", "trainer.joint_images=64", "run_dir=run"]
@@ -99,7 +100,7 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
 
 
 def test_an_examiner_of_another_run_judges_without_flattering():
-    plan = plan_of("data.source=folder", "data.root=x", f"trainer.examiner={STARTER}")
+    plan = plan_of("data.source=folder", "data.root=x", f"trainer.examiner={STARTER_JOINT}")
     assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
 
 
@@ -218,8 +219,8 @@ def test_where_nothing_is_measured_nothing_is_loaded_for_it(tmp_path):
     code = f"""import sys; sys.path.insert(0, {str(ROOT)!r})
 from cgan.cli.train import main
 main({[*FAST, "trainer.evaluate_every=0", "trainer.images=64", "trainer.wandb=disabled"]!r})
-heavy = ("cgan.training.callbacks.evaluation", "cgan.evaluation.scenes", "cgan.evaluation.images", "cgan.metrics.quality", "cgan.metrics.features")
-print([name for name in heavy if name in sys.modules])"""
+heavy = "training.callbacks.evaluation evaluation.scenes evaluation.images metrics.quality metrics.features".split()
+print([name for name in heavy if f"cgan.{{name}}" in sys.modules])"""
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.stdout.splitlines()[-1] == "[]", ended.stderr
     assert not (tmp_path / "run/best.ckpt").exists()
@@ -237,7 +238,7 @@ def drawn(tmp_path, monkeypatch) -> tuple:
     for i, picture in enumerate(Scenes(12, 32).pictures):
         Image.fromarray(picture).save(tmp_path / "pictures" / f"{i}.png")
         (tmp_path / "pictures" / f"{i}.txt").write_text(f"picture {i}")
-    (tmp_path / "joint.safetensors").write_bytes(STARTER.read_bytes())
+    (tmp_path / "joint.safetensors").write_bytes(STARTER_JOINT.read_bytes())
     arguments = ["data.source=folder", f"data.root={tmp_path / 'pictures'}", "data.resolution=32"]
     return tmp_path, [*arguments, f"trainer.clip={save_clip(tmp_path / 'clip')}"]
 

@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.evaluation import two_object_report as two_object_run
 from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
 from cgan.cli.judge import save as save_judge
-from cgan.cli.sample import STARTER
-from cgan.data import DataConfig, build_dataset
 from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS, Scenes
 from cgan.data.scenes.two_objects import (
     PAIR_ATTRIBUTES,
@@ -26,14 +23,18 @@ from cgan.data.scenes.two_objects import (
     sample_pair,
 )
 from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
+from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
-from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
-from cgan.metrics.two_objects import NUM_VALUES, PAIR_WEIGHTS, TwoObjectAccuracy
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
-from cgan.pixels import as_floats
-from cgan.sampling.pipeline import TextToImage
-from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.evaluation import two_object_report as two_object_run
 from cgan.evaluation.two_objects import NAMES, TwoObjectEvaluator, pair_captions
+from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
+from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.pixels import as_floats
+from cgan.resources import PAIR_CLASSIFIER, STARTER_GAN
+from cgan.sampling.pipeline import TextToImage
 
 DOG, CAT, BALL, RED, BLUE = OBJECTS.index("dog"), OBJECTS.index("cat"), OBJECTS.index("ball"), 0, COLOURS.index("blue")
 SAND = GROUNDS.index("sand")
@@ -204,7 +205,7 @@ def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypa
 
 
 def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
-    judge, rng, scores = load_judge(PAIR_WEIGHTS), np.random.default_rng(5), TwoObjectAccuracy()
+    judge, rng, scores = load_judge(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
     pairs = [sample_pair(rng, ("seen", "heldout")[i % 2]) for i in range(200)]
     pictures = np.stack([draw_pair(pair, 64, rng) for pair in pairs])
     spoilt = np.stack([spoil_pair(PAIR_KINDS[i % len(PAIR_KINDS)], pair, 64, rng) for i, pair in enumerate(pairs)])
@@ -219,15 +220,16 @@ def small_judge(tmp_path, monkeypatch):
     """In the place of the project's own, untrained."""
     torch.manual_seed(0)
     save_judge(SceneJudge(JudgeConfig(num_values=NUM_VALUES, width=4, feature_dim=8)), {}, tmp_path / "two.safetensors")
-    monkeypatch.setattr(two_object_run, "PAIR_WEIGHTS", tmp_path / "two.safetensors")
+    monkeypatch.setattr(two_object_run, "PAIR_CLASSIFIER", tmp_path / "two.safetensors")
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
 
 
 def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path, capsys):
-    evaluate([str(STARTER), "--data", "data.level=two", "--num-images", "12", "--out", str(tmp_path / "report.json")])
+    out = ["--out", str(tmp_path / "report.json")]
+    evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "12", *out])
     report, table = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
     device = "cuda" if torch.cuda.is_available() else "cpu"  # where cgan evaluate measures; devices round otherwise
-    pipe, judge = TextToImage.load(STARTER).to(device), load_judge(tmp_path / "two.safetensors")
+    pipe, judge = TextToImage.load(STARTER_GAN).to(device), load_judge(tmp_path / "two.safetensors")
     wanted = TwoObjectEvaluator(judge, 64, num_images=12)(pipe.generator, pipe.text_encoder)
     assert report["metrics"] == pytest.approx(
         {name: value for name, value in wanted.items() if value == value}, rel=1e-3, abs=1e-3
@@ -237,21 +239,21 @@ def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path
 
 
 def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_judge, capsys):
-    evaluate([str(STARTER), "--data", "data.level=two", "--num-images", "8", "--anchors"])
+    evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "8", "--anchors"])
     assert "real of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([str(STARTER), "--metrics", "fid,scenes"], "fid is not for data.level=two"),
+        ([str(STARTER_GAN), "--metrics", "fid,scenes"], "fid is not for data.level=two"),
         (["--images", "drawn"], "give one"),
-        ([str(STARTER), "--num-images", "3"], "at least 8"),
-        ([str(STARTER)], "cgan judge --level two"),
+        ([str(STARTER_GAN), "--num-images", "3"], "at least 8"),
+        ([str(STARTER_GAN)], "cgan judge --level two"),
     ],
 )
 def test_a_mistake_in_measuring_two_objects_is_one_line(arguments, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(two_object_run, "PAIR_WEIGHTS", tmp_path / "none")
+    monkeypatch.setattr(two_object_run, "PAIR_CLASSIFIER", tmp_path / "none")
     with pytest.raises(UserError, match=said) as error:
         evaluate([*arguments, "--data", "data.level=two"])
     assert "\n" not in str(error.value)

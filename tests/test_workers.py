@@ -121,8 +121,8 @@ def test_only_the_cores_that_this_process_may_use_are_counted(monkeypatch):
 
 
 def test_devices_and_threads_are_counted_by_the_cores_that_may_be_used(monkeypatch):
-    from cgan.training.trainer import num_devices
     from cgan.benchmarks.race import environment
+    from cgan.training.trainer import num_devices
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for module in ("cgan.training.trainer", "cgan.benchmarks.race"):

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
-from cgan.training import distributed as processes
-from cgan.training.callbacks.samples import SeededSteps
 from cgan.data.loading import endless_loader
-from cgan.training.gan import GANConfig, TextToImageGAN
 from cgan.interfaces import Sample
 from cgan.models.discriminator import DiscriminatorConfig
-from cgan.models.generators.modulated import GeneratorConfig
 from cgan.models.encoders.resnet import SmallResNet
-from cgan.training.distributed import SharedGradients, random_rows
+from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training import distributed as processes
+from cgan.training.callbacks.samples import SeededSteps
+from cgan.training.distributed import SharedGradients, random_rows
+from cgan.training.gan import GANConfig, TextToImageGAN
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree", "a red cat"]
 BATCH, STEPS = 8, 3

@@ -1,1 +1,1 @@
-"""TODO benchmarks"""
+"""Benchmarks: speed, sizing, races between recipes, and their statistics."""

@@ -11,18 +11,18 @@ from torch.nn import functional as F
 
 from cgan.benchmarks.race_report import markdown, number, print_table
 from cgan.data.scenes.one_object import mentioned_in
-from cgan.evaluation.scenes import SEEDS_PER_CAPTION, captions_of, scenes_of
-from cgan.files import check_writable, replacing, write_json, write_text
-from cgan.sampling.guidance import away_from
-from cgan.interfaces import TextFeatures, UserError
-from cgan.training.joint import JointEncoder
 from cgan.evaluation.loop import resized
+from cgan.evaluation.scenes import SEEDS_PER_CAPTION, captions_of, scenes_of
+from cgan.figures.plots import Line, line_plot
+from cgan.files import check_writable, replacing, write_json, write_text
+from cgan.interfaces import TextFeatures, UserError
 from cgan.metrics.scenes import SceneAccuracy, distances_within, load_judge
 from cgan.pixels import as_bytes, as_floats
-from cgan.figures.plots import Line, line_plot
 from cgan.ranges import check_seed
-from cgan.retrieval import STARTER
+from cgan.resources import STARTER_JOINT
+from cgan.sampling.guidance import away_from
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
 
 AMOUNTS = {"truncation": (0.25, 0.5, 0.75, 1.0), "best of": (1, 2, 4, 8), "away from the mean": (0.0, 0.25, 0.5, 1.0)}
 NUM_MEAN = 500  # captions whose mean is the negative one
@@ -47,7 +47,7 @@ def measure_guidance(options: argparse.Namespace) -> None:
         raise UserError(f"--num-images={options.num_images}: take at least 8, better 1000")
     check_seed(f"--seed={options.seed}", options.seed, spread=2)
     check_writable(options.out, "give another --out")
-    pipe, joint = TextToImage.load(options.checkpoint), JointEncoder.load(options.joint or STARTER)
+    pipe, joint = TextToImage.load(options.checkpoint), JointEncoder.load(options.joint or STARTER_JOINT)
     yardstick, points = Yardstick(pipe.generator.resolution, options.num_images, options.seed), []
     for technique, amount, draw in ways_of(pipe, joint):
         points.append(Point(technique, amount, *yardstick(draw, pipe.generator.config.noise_dim)))

@@ -122,7 +122,7 @@ def run_of(race: Race, out: Path, variant: str, seed: int) -> Run:
 
 def prepare_data(runs: list[Run]) -> None:
     """Draw or decode all pictures before the first run, so that no run shares the processor with it."""
-    from cgan.data import build_dataset
+    from cgan.data.sources import build_dataset
 
     for config in {json.dumps(asdict(run.config.data)): run.config.data for run in runs}.values():
         print("preparing the pictures (once; they are kept)", flush=True)

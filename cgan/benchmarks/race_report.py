@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from cgan.benchmarks.race import Race, environment
-from cgan.files import replacing, write_json, write_text
-from cgan.figures.plots import Line, line_plot, sheet
 from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
+from cgan.figures.plots import Line, line_plot, sheet
+from cgan.files import replacing, write_json, write_text
 from cgan.workers import num_cores
 
 

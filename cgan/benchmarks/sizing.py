@@ -5,10 +5,17 @@ from typing import NamedTuple
 
 import torch
 
-from cgan.benchmarks.step_cost import BareLoop, cost_of_step, in_float32, random_batch, seconds_of_steps, without_numbers
 from cgan.benchmarks.speed import memory_of, present_device, random_gan
+from cgan.benchmarks.step_cost import (
+    BareLoop,
+    cost_of_step,
+    in_float32,
+    random_batch,
+    seconds_of_steps,
+    without_numbers,
+)
 from cgan.config import RunConfig
-from cgan.data import RESOLUTIONS
+from cgan.data.sources import RESOLUTIONS
 
 PATIENCE = 20.0  # seconds for the steps of one size
 SHORT = {"cpu": 1e11, "cuda": 1e14}  # floating-point operations of a step that is short

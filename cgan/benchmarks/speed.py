@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cgan import __version__
+from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
 from cgan.benchmarks.step_cost import (
     PLAYERS,
     BareLoop,
@@ -31,19 +32,18 @@ from cgan.benchmarks.step_cost import (
     seconds_of_steps,
     watch_step,
 )
-from cgan.training.callbacks.samples import ProgressLine, SampleGrid
-from cgan.training.precision import chosen_precision
-from cgan.training.trainer import trainer_of
-from cgan.training.loggers import loggers
 from cgan.cli.train import gan_on, keepers, silence_lightning
 from cgan.config import RunConfig
-from cgan.data import check_data
-from cgan.training.gan import TextToImageGAN
-from cgan.interfaces import Batch, UserError
-from cgan.training.joint import JointEncoder
-from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
+from cgan.data.sources import check_data
 from cgan.figures.sheets import CAPTIONS
+from cgan.interfaces import Batch, UserError
 from cgan.models.text.lstm import Vocabulary
+from cgan.training.callbacks.samples import ProgressLine, SampleGrid
+from cgan.training.gan import TextToImageGAN
+from cgan.training.joint import JointEncoder
+from cgan.training.loggers import loggers
+from cgan.training.precision import chosen_precision
+from cgan.training.trainer import trainer_of
 
 WARM_UP, ROUND = 5, 20  # steps; a round holds one at which Lightning logs
 LOOP = "loop and callbacks"

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from cgan.training.gan import TextToImageGAN
-from cgan.interfaces import Batch, TextFeatures
 from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted, nbytes, replace, seconds_side_by_side
+from cgan.interfaces import Batch, TextFeatures
+from cgan.training.gan import TextToImageGAN
 
 WORDS = "a the one some red old wide calm dog hill boat lamp near under beside with stands shines and slowly".split()
 ELSE = "else"  # of the step: what joins its parts

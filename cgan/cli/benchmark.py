@@ -150,11 +150,11 @@ def speed(options: argparse.Namespace) -> None:
         raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
     if options.json is not None:
         check_writable_file(options.json, "give another --json")
-    from cgan.cli.train import SCENES
     from cgan.config import load_config
+    from cgan.resources import DEFAULT_CONFIG
 
     given = any(setting.endswith((".yaml", ".yml")) and "=" not in setting for setting in options.settings)
-    settings = options.settings if given else [str(SCENES), *options.settings]
+    settings = options.settings if given else [str(DEFAULT_CONFIG), *options.settings]
     from cgan.benchmarks.speed import prepared
 
     config = prepared(load_config(settings))

@@ -7,8 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cgan.cli.sample import STARTER, label
+from cgan.cli.sample import label
 from cgan.errors import UserError
+from cgan.resources import STARTER_GAN
 
 
 def main(arguments: list[str]) -> None:
@@ -52,8 +53,8 @@ def checkpoints_of(given: Path | None) -> dict[str, Path]:
         from cgan.sampling.weights import find
 
         found.insert(0, find(given))
-    if STARTER.is_file():
-        found.append(STARTER)
+    if STARTER_GAN.is_file():
+        found.append(STARTER_GAN)
     if not found:
         raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
     by_label: dict[str, Path] = {}

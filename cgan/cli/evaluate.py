@@ -132,8 +132,8 @@ def asked(options: argparse.Namespace) -> list[str] | None:
 
 def write_captions(options: argparse.Namespace) -> None:
     from cgan.config import load_config
-    from cgan.interfaces import UserError
     from cgan.evaluation.images import fixed_caption_ids
+    from cgan.interfaces import UserError
 
     annotations = load_config(options.data).data.annotations
     if annotations is None or not Path(annotations).is_file():

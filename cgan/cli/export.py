@@ -137,12 +137,12 @@ def fill(folder: Path, pipe, checkpoint: Path, options: argparse.Namespace) -> N
 def write_samples(path: Path, pipe, caption_file: Path | None) -> list[str]:
     """A grid of captions and seeds; says which words of the captions the model never saw."""
     import cgan
-    from cgan.sampling.naming import cleaned
     from cgan.cli.retrieve import captions_in
     from cgan.cli.sample import listed, warn, warn_of_unread
-    from cgan.sampling.metadata import Drawing
-    from cgan.sampling.pipeline import pairs
     from cgan.figures.sheets import CAPTIONS, save_png
+    from cgan.sampling.metadata import Drawing
+    from cgan.sampling.naming import cleaned
+    from cgan.sampling.pipeline import pairs
     from cgan.sampling.weights import EXPORTED
 
     captions = list(CAPTIONS) if caption_file is None else [cleaned(c) for c in captions_in(caption_file)]

@@ -5,10 +5,10 @@ import difflib
 from collections import Counter
 from pathlib import Path
 
-from cgan.training.run_records import RUNS, Row, minutes_of, rows_of, runs_in
 from cgan.errors import UserError
 from cgan.files import check_writable_file, replacing
 from cgan.metrics.names import HIGHER, LOWER
+from cgan.training.run_records import RUNS, Row, minutes_of, rows_of, runs_in
 
 QUALITY = {  # by the title of a plot, what stands in it together when a single run is shown
     "scene_accuracy": ("scene_accuracy", "scene_accuracy_heldout"),

@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
 def write(options: argparse.Namespace) -> None:
     """Shards of a configuration's pictures, with a line of progress."""
     from cgan.config import load_config
-    from cgan.data import read_entries
     from cgan.data.preparation import Options, prepare
+    from cgan.data.sources import read_entries
     from cgan.interfaces import UserError
 
     config = load_config(options.settings).data
@@ -75,7 +75,7 @@ def write(options: argparse.Namespace) -> None:
 
 def check_options(options: argparse.Namespace, config) -> None:
     """Raise UserError for what is wrong at first sight."""
-    from cgan.data import check_data
+    from cgan.data.sources import check_data
     from cgan.interfaces import UserError
 
     check_data(config)
@@ -125,11 +125,11 @@ def check(options: argparse.Namespace) -> None:
 def found(options: argparse.Namespace) -> Iterator[str]:
     """The faults of shards, of a folder, or of the data set of a configuration."""
     from cgan.config import load_config
-    from cgan.data import read_entries
     from cgan.data.checking import check_entries, check_shards, unmentioned
-    from cgan.data.readers.folder import read_folder
     from cgan.data.preparation import MANIFEST, UNFINISHED
+    from cgan.data.readers.folder import read_folder
     from cgan.data.shards import is_tar
+    from cgan.data.sources import read_entries
 
     folder = Path(options.settings[0]) if len(options.settings) == 1 else None
     tars = sum(map(is_tar, folder.iterdir())) if folder is not None and folder.is_dir() else 0

@@ -5,9 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from cgan.training.run_records import RUNS, Row, Run, files_in, images_of, minutes_of, read_run, runs_in, started, state
 from cgan.errors import UserError
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
+from cgan.training.run_records import RUNS, Row, Run, files_in, images_of, minutes_of, read_run, runs_in, started, state
 
 ON_PAIRS = ("agreement", "image_to_text/recall@1", "text_to_image/recall@1")  # a joint encoder's, best first
 PLAYERS = ("loss/generator", "loss/discriminator", "loss/contrastive")

@@ -10,8 +10,8 @@ from pathlib import Path
 from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file
+from cgan.resources import STARTER_GAN
 
-STARTER = Path(__file__).parents[2] / "assets" / "scenes-64.safetensors"  # trained on scenes; see the README
 MOST = 10_000  # pictures of a caption
 ANIMATIONS, OTHERS = (".gif", ".mp4"), (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".webm", ".avi", ".mov")
 
@@ -108,8 +108,8 @@ def check_idle(options: argparse.Namespace) -> None:
 
 def wanted(options: argparse.Namespace) -> list:
     """A Drawing for each file."""
-    from cgan.sampling.naming import cleaned
     from cgan.sampling.metadata import Drawing
+    from cgan.sampling.naming import cleaned
 
     captions = [cleaned(caption) for caption in captions_of(options)]
     seeds = list(range(options.seed, options.seed + options.num))
@@ -150,12 +150,12 @@ def default_checkpoint(about: dict) -> Path:
     """The one of runs/ or the starter weights that a picture to draw again names, else the newest run's."""
     runs = sorted(Path("runs").glob("*/last.ckpt"), key=lambda p: p.stat().st_mtime)
     named = about.get("checkpoint", {}).get("file")
-    for path in (*reversed(runs), *Path("runs").glob("*/best.ckpt"), STARTER):
+    for path in (*reversed(runs), *Path("runs").glob("*/best.ckpt"), STARTER_GAN):
         if label(path) == named:
             return path
-    if not runs and not STARTER.is_file():
+    if not runs and not STARTER_GAN.is_file():
         raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
-    return runs[-1] if runs else STARTER
+    return runs[-1] if runs else STARTER_GAN
 
 
 def label(path: Path) -> str:
@@ -167,9 +167,9 @@ class Judge:
     """judge(images, caption) -> how well images (B, 3, H, W) fit, (B,), by a joint encoder."""
 
     def __init__(self, path: Path) -> None:
-        from cgan.training.joint import JointEncoder
         from cgan.evaluation.loop import resized
         from cgan.sampling.weights import digest
+        from cgan.training.joint import JointEncoder
 
         self.joint, self.resized = JointEncoder.load(path), resized
         self.about = {"file": label(path), "sha256": digest(self.joint.state_dict())}
@@ -180,10 +180,10 @@ class Judge:
 
 def judge_of(options: argparse.Namespace, checkpoint: Path) -> Judge:
     """By --joint, the joint encoder beside the checkpoint, or the starter's."""
-    from cgan.retrieval import STARTER
+    from cgan.resources import STARTER_JOINT
 
     beside = checkpoint.with_name("joint.safetensors")
-    return Judge(options.joint or (beside if beside.is_file() else STARTER))
+    return Judge(options.joint or (beside if beside.is_file() else STARTER_JOINT))
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-SCENES = Path(__file__).parents[2] / "configs" / "gan" / "scenes.yaml"  # what is trained without any YAML file
+from cgan.resources import DEFAULT_CONFIG
+
 USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
        python train.py --resume RUN_DIR [trainer.key=value ...]
 
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> None:
     if "--resume" in arguments:
         arguments = with_resume_as_key(arguments)
     given = any(argument.endswith((".yaml", ".yml")) and "=" not in argument for argument in arguments)
-    train(load_config(arguments if given else [str(SCENES), *arguments]), arguments)
+    train(load_config(arguments if given else [str(DEFAULT_CONFIG), *arguments]), arguments)
 
 
 def with_resume_as_key(arguments: list[str]) -> list[str]:
@@ -61,12 +62,12 @@ def with_resume_as_key(arguments: list[str]) -> list[str]:
 def train(config, arguments: list[str]) -> None:
     import pytorch_lightning as pl
 
-    from cgan.training.precision import chosen_precision
+    from cgan.data.sources import check_data
     from cgan.training.checks import check_before_training
-    from cgan.training.trainer import say
+    from cgan.training.precision import chosen_precision
     from cgan.training.resume import chosen_run, is_finished
     from cgan.training.run_directory import join_first, taken
-    from cgan.data import check_data
+    from cgan.training.trainer import say
 
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     silence_lightning()
@@ -99,9 +100,9 @@ def train_in(config, run_dir: Path) -> None:
 
 def train_gan_alone(config, run_dir: Path) -> None:
     """Train the GAN, after the joint encoder that it stands on: task=gan."""
-    from cgan.training.trainer import is_first_process, leave, say
-    from cgan.training.resume import budget, checkpoint_of, note_done
     from cgan.errors import REQUEUE
+    from cgan.training.resume import budget, checkpoint_of, note_done
+    from cgan.training.trainer import is_first_process, leave, say
 
     start, plan = time.monotonic(), planned_measures(config)
     dataset = opened(config, run_dir)
@@ -122,10 +123,10 @@ def train_gan_alone(config, run_dir: Path) -> None:
 
 def opened(config, run_dir: Path):
     """The pictures to train on, and a run directory that holds the settings."""
+    from cgan.data.sources import build_dataset
     from cgan.training.checks import check_batches
-    from cgan.training.trainer import say
     from cgan.training.run_directory import begin
-    from cgan.data import build_dataset
+    from cgan.training.trainer import say
 
     say("preparing the pictures (once; they are kept)")
     dataset = build_dataset(config.data)
@@ -145,9 +146,9 @@ def silence_lightning() -> None:
 
 
 def report_skipped(dataset) -> None:
-    from cgan.training.trainer import say
     from cgan.data.pictures import CaptionedPictures, summary
     from cgan.data.shards import ShardedPictures
+    from cgan.training.trainer import say
 
     skipped = dataset.skipped if isinstance(dataset, CaptionedPictures | ShardedPictures) else []
     if skipped:
@@ -165,8 +166,8 @@ def gan_on(config, make_joint: Callable):
     """The GAN of a configuration; make_joint is called where it stands on a joint encoder."""
     import torch
 
-    from cgan.training.gan import TextToImageGAN
     from cgan.models.text.pretrained import PretrainedTextEncoder
+    from cgan.training.gan import TextToImageGAN
 
     discriminator, resolution = config.gan.discriminator, config.data.resolution
     pretrained = config.text.encoder == "pretrained"
@@ -227,8 +228,8 @@ def train_gan(config, gan, dataset, run_dir: Path, plan, found) -> tuple[int, di
     """
     from cgan.training.callbacks.samples import ProgressLine, SampleGrid
     from cgan.training.checkpoints import save_checkpoint
-    from cgan.training.trainer import fit, say, trainer_of, whole_batch
     from cgan.training.loggers import loggers
+    from cgan.training.trainer import fit, say, trainer_of, whole_batch
 
     settings, captions = config.trainer, captions_for_grids(config, dataset)
     key, parts = "trainer.batch_size", config.gan.accumulate
@@ -265,7 +266,14 @@ def with_best(measures) -> dict[str, float]:
 
 def keepers(config, run_dir: Path) -> list:
     """What watches over a long training; checkpoints come last, after all that a step has brought."""
-    from cgan.training.callbacks.recovery import Checkpoints, CollapseSigns, FiniteLosses, Signals, SteppingRules, StopOnSignal
+    from cgan.training.callbacks.recovery import (
+        Checkpoints,
+        CollapseSigns,
+        FiniteLosses,
+        Signals,
+        SteppingRules,
+        StopOnSignal,
+    )
 
     settings, kept = config.trainer, config.trainer.keep_checkpoints
     return [

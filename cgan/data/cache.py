@@ -27,6 +27,15 @@ from cgan.files import (
     replacing_stream,
 )
 
+
+def cache_folder() -> Path:
+    """Where drawn and decoded pictures are kept: $CGAN_CACHE, or ~/.cache/cgan; raises UserError without a home."""
+    try:
+        return Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
+    except RuntimeError:
+        raise UserError("no home folder for the cache; set CGAN_CACHE to a folder that can be written") from None
+
+
 HINT = "this is the cache; set CGAN_CACHE to a folder that can be written and has room"
 NAME = r"(scenes|pictures|shards|features|index)-[0-9a-f]{12,16}"
 OURS = re.compile(rf"{NAME}\.(npy|txt|safetensors)")

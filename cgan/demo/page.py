@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cgan.demo.studio import LONGEST_CAPTION, MOST_PICTURES, MOST_TRUNCATION, NEAREST, STEPS, Studio, Wish
 from cgan.errors import UserError
-from cgan.ranges import LARGEST_SEED
 from cgan.figures.sheets import CAPTIONS
+from cgan.ranges import LARGEST_SEED
 
 SHOWING = {"height": "auto", "show_label": False, "interactive": False, "buttons": ["download", "fullscreen"]}
 MOST_WAITING = 32  # wishes in the queue; more are refused

@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cgan.sampling.naming import Names, cleaned, slug
-from cgan.training.run_records import read_run
 from cgan.cli.sample import label, listed, versions
 from cgan.data.pictures import decode
-from cgan.sampling.metadata import Drawing
 from cgan.errors import UserError
-from cgan.sampling.interpolation import frames
-from cgan.training.joint import JointEncoder
-from cgan.retrieval import STARTER as STARTER_JOINT
-from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
-from cgan.sampling.pipeline import TextToImage
 from cgan.figures.sheets import save_png
+from cgan.resources import STARTER_JOINT
+from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
+from cgan.sampling.interpolation import frames
+from cgan.sampling.metadata import Drawing
+from cgan.sampling.naming import Names, cleaned, slug
+from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
+from cgan.training.run_records import read_run
 
 MOST_PICTURES, LONGEST_CAPTION = 16, 300  # of one wish; characters
 MOST_TRUNCATION = 2.0

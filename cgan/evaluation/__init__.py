@@ -1,1 +1,1 @@
-"""TODO evaluation"""
+"""Evaluation: what is measured of generators, pictures and joint encoders, and its reports."""

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from cgan.data.pictures import Skipped, summary, with_captions
 from cgan.data.readers.coco import annotations_in, read_captions_file
 from cgan.data.readers.folder import NoCaptions, read_folder
-from cgan.data.pictures import Skipped, summary, with_captions
 from cgan.data.records import id_from, kind_of, printable
 from cgan.data.text_files import parse_json, read_text
-from cgan.interfaces import TextEncoder, UserError
 from cgan.evaluation.loop import (
     Pictures,
     Tell,
@@ -32,10 +31,11 @@ from cgan.evaluation.loop import (
     real_features,
     silent,
 )
+from cgan.interfaces import TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, Given, MatchingNetwork
 from cgan.metrics.matching import CaptionChoice, CLIPScore
 from cgan.metrics.quality import PictureQuality
-from cgan.models.generators.modulated import Generator
+from cgan.models.generators.base import Generator
 from cgan.retrieval import embed_captions, nearest, pictures_in
 
 METRICS = ("fid", "kid", "prdc", "clip_score", "r_precision")

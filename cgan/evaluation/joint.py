@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cgan.data.scenes.one_object import Scenes, mentioned_in
 from cgan.interfaces import Sample
-from cgan.training.joint import JointEncoder
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
 from cgan.pixels import as_bytes, as_floats
+from cgan.training.joint import JointEncoder
 
 BATCH = 100
 

@@ -21,8 +21,7 @@ from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.distributed import gather_all_tensors
 from torchvision.transforms.v2.functional import resize
 
-from cgan.data import cache_folder
-from cgan.data.cache import HINT, mark_used
+from cgan.data.cache import HINT, cache_folder, mark_used
 from cgan.data.decoding import DECODING_VERSION, upright, upright_size
 from cgan.data.pictures import CaptionedPictures, decode, fingerprint
 from cgan.data.records import printable
@@ -30,10 +29,10 @@ from cgan.data.scenes.one_object import DRAWING_VERSION, Scenes
 from cgan.data.shards import ShardedPictures
 from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
-from cgan.training.joint import JointEncoder
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
-from cgan.models.generators.modulated import Generator
+from cgan.models.generators.base import Generator
 from cgan.pixels import as_bytes, as_floats
+from cgan.training.joint import JointEncoder
 
 BATCH = 64
 log = logging.getLogger(__name__)

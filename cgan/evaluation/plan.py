@@ -9,27 +9,26 @@ from typing import NamedTuple
 import torch
 
 from cgan.cli.evaluate import NAMES
-from cgan.training.trainer import say
 from cgan.config import RunConfig
-from cgan.data import build_dataset
 from cgan.data.scenes.one_object import Scenes
-from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, choice_of
-from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
-from cgan.training.callbacks.evaluation import Examination, Measures
+from cgan.data.sources import build_dataset
+from cgan.evaluation.images import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
-from cgan.metrics.names import PREFERRED, is_known
+from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, choice_of
+from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
+from cgan.evaluation.two_objects import TwoObjectEvaluator
+from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice
+from cgan.metrics.names import PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
 from cgan.metrics.scenes import load_judge
-from cgan.metrics.two_objects import PAIR_WEIGHTS
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
-from cgan.evaluation.images import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
-from cgan.retrieval import STARTER
-from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
-from cgan.evaluation.two_objects import TwoObjectEvaluator
+from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
+from cgan.training.callbacks.evaluation import Examination, Measures
+from cgan.training.joint import JointEncoder
+from cgan.training.trainer import say
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
 ON_FEATURES = ("fid", "kid", "prdc")
@@ -130,8 +129,8 @@ def possible_of_two(config: RunConfig) -> Plan:
     unfit = set(config.trainer.metrics or ()) - {"scenes"}
     if unfit:
         raise UserError(f"trainer.metrics: {', '.join(sorted(unfit))} is not for data.level=two; give [scenes]")
-    if not PAIR_WEIGHTS.is_file():
-        say(f"without scenes: {PAIR_WEIGHTS} is not there; train it with `cgan judge --level two`")
+    if not PAIR_CLASSIFIER.is_file():
+        say(f"without scenes: {PAIR_CLASSIFIER} is not there; train it with `cgan judge --level two`")
         return Plan(frozenset(), None, joint=False, clip=None, level="two")
     return Plan(frozenset({"scenes"}), None, joint=False, clip=None, level="two")
 
@@ -239,7 +238,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Examination:
     count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_judge()
     captions, networks = captions_of("seen", count, SEED), networks_of(plan, config)
     question = Question(captions, of_dataset(Scenes(count, resolution, SEED)), {})
-    joint = JointEncoder.load(config.trainer.examiner or STARTER) if "r_precision" in plan.wanted else None
+    joint = JointEncoder.load(config.trainer.examiner or STARTER_JOINT) if "r_precision" in plan.wanted else None
     others = PictureEvaluator(question, networks, plan.wanted - {"scenes", "r_precision"}, SEED)
     if "scenes" not in plan.wanted:
         if joint is not None:
@@ -258,7 +257,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Examination:
 
 def of_two_objects(plan: Plan, config: RunConfig) -> Examination:
     count = config.trainer.evaluation_images
-    evaluator = TwoObjectEvaluator(load_judge(PAIR_WEIGHTS), config.data.resolution, count, SEED)
+    evaluator = TwoObjectEvaluator(load_judge(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
     return Examination(evaluator, plan.names(), count)
 
 

@@ -14,17 +14,8 @@ import torch
 import cgan
 from cgan.cli.evaluate import NAMES
 from cgan.config import load_config
-from cgan.data import build_dataset
 from cgan.data.scenes.one_object import Scenes
-from cgan.evaluation.scenes import FEWEST, SceneEvaluator, SceneReading, captions_of, choice_of, scenes_of
-from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
-from cgan.evaluation.loop import JointNetwork, Pictures, Tell, of_dataset, of_generator, silent
-from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import FeatureNetwork, Inception, JudgeFeatures, weights_hash
-from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
-from cgan.metrics.scenes import load_judge
-from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights
+from cgan.data.sources import build_dataset
 from cgan.evaluation.images import (
     NUM_DISTRACTORS,
     Networks,
@@ -37,8 +28,18 @@ from cgan.evaluation.images import (
     question_of_ids,
     read_caption_ids,
 )
-from cgan.retrieval import STARTER, joint_checkpoint_of, progress
+from cgan.evaluation.loop import JointNetwork, Pictures, Tell, of_dataset, of_generator, silent
+from cgan.evaluation.scenes import FEWEST, SceneEvaluator, SceneReading, captions_of, choice_of, scenes_of
+from cgan.interfaces import UserError
+from cgan.metrics.clip import CLIPNetwork
+from cgan.metrics.features import FeatureNetwork, Inception, JudgeFeatures, weights_hash
+from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
+from cgan.metrics.scenes import load_judge
+from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights
+from cgan.resources import STARTER_JOINT
+from cgan.retrieval import joint_checkpoint_of, progress
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
 
 ON_FEATURES = {"fid", "kid", "prdc"}
 NUM_SCENES, NUM_CAPTIONS = 2000, 5000
@@ -168,7 +169,7 @@ class EvaluationRun:
         """Not the one that a generator was trained against, unless it is given: it would flatter."""
         if self.options.joint is not None:
             return joint_checkpoint_of(self.options.joint)
-        return STARTER if self.on_scenes else None
+        return STARTER_JOINT if self.on_scenes else None
 
     def stand_in(self) -> str | None:
         """What takes Inception's place where that is missing."""

@@ -24,8 +24,6 @@ from cgan.data.scenes.one_object import (
     mentioned_in,
     sample_scene,
 )
-from cgan.interfaces import TextEncoder, UserError
-from cgan.training.joint import JointEncoder
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,
@@ -41,13 +39,15 @@ from cgan.evaluation.loop import (
     shares,
     silent,
 )
+from cgan.interfaces import TextEncoder, UserError
 from cgan.metrics.features import Given, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice, embedded
 from cgan.metrics.quality import PictureQuality, frechet_distance
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneJudge, distances_within
-from cgan.models.generators.modulated import Generator
+from cgan.models.generators.base import Generator
 from cgan.pixels import as_floats
+from cgan.training.joint import JointEncoder
 
 SEEDS_PER_CAPTION = 8
 FEWEST = 8  # pictures in an evaluation

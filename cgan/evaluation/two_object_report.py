@@ -8,18 +8,18 @@ import torch
 
 import cgan
 from cgan.cli.evaluate import parser
-from cgan.evaluation.report import NUM_SCENES, told, versions
 from cgan.cli.unused import refuse_unused
 from cgan.config import DataConfig
-from cgan.evaluation.scenes import FEWEST
-from cgan.interfaces import UserError
+from cgan.evaluation.images import counted
 from cgan.evaluation.loop import of_generator
+from cgan.evaluation.report import NUM_SCENES, told, versions
+from cgan.evaluation.scenes import FEWEST
+from cgan.evaluation.two_objects import TwoObjectEvaluator
+from cgan.interfaces import UserError
 from cgan.metrics.features import weights_hash
 from cgan.metrics.scenes import SceneJudge, load_judge
-from cgan.metrics.two_objects import PAIR_WEIGHTS
-from cgan.evaluation.images import counted
+from cgan.resources import PAIR_CLASSIFIER
 from cgan.sampling.pipeline import TextToImage
-from cgan.evaluation.two_objects import TwoObjectEvaluator
 
 
 def two_object_report(options: argparse.Namespace, asked: list[str] | None, data: DataConfig) -> dict:
@@ -53,9 +53,10 @@ def check(options: argparse.Namespace, asked: list[str] | None) -> None:
 
 
 def pair_judge() -> SceneJudge:
-    if not PAIR_WEIGHTS.is_file():
-        raise UserError(f"{PAIR_WEIGHTS}: the judge of two objects is not there; train it by `cgan judge --level two`")
-    return load_judge(PAIR_WEIGHTS)
+    if not PAIR_CLASSIFIER.is_file():
+        hint = "the judge of two objects is not there; train it by `cgan judge --level two`"
+        raise UserError(f"{PAIR_CLASSIFIER}: {hint}")
+    return load_judge(PAIR_CLASSIFIER)
 
 
 def known(values: dict[str, float]) -> dict[str, float]:

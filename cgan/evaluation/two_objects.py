@@ -8,13 +8,13 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 from cgan.data.scenes.one_object import Scenes, Split
 from cgan.data.scenes.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
-from cgan.interfaces import TextEncoder
 from cgan.evaluation.loop import Pictures, Tell, device_of, measure, of_dataset, of_generator, real_features, silent
+from cgan.interfaces import TextEncoder
 from cgan.metrics.features import Given, JudgeFeatures
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.scenes import SceneJudge
 from cgan.metrics.two_objects import NUM_VALUES, PARTS, TwoObjectAccuracy
-from cgan.models.generators.modulated import Generator
+from cgan.models.generators.base import Generator
 from cgan.pixels import as_floats
 
 NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS), "judge/frechet_distance", "judge/kernel_distance"]

@@ -1,1 +1,1 @@
-"""TODO figures"""
+"""Figures: sheets of pictures and plots of curves."""

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from cgan.interfaces import UserError
-
-WEIGHTS = Path(__file__).parents[2] / "assets" / "judge.safetensors"
+from cgan.resources import SCENE_CLASSIFIER
 
 
 @dataclass
@@ -74,7 +73,7 @@ class SceneJudge(nn.Module):
         return Reading(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def load_judge(path: Path = WEIGHTS) -> SceneJudge:
+def load_judge(path: Path = SCENE_CLASSIFIER) -> SceneJudge:
     """The judge that comes with the project."""
     if not path.is_file():
         raise UserError(f"{path}: the judge's weights are not there; train them with `cgan judge`")

@@ -1,6 +1,5 @@
 """How well pictures of two objects are drawn: objects, whose colour is whose, and how they stand to each other."""
 
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -8,7 +7,6 @@ from torchmetrics import Metric
 
 from cgan.metrics.scenes import Reading
 
-PAIR_WEIGHTS = Path(__file__).parents[2] / "assets" / "judge-two.safetensors"
 NUM_VALUES = (8, 8, 8, 8, 2, 6)  # of object and colour of the first and of the second, layout, ground
 PARTS = ("two_object_accuracy", "objects", "colour_binding", "relation")
 

@@ -1,1 +1,1 @@
-"""TODO sampling"""
+"""Sampling: captions to pictures by trained weights, and files that hold these."""

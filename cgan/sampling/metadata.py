@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cgan.errors import UserError
-from cgan.ranges import LARGEST_SEED
 from cgan.figures.sheets import grid
+from cgan.ranges import LARGEST_SEED
 
 MOST_GUIDANCE = 100  # far beyond all use, and far from what floats overflow at
 LARGEST_FILE = 80_000_000  # pixels; PIL warns of larger ones

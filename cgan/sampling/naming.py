@@ -48,8 +48,8 @@ class Names:
 
     def of_others(self, path: Path, captions: list[str]) -> bool:
         """Whether there is a file that shows something else."""
-        from cgan.sampling.metadata import read_drawing
         from cgan.errors import UserError
+        from cgan.sampling.metadata import read_drawing
 
         if not path.exists():
             return False

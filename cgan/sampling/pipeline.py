@@ -17,14 +17,15 @@ from PIL import Image
 from torch import Tensor
 
 from cgan.damage import building
-from cgan.sampling.metadata import MOST_GUIDANCE
-from cgan.sampling.guidance import away_from
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
-from cgan.pixels import as_bytes, as_floats
-from cgan.ranges import check_seed
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.lstm import UNKNOWN, LSTMTextEncoder
+from cgan.pixels import as_bytes, as_floats
+from cgan.ranges import check_seed
+from cgan.sampling.guidance import away_from
+from cgan.sampling.metadata import MOST_GUIDANCE
 from cgan.sampling.weights import DAMAGED, PARTS, digest, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)

@@ -7,15 +7,15 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from cgan.training.trainer import say, whole_batch
-from cgan.training.loggers import wandb_mode
-from cgan.evaluation.plan import makes_joint
 from cgan.config import RunConfig
+from cgan.evaluation.plan import makes_joint
 from cgan.interfaces import UserError
-from cgan.training.joint import JointEncoder
-from cgan.models.generators.modulated import Generator
-from cgan.sampling.pipeline import TextToImage
+from cgan.models.generators.base import Generator
 from cgan.models.text.lstm import Vocabulary
+from cgan.sampling.pipeline import TextToImage
+from cgan.training.joint import JointEncoder
+from cgan.training.loggers import wandb_mode
+from cgan.training.trainer import say, whole_batch
 
 
 def check_before_training(config: RunConfig) -> None:

@@ -15,18 +15,19 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import LambdaLR
 
-from cgan.training import losses
 from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures, UserError
-from cgan.training.muon import Muon
 from cgan.models.augment import Augmentation, augment
 from cgan.models.coattention import CoAttention, padded
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig
-from cgan.models.generators.modulated import GeneratorConfig, build_generator
+from cgan.models.generators import build_generator
+from cgan.models.generators.base import GeneratorConfig
 from cgan.models.layers import recomputed
 from cgan.models.posterior import Posterior
-from cgan.pixels import as_floats
 from cgan.models.precision import inner_products
+from cgan.pixels import as_floats
+from cgan.training import losses
 from cgan.training.distributed import num_processes, own_first, own_rows, random_rows, rows_of_all
+from cgan.training.muon import Muon
 from cgan.training.schedule import by_cosine, late_decay, progress_of
 
 SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same

@@ -18,22 +18,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from cgan.training import losses
 from cgan.damage import building, reading
 from cgan.files import write_bytes
 from cgan.interfaces import Batch, ImageFeatures, TextFeatures, UserError
-from cgan.training.muon import Muon
-from cgan.models.encoders.clip import CLIPImageEncoder
 from cgan.models.coattention import MAX_WORDS, CoAttention, padded
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
+from cgan.models.encoders.clip import CLIPImageEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.models.layers import at_most
-from cgan.pixels import as_floats
 from cgan.models.precision import inner_products
-from cgan.training.distributed import num_processes, own_first, random_rows
-from cgan.training.schedule import late_decay, progress_of
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.pixels import as_floats
+from cgan.training import losses
+from cgan.training.distributed import num_processes, own_first, random_rows
+from cgan.training.muon import Muon
+from cgan.training.schedule import late_decay, progress_of
 
 
 @dataclass

@@ -6,10 +6,10 @@ from pathlib import Path
 
 def train_joint_alone(config, run_dir: Path) -> None:
     """Train a joint encoder and judge it on pictures that it never saw: task=joint."""
-    from cgan.training.trainer import is_first_process
-    from cgan.training.loggers import loggers
     from cgan.cli.train import opened
-    from cgan.data import build_dataset
+    from cgan.data.sources import build_dataset
+    from cgan.training.loggers import loggers
+    from cgan.training.trainer import is_first_process
 
     start = time.monotonic()
     dataset = opened(config, run_dir)
@@ -23,9 +23,9 @@ def train_joint_alone(config, run_dir: Path) -> None:
 
 def joint_encoder(config, dataset, run_dir: Path):
     """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
-    from cgan.training.resume import has_joint
     from cgan.training.joint import JointEncoder
     from cgan.training.metrics_file import MetricsFile
+    from cgan.training.resume import has_joint
 
     if config.joint.checkpoint is not None:
         return JointEncoder.load(config.joint.checkpoint)
@@ -36,13 +36,13 @@ def joint_encoder(config, dataset, run_dir: Path):
 
 def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):
     """Train and write joint.safetensors; a signal ends the process, Ctrl-C with what was learned until then."""
-    from cgan.training.callbacks.samples import ProgressLine
-    from cgan.training.trainer import fit, is_first_process, leave, say, trainer_of, whole_batch
-    from cgan.training.resume import note_done
     from cgan.errors import CTRL_C
-    from cgan.training.joint import JointEncoder
-    from cgan.training.callbacks.recovery import FiniteLosses, Signals, SteppingRules, StopOnSignal
     from cgan.models.text.lstm import Vocabulary
+    from cgan.training.callbacks.recovery import FiniteLosses, Signals, SteppingRules, StopOnSignal
+    from cgan.training.callbacks.samples import ProgressLine
+    from cgan.training.joint import JointEncoder
+    from cgan.training.resume import note_done
+    from cgan.training.trainer import fit, is_first_process, leave, say, trainer_of, whole_batch
 
     settings, path = config.trainer, run_dir / "joint.safetensors"
     batch_size = whole_batch(settings, settings.joint_batch_size, len(dataset), "trainer.joint_batch_size")
@@ -81,8 +81,8 @@ def sheet_callbacks(config, test, run_dir: Path) -> list:
 
 def judged(joint, test, run_dir: Path, chosen_loggers: list) -> dict[str, float]:
     """The measures of retrieval, kept as retrieval.json and logged."""
-    from cgan.files import write_json
     from cgan.evaluation.joint import evaluate_joint
+    from cgan.files import write_json
 
     report = evaluate_joint(joint, test)
     write_json(run_dir / "retrieval.json", report | {"test_images": len(test)})

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from cgan.training.checkpoints import Found, checkpoints_in, newest_intact
-from cgan.training.trainer import AGREED, chosen_run_dir, is_first_process, job_name, say
-from cgan.training.run_directory import MOVABLE
-from cgan.training.run_records import finished_stages, settings_in
-from cgan.training.run_lock import is_of_others
 from cgan.config import RunConfig, load_config
 from cgan.files import write_json
 from cgan.interfaces import UserError
+from cgan.training.checkpoints import Found, checkpoints_in, newest_intact
+from cgan.training.run_directory import MOVABLE
+from cgan.training.run_lock import is_of_others
+from cgan.training.run_records import finished_stages, settings_in
+from cgan.training.trainer import AGREED, chosen_run_dir, is_first_process, job_name, say
 
 FIXED = ("trainer.batch_size",)  # of the trainer's keys, those that a training can't change on its way
 OWN = ("run_dir", "resume", "init")

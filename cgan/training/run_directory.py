@@ -10,13 +10,13 @@ from pathlib import Path
 from filelock import FileLock
 from omegaconf import OmegaConf
 
-from cgan.training.trainer import AGREED, is_first_process, num_processes_of, say
-from cgan.training.run_records import WHOLE, recorded_data
-from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
 from cgan.config import RunConfig
 from cgan.data.record import Record, all_captions, differences, record_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
 from cgan.interfaces import UserError
+from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
+from cgan.training.run_records import WHOLE, recorded_data
+from cgan.training.trainer import AGREED, is_first_process, num_processes_of, say
 
 MADE = (
     "best.ckpt", "joint.safetensors", "joint", "metrics.csv", "samples", "progress.json", "retrieval.json", "wandb",

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import yaml
 
-from cgan.training.run_lock import is_under_way
 from cgan.errors import UserError
+from cgan.training.run_lock import is_under_way
 
 RUNS = Path("runs")
 WHOLE = "...\n"  # YAML's mark of a document's end, the last line of config.yaml

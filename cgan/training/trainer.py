@@ -11,17 +11,17 @@ from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import Dataset
 
-from cgan.training.callbacks.samples import SeededSteps
-from cgan.training.checkpoints import Found, Hurried, PlainFiles, last_word
-from cgan.training.loader_workers import num_readers
 from cgan.config import TrainerConfig
 from cgan.data.loading import endless_loader
 from cgan.errors import CTRL_C
 from cgan.files import CannotWrite
-from cgan.training.callbacks.throughput import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
 from cgan.interfaces import UserError
-from cgan.training.distributed import SharedGradients, SyncTrainedBatchNorm
 from cgan.training.callbacks.recovery import Checkpoints, StopOnSignal, Stopped
+from cgan.training.callbacks.samples import SeededSteps
+from cgan.training.callbacks.throughput import GAN_PARTS, JOINT_PARTS, Gauges, Stopwatch
+from cgan.training.checkpoints import Found, Hurried, PlainFiles, last_word
+from cgan.training.distributed import SharedGradients, SyncTrainedBatchNorm
+from cgan.training.loader_workers import num_readers
 from cgan.training.scaling import ScalerForEach
 from cgan.workers import num_cores
 
@@ -101,7 +101,7 @@ def trainer_of(
         enable_progress_bar=False,
         log_every_n_steps=20,
     )
-    trainer._signal_connector.register_signal_handlers = lambda: None  # signals are heard by cgan.training.callbacks.recovery's
+    trainer._signal_connector.register_signal_handlers = lambda: None  # callbacks/recovery.py hears signals
     return trainer
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from cgan.cli import run
-from cgan.data.readers.folder import read_folder
 from cgan.data.pictures import CaptionedPictures
 from cgan.data.preparation import Options, prepare
+from cgan.data.readers.folder import read_folder
 from cgan.data.scenes.one_object import Scenes
 
 PASSING = ("*.tmp", ".*.tmp", "*.part", ".*.lock", "*.tmp.npy")  # files that must not stay

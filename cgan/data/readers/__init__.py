@@ -1,1 +1,1 @@
-"""TODO readers"""
+"""Readers: one file for each layout of pictures with captions on disk."""

@@ -6,9 +6,9 @@ those of testclasses.txt, or a picture. Of CUB, train and test also stand in its
 
 from pathlib import Path
 
-from cgan.data.readers.folder import with_text
 from cgan.data.listing import files_below, is_picture, texts_by_stem, unread_pictures, unused_texts
 from cgan.data.pictures import Entry, left_out
+from cgan.data.readers.folder import with_text
 from cgan.data.text_files import read_text
 from cgan.interfaces import UserError
 

@@ -1,1 +1,1 @@
-"""TODO scenes"""
+"""Built-in scenes: drawn pictures whose captions are exactly true."""

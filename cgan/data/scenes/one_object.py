@@ -13,8 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch.utils.data import Dataset
 
-from cgan.data import cache_folder
-from cgan.data.cache import made_once, mapped, num_rows_at_once, write_array
+from cgan.data.cache import cache_folder, made_once, mapped, num_rows_at_once, write_array
 from cgan.interfaces import Sample
 from cgan.workers import in_parallel
 

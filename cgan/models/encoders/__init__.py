@@ -1,1 +1,1 @@
-"""TODO encoders"""
+"""Image encoders: ResNet, and frozen pretrained networks."""

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.models.generators.modulated import Generator, GeneratorConfig
-from cgan.models.layers import channels_at, to_pixels
+from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import normalised
+from cgan.models.layers import channels_at, to_pixels
 
 
 def two_layers(in_dim: int, hidden_dim: int, out_dim: int, start: float) -> nn.Sequential:

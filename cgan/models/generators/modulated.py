@@ -1,73 +1,12 @@
 """The text-conditioned generator: noise and sentence modulate every normalisation (adaptive group normalisation)."""
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.models.layers import ModulatedNorm, WordAttention, channels_at, recomputed, to_pixels
-from cgan.models.latent_prior import build_prior
-
-
-@dataclass
-class GeneratorConfig:
-    form: Literal["modulated", "dfgan", "r3gan"] = "modulated"  # the project's own, or as in the paper of that name
-    noise_dim: int = 64  # Z
-    style_dim: int = 256  # in form dfgan the hidden units of each affine network
-    width: int = 24  # channels at full resolution, doubled with each halving
-    max_channels: int = 256
-    patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
-    learned_places: bool = True  # of form modulated: constants for each place, such as stripes that a style may show
-    word_attention: bool = False  # at 16 x 16
-    prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
-    prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
-    prior_dim: int = 256  # hidden units of each
-
-
-class Generator(nn.Module, ABC):
-    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
-
-    blocks: nn.ModuleList  # from there to the last one
-    recompute = False  # the blocks' activations in the backward pass
-
-    def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
-        super().__init__()
-        self.config, self.resolution = config, resolution
-        sizes = config.noise_dim, text_dim, config.prior_layers, config.prior_dim
-        self.prior = build_prior(config.prior, *sizes)
-
-    def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
-        return self.draw(self.prior(noise, text.sentence), text)
-
-    def through(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        return recomputed(block, *inputs) if self.recompute else block(*inputs)
-
-    @abstractmethod
-    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
-        """Images from latents (B, Z)."""
-
-    def inner_matrices(self) -> list[Tensor]:
-        """The weights between its inner features, which Muon may train: not those of start, modulations and image."""
-        return [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]
-
-
-def build_generator(config: GeneratorConfig, resolution: int, text_dim: int) -> Generator:
-    match config.form:
-        case "modulated":
-            return ModulatedGenerator(config, resolution, text_dim)
-        case "dfgan":
-            from cgan.models.generators.dfgan import AffineGenerator
-
-            return AffineGenerator(config, resolution, text_dim)
-        case "r3gan":
-            from cgan.models.generators.r3gan import PlainGenerator
-
-            return PlainGenerator(config, resolution, text_dim)
-    raise ValueError(config.form)
+from cgan.models.generators.base import Generator, GeneratorConfig
+from cgan.models.layers import ModulatedNorm, WordAttention, channels_at, to_pixels
 
 
 class Upsample(nn.Module):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
-from cgan.models.generators.modulated import Generator, GeneratorConfig
-from cgan.models.layers import channels_at, num_groups, to_pixels
+from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import normalised
+from cgan.models.layers import channels_at, num_groups, to_pixels
 
 EXPANSION, DEPTH = 2, 2  # hidden channels for each outer one, blocks of a resolution
 NUM_BLOCKS = 10  # on the way of a 64 px picture, by which the first weights are scaled

@@ -1,1 +1,1 @@
-"""TODO callbacks"""
+"""Lightning callbacks: samples, progress, throughput, evaluation, checkpoints, health and interrupts."""

@@ -12,9 +12,9 @@ import torch
 from pytorch_lightning.loggers import WandbLogger
 from torch import distributed
 
-from cgan.training.checkpoints import Hurried, breakable, end_all, save_checkpoint
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
+from cgan.training.checkpoints import Hurried, breakable, end_all, save_checkpoint
 from cgan.training.schedule import leave_uncounted, minutes_of
 
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, distributed
 
-from cgan.training.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import Batch
+from cgan.training.checkpoints import Haste, Hurried, end_all, last_word, save_checkpoint
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.schedule import checkpoints, grids
 

@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cgan.interfaces import Sample
 from cgan.evaluation.joint import reconstruction_sheet
+from cgan.figures.sheets import save_png, titled
+from cgan.interfaces import Sample
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED
 from cgan.pixels import as_bytes
 from cgan.training.schedule import grids
-from cgan.figures.sheets import save_png, titled
 
 NUM_SEEDS = 8
 

@@ -1,0 +1,115 @@
+"""Data sets of a configuration: the built-in scenes, or pictures with captions that a reader finds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch.utils.data import Dataset
+
+from cgan.data.cache import cache_folder
+from cgan.interfaces import UserError
+
+RESOLUTIONS = (32, 64, 128, 256, 512)
+
+
+Source = Literal["scenes", "folder", "coco", "karpathy", "flickr30k", "cub", "flowers", "datasets", "shards"]
+SPLIT = ("karpathy", "cub", "flowers", "datasets", "shards")  # sources that data.split can choose from
+ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a file of their own
+
+
+@dataclass
+class DataConfig:
+    source: Source = "scenes"
+    root: str | None = None  # the folder of pictures, for all but scenes
+    annotations: str | None = None  # the captions file of coco, karpathy and flickr30k
+    split: str | None = None  # the published part to train on; of shards, a folder below root
+    test_split: str | None = None  # the published part that test_images are taken from, instead of from training
+    resolution: int = 64
+    crop: Literal["center", "random"] = "center"  # of shards that are not square
+    flip: bool = False  # half of the pictures of shards mirrored; not where captions say left and right
+    num_images: int = 20_000  # scenes to draw
+    level: Literal["one", "two"] = "one"  # objects in a scene; two stand in a relation
+    test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
+    seed: int = 0  # of the scenes, of the choice of test pictures, and of random crops and flips
+
+
+def check_data(config: DataConfig) -> None:
+    """Raise UserError for what is wrong at first sight."""
+    if config.resolution not in RESOLUTIONS:
+        raise UserError(f"data.resolution={config.resolution}: not a power of two from 32 to 512; 64 is a good start")
+    if config.test_images < 0:
+        raise UserError(f"data.test_images={config.test_images}: give a number of pictures to keep out, or 0")
+    if config.source != "scenes" and config.root is None:
+        raise UserError(f"data.source={config.source}: data.root is not set; give it the folder of pictures")
+    if config.source in ANNOTATED and config.annotations is None:
+        raise UserError(f"data.source={config.source}: data.annotations is not set; give it the file of captions")
+    if config.source not in SPLIT and (config.split or config.test_split):
+        raise UserError(f"data.source={config.source}: has no splits; data.split works with {', '.join(SPLIT)}")
+    if config.source != "shards" and (config.crop == "random" or config.flip):
+        raise UserError(f"data.source={config.source}: data.crop and data.flip are for shards; cgan prepare makes them")
+
+
+def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> Dataset:
+    """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
+    from cgan.data.scenes.one_object import ONE, Scenes
+    from cgan.data.scenes.two_objects import TWO
+
+    check_data(config)
+    if config.source == "scenes":
+        level = TWO if config.level == "two" else ONE
+        if part == "train":
+            return Scenes(config.num_images, config.resolution, config.seed, level=level)
+        return Scenes(config.test_images, config.resolution, config.seed + 1_000_003, level=level)
+    if config.test_split is None:
+        return pictures_of(config, config.split).split(config.test_images, config.seed)[part == "test"]
+    if part == "train":
+        return pictures_of(config, config.split)
+    test = pictures_of(config, config.test_split)
+    return test if config.test_images >= len(test) else test.split(config.test_images, config.seed)[1]
+
+
+def pictures_of(config: DataConfig, split: str | None) -> Dataset:
+    """All usable pictures of a split, at the resolution."""
+    from cgan.data.pictures import CaptionedPictures
+
+    if config.source == "shards":
+        from cgan.data.shards import ShardedPictures
+
+        root = Path(config.root) / (split or "")
+        return ShardedPictures(root, config.resolution, cache_folder(), config.crop, config.flip, config.seed)
+    entries = read_entries(config, split)
+    source = f"{config.annotations} with pictures in {config.root}" if config.annotations else config.root
+    return CaptionedPictures(entries, config.resolution, cache_folder(), source)
+
+
+def read_entries(config: DataConfig, split: str | None) -> list:
+    """The pictures of a split as Entries, neither opened nor checked; raises UserError."""
+    from cgan.data.readers.coco import read_coco
+    from cgan.data.readers.cub_flowers import read_cub, read_flowers
+    from cgan.data.readers.flickr30k import read_flickr30k
+    from cgan.data.readers.folder import read_folder
+    from cgan.data.readers.karpathy import read_karpathy
+    from cgan.data.shards import read_shards
+
+    root = Path(config.root)
+    match config.source:
+        case "folder":
+            return read_folder(root)
+        case "coco":
+            return read_coco(root, Path(config.annotations))
+        case "karpathy":
+            return read_karpathy(root, Path(config.annotations), split)
+        case "flickr30k":
+            return read_flickr30k(root, Path(config.annotations))
+        case "cub":
+            return read_cub(root, split)
+        case "flowers":
+            return read_flowers(root, split)
+        case "datasets":
+            from cgan.data.readers.huggingface import read_datasets
+
+            return read_datasets(root, split)
+        case "shards":
+            return read_shards(root / (split or ""), cache_folder())
+        case unknown:
+            raise ValueError(f"no folder holds pictures of data.source={unknown}")

@@ -1,0 +1,19 @@
+"""Files that come with cgan: shipped weights (assets) and configurations, of an installed package or of a checkout."""
+
+from importlib import resources
+from pathlib import Path
+
+PACKAGE = Path(str(resources.files("cgan")))
+
+
+def shipped(folder: str, name: str) -> Path:
+    """The path of a file of `assets` or `configs`: inside an installed package, beside the package in a checkout."""
+    inside = PACKAGE / folder / name
+    return inside if inside.exists() else PACKAGE.parent / folder / name
+
+
+STARTER_GAN = shipped("assets", "scenes-64.safetensors")  # a generator of scenes at 64 px
+STARTER_JOINT = shipped("assets", "joint-64.safetensors")  # a joint encoder of scenes at 64 px
+SCENE_CLASSIFIER = shipped("assets", "judge.safetensors")  # reads the attributes of one object in a picture
+PAIR_CLASSIFIER = shipped("assets", "judge-two.safetensors")  # reads the attributes of two objects
+DEFAULT_CONFIG = shipped("configs", "gan/scenes.yaml")  # what `python train.py` trains without any YAML file
