@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cgan.cli.commands import VERBS, keys_of, parsers
+from cgan.cli.benchmark import COMMANDS
+from cgan.cli.commands import VERBS, parser_of_verb
+from cgan.cli.completion import keys_of
 from cgan.cli.train import with_resume_as_key
 from cgan.config import RunConfig, load_config
 
@@ -23,10 +25,11 @@ EXTENDING = ROOT / "docs/extending.md"
 TINY = """gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4 data.resolution=32
     trainer.images=64 trainer.batch_size=32 trainer.evaluate_every=0 trainer.wandb=disabled trainer.precision=32-true
     run_dir=runs/tiny""".split()
-PARSERS = parsers()
+PARSERS = {verb: parser_of_verb(verb) for verb in VERBS}
+PARSERS |= {f"benchmark {subject}": make_parser() for subject, (make_parser, _) in COMMANDS.items()}
 KEY = re.compile(r"(data|text|joint|gan|trainer)\.[a-z_.]+(=.*)?")
 FILES = ("py", "md", "json", "ckpt", "yaml", "safetensors")
-KEYS = {key.name for key in keys_of(RunConfig)}
+KEYS = set(keys_of(RunConfig))
 
 
 def code_lines(page: Path) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageColor
 
+from cgan.__main__ import main
 from cgan.cli import completion, env, plot, runs
-from cgan.cli.commands import VERBS, all_options, keys_of, parsers
+from cgan.cli.benchmark import SUBJECTS
+from cgan.cli.commands import VERBS, parser_of_verb, root_parser
 from cgan.config import RunConfig, load_config
 from cgan.figures.plots import COLOURS, HEIGHT, WIDTH
 from cgan.interfaces import UserError
@@ -241,12 +244,21 @@ def test_gpus_are_told_with_memory_and_driver(monkeypatch, tmp_path):
 
 
 def test_versions_and_help_come_at_once():
-    """Torch is not needed for them."""
-    code = "import sys; from cgan.__main__ import main; sys.argv = ['cgan', ARG]; main(); print('torch' in sys.modules)"
-    for argument, said in (("--version", "cgan 0."), ("--help", "usage: cgan VERB")):
-        command = [sys.executable, "-c", code.replace("ARG", repr(argument))]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert said in ended.stdout and ended.stdout.endswith("False\n"), ended.stderr
+    """Neither torch nor matplotlib is needed for them, nor numpy for most."""
+    said = {"--version": "cgan 0.", "--help": "usage: cgan VERB"}
+    said |= {f"{verb} --help": "usage: " for verb in VERBS}
+    code = """
+import contextlib, io, sys
+from cgan.__main__ import main
+for line, expected in SAID.items():
+    sys.argv = ["cgan", *line.split()]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        main()
+    assert expected in out.getvalue(), line
+print([name for name in ("torch", "matplotlib", "shtab", "omegaconf", "cgan.config") if name in sys.modules])"""
+    command = [sys.executable, "-c", code.replace("SAID", repr(said))]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == "[]\n", ended.stderr
 
 
 # ---------------------------------------------------------------------------------------------- completion
@@ -255,65 +267,103 @@ def test_versions_and_help_come_at_once():
 @pytest.fixture(scope="module")
 def script(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("completion") / "cgan.bash"
-    file.write_text(completion.bash_script(all_options(), list(keys_of(RunConfig))))
+    file.write_text(completion.script_of("bash"))
     return file
 
 
 def completed(script: Path, *lines: str, cwd: Path = ROOT) -> list[list[str]]:
-    """What bash would offer at the end of each line."""
-    asked = "".join(
-        f"COMP_LINE={line!r}; COMP_POINT={len(line)}; _cgan; printf '%s|' \"${{COMPREPLY[@]}}\"; echo;"
-        for line in lines
-    )
+    """What bash would offer at the end of each line, split into words as readline does it."""
+    asked = ""
+    for line in lines:
+        words = re.findall(r"=|[^\s=]+", line) + [""] * line.endswith(" ")
+        asked += f"COMP_LINE={line!r}; COMP_POINT={len(line)}; COMP_WORDS=({' '.join(map(repr, words))}); "
+        asked += f"COMP_CWORD={len(words) - 1}; _cgan; printf '%s|' \"${{COMPREPLY[@]}}\"; echo;"
     command = ["bash", "--norc", "-c", f"source {script}; {asked}"]
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     assert ended.returncode == 0 and not ended.stderr, ended.stderr
     return [[word for word in line.split("|") if word] for line in ended.stdout.splitlines()]
 
 
+def options_of(verb: str) -> set[str]:
+    return {name for action in parser_of_verb(verb)._actions for name in action.option_strings}
+
+
 def test_verbs_and_all_of_their_options_are_completed(script):
-    verbs, some, *rest = completed(script, "cgan ", "cgan re", *(f"cgan {verb} --" for verb in parsers()))
-    assert [verb.strip() for verb in verbs] == list(VERBS) and some == ["retrieve "]
-    for parser, found in zip(parsers().values(), rest, strict=True):
-        known = {name for action in parser._actions for name in action.option_strings if name.startswith("--")}
-        assert {option.strip() for option in found} == known
+    verbs, some, *rest = completed(script, "cgan ", "cgan re", *(f"cgan {verb} -" for verb in VERBS))
+    assert verbs == list(VERBS) and some == ["retrieve"]
+    for verb, found in zip(VERBS, rest, strict=True):
+        assert set(found) == options_of(verb) and "--help" in found
 
 
 def test_keys_are_completed_a_part_at_a_time_and_their_choices(script):
-    parts, keys, values, flags = completed(
-        script, "cgan train gan.", "cgan train trainer.p", "cgan train trainer.precision=", "cgan train data.flip="
+    parts, keys, values, begun = completed(
+        script, "cgan train gan.", "cgan train trainer.p", "cgan train trainer.precision=", "cgan train data.flip=t"
     )
     assert "gan.generator." in parts and "gan.penalty=" in parts and "gan.generator.width=" not in parts
     assert keys == ["trainer.precision="]
-    assert values == ["auto ", "32-true ", "bf16-mixed ", "16-mixed "]  # bash breaks words at =
-    assert flags == ["true ", "false "]
+    assert values == ["auto", "32-true", "bf16-mixed", "16-mixed"]  # bash breaks words at =
+    assert begun == ["true"]
+    unbroken = script.with_name("unbroken.bash")
+    unbroken.write_text("COMP_WORDBREAKS=' '\n" + script.read_text())
+    assert completed(unbroken, "cgan train data.flip=t") == [["data.flip=true"]]
 
 
 def test_every_key_can_be_reached(script):
-    names = [key.name for key in keys_of(RunConfig)]
-    found = completed(script, *(f"cgan train seed=1 {name}" for name in names))
-    assert all(f"{name}=" in offered for name, offered in zip(names, found, strict=True))
+    names = list(completion.keys_of(RunConfig))
+    sections = {name.rpartition(".")[0] + "." for name in names} - {"."}
+    found = completed(script, *(f"cgan train seed=1 {section}" for section in ("", *sections)))
+    assert {f"{name}=" for name in names} <= {word for offered in found for word in offered}
 
 
 def test_files_subjects_and_choices_of_options_are_completed(script):
     lines = [
         "cgan train conf",
         "cgan train configs/gan/sc",
-        "cgan benchmark q",
+        "cgan benchmark ",
         "cgan prepare --crop ",
         "cgan plot --against m",
+        "cgan benchmark quality configs/race/gan-scenes.yaml --jobs 2 --against trainer.p",
+        "cgan caption READ",
     ]
-    folders, files, subjects, crops, against = completed(script, *lines)
+    folders, files, subjects, crops, against, settings, pictures = completed(script, *lines)
     scenes = ["scenes-long", "scenes-two", "scenes"]
-    assert folders == ["configs/"] and files == [f"configs/gan/{name}.yaml " for name in scenes]
-    assert subjects == ["quality "] and crops == ["center ", "random ", "none "] and against == ["minutes "]
-    assert completed(script, "cgan caption pict")[0:1] in ([], [[]])  # left to the shell: names of files
+    assert folders == ["configs/"] and sorted(files) == sorted(f"configs/gan/{name}.yaml" for name in scenes)
+    assert subjects == list(SUBJECTS) and crops == ["center", "random", "none"] and against == ["minutes"]
+    assert settings == ["trainer.precision="] and pictures == ["README.md"]
 
 
-def test_fish_is_told_every_verb_option_and_choice():
-    said = completion.fish_script(all_options(), list(keys_of(RunConfig)))
-    assert all(f"-a {verb} -d" in said for verb in VERBS) and "trainer.precision=bf16-mixed" in said
-    assert "'__fish_seen_subcommand_from benchmark; and __fish_seen_subcommand_from quality' -l jobs" in said
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_are_told_every_verb_option_and_choice(shell):
+    said = completion.script_of(shell)
+    options = {name.lstrip("-") for verb in VERBS for name in options_of(verb)}
+    assert all(verb in said for verb in VERBS) and all(option in said for option in options)
+    assert "trainer.precision=bf16-mixed" in said and said.count("_cgan_settings") > 3  # one is the function itself
+    if program := shutil.which(shell):
+        assert subprocess.run([program, "-n", "/dev/stdin"], input=said, text=True).returncode == 0
+
+
+# ---------------------------------------------------------------------------------------------- dispatch
+
+
+def test_a_mistake_in_a_verb_or_an_option_is_one_line(capsys):
+    for parser, arguments in (
+        (root_parser(), ["trian"]),
+        (parser_of_verb("caption"), []),
+        (parser_of_verb("plot"), ["--against", "steps"]),
+        (parser_of_verb("benchmark"), ["sped"]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(arguments)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2 and line.startswith("error: ") and line.endswith(f"see {parser.prog} --help")
+
+
+def test_the_rest_of_the_line_goes_to_the_verb_as_it_is(monkeypatch):
+    heard = []
+    monkeypatch.setattr(plot, "main", heard.append)
+    monkeypatch.setattr(sys, "argv", ["cgan", "plot", "--", "-a", "--version", "x=--y"])
+    main()
+    assert heard == [["--", "-a", "--version", "x=--y"]]
 
 
 # ---------------------------------------------------------------------------------------------- the line of progress

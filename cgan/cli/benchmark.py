@@ -4,36 +4,38 @@ import argparse
 import shlex
 from pathlib import Path
 
+from cgan.cli.parsing import Parser, ParserOf, add_subcommands
 from cgan.cli.unused import refuse_unused
+from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file, write_json
-from cgan.interfaces import UserError
 
-USAGE = """usage: cgan benchmark SUBJECT ...; --help after a subject says more
-
-  quality   train variants of a configuration at an equal budget over several seeds
-  guidance  measure what truncation, best of several and negative captions win and cost
-  speed     measure what a configuration's training and drawing take here, or plan larger ones
-"""
+SUBJECTS = {
+    "quality": "train variants of a configuration at an equal budget over several seeds",
+    "guidance": "measure what truncation, best of several and negative captions win and cost",
+    "speed": "measure what a configuration's training and drawing take here, or plan larger ones",
+}
 
 
 def main(arguments: list[str]) -> None:
-    """Run one benchmark; raises UserError for a mistake in the arguments."""
-    subject, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    match subject:
-        case "-h" | "--help":
-            print(USAGE, end="")
-        case "quality":
-            quality(quality_parser().parse_intermixed_args(rest))
-        case "guidance":
-            guidance(guidance_parser().parse_args(rest))
-        case "speed":
-            speed(speed_parser().parse_intermixed_args(rest))
-        case _:
-            raise UserError(f"benchmark {subject}: there is no such subject; there are: quality, guidance, speed")
+    """Run one benchmark; raises UserError for a mistake in its arguments."""
+    subject = subject_parser().parse_args(arguments[:1] or ["--help"]).subject
+    make_parser, command = COMMANDS[subject]
+    command(make_parser().parse_intermixed_args(arguments[1:]))
+
+
+def subject_parser(parser_of: ParserOf | None = None) -> Parser:
+    result = Parser(prog="cgan benchmark", usage="cgan benchmark SUBJECT ...")
+    add_subcommands(result, "subject", SUBJECTS, parser_of)
+    return result
+
+
+def parser() -> argparse.ArgumentParser:
+    """With the arguments of every subject."""
+    return subject_parser(lambda subject: COMMANDS[subject][0]())
 
 
 def quality_parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="cgan benchmark quality",
         description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
         "goes on with the same command.",
@@ -104,7 +106,7 @@ def minutes_of(config) -> float | None:
 
 
 def guidance_parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
     )
     result.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
@@ -122,7 +124,7 @@ def guidance(options: argparse.Namespace) -> None:
 
 
 def speed_parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="cgan benchmark speed",
         description="Measure a GAN's training step, its parts, its memory and its drawing on this machine. Pictures "
         "and captions are made up, so no data set is needed.",
@@ -212,3 +214,10 @@ def plan_speed(config, options: argparse.Namespace) -> None:
         rows = [row._asdict() for row in found.rows]
         stated = {"gpus": options.gpus, "tflops": options.tflops}
         write_json(options.json, around | found._asdict() | {"rows": rows} | stated)
+
+
+COMMANDS = {
+    "quality": (quality_parser, quality),
+    "guidance": (guidance_parser, guidance),
+    "speed": (speed_parser, speed),
+}

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cgan.interfaces import UserError
+from cgan.cli.parsing import Parser
+from cgan.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan caption", description="Say what is in pictures.")
+    result = Parser(prog="cgan caption", description="Say what is in pictures.")
     result.add_argument("pictures", nargs="+", type=Path)
     result.add_argument(
         "--checkpoint",

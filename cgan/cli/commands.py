@@ -1,11 +1,11 @@
-"""The verbs of cgan, and what each of them understands: its options, or the keys of a run's settings."""
+"""The verbs of cgan, and the parsers of their command lines."""
 
 import argparse
 import importlib
-import types
-from collections.abc import Iterator
-from dataclasses import is_dataclass
-from typing import Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import NoReturn
+
+from cgan.cli.env import cgan_version
+from cgan.cli.parsing import Parser, ParserOf, add_subcommands
 
 VERBS = {
     "prepare": "make shards of a data set, or check one",
@@ -23,66 +23,32 @@ VERBS = {
     "env": "describe this machine and its software, for a bug report",
     "completion": "print what lets a shell complete commands",
 }
-# these take CONFIG.yaml and key=value
-WITH_SETTINGS = ("train", "prepare", "evaluate", "benchmark quality", "benchmark speed")
 
 
-class Option(NamedTuple):
-    name: str
-    takes_value: bool  # one
-    choices: tuple[str, ...]
-    help: str
+class ShowVersion(argparse.Action):
+    """Prints the version; in a checkout it takes git to find it, so it is not looked up before."""
+
+    def __call__(self, parser, *_: object) -> NoReturn:
+        print(f"cgan {cgan_version()}")
+        parser.exit()
 
 
-class Key(NamedTuple):
-    name: str
-    choices: tuple[str, ...]
+def root_parser(parser_of: ParserOf | None = None) -> Parser:
+    """The parser of `cgan VERB`; it imports no verb, unless parser_of gives the parser of each."""
+    result = Parser(prog="cgan", usage="cgan VERB ...", epilog="cgan VERB --help says more")
+    result.add_argument("--version", action=ShowVersion, nargs=0, help="print the version")
+    add_subcommands(result, "verb", VERBS, parser_of)
+    return result
 
 
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    """By verb, or by verb and subject; train has none, as it takes settings."""
-    found = {}
-    for verb in VERBS:
-        module = importlib.import_module(f"cgan.cli.{verb}")
-        if hasattr(module, "parser"):
-            found[verb] = module.parser()
-        for name, make in vars(module).items():
-            if name.endswith("_parser"):  # of a subject
-                found[f"{verb} {name.removesuffix('_parser')}"] = make()
-    return found
+def parser_of_verb(verb: str) -> argparse.ArgumentParser:
+    """The parser of a verb with all of its arguments; imports its module."""
+    return train_parser() if verb == "train" else importlib.import_module(f"cgan.cli.{verb}").parser()
 
 
-def options_of(parser: argparse.ArgumentParser) -> list[Option]:
-    """The long ones."""
-    found = []
-    for action in parser._actions:
-        for name in action.option_strings:
-            if name.startswith("--"):
-                choices = tuple(str(choice) for choice in action.choices or ())
-                found.append(Option(name, action.nargs is None, choices, (action.help or "").partition(";")[0]))
-    return found
-
-
-def all_options() -> dict[str, list[Option]]:
-    train = [Option("--help", False, (), "how to use it"), Option("--resume", True, (), "go on in a run directory")]
-    return {"train": train} | {verb: options_of(parser) for verb, parser in parsers().items()}
-
-
-def keys_of(settings: type, prefix: str = "") -> Iterator[Key]:
-    """Every dotted key of a dataclass of settings, with the values of those that are a choice."""
-    for name, kind in get_type_hints(settings).items():
-        if is_dataclass(kind):
-            yield from keys_of(kind, f"{prefix}{name}.")
-        else:
-            yield Key(prefix + name, choices_of(kind))
-
-
-def choices_of(kind: object) -> tuple[str, ...]:
-    """The values of a Literal or a boolean, also where None may stand in its place."""
-    if kind is bool:
-        return "true", "false"
-    if get_origin(kind) is Literal:
-        return tuple(str(choice) for choice in get_args(kind))
-    if isinstance(kind, types.UnionType):
-        return tuple(choice for part in get_args(kind) for choice in choices_of(part))
-    return ()
+def train_parser() -> Parser:
+    """What `cgan train` takes, for completion; cgan/cli/train.py reads its arguments by itself."""
+    result = Parser(prog="cgan train")
+    result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value")
+    result.add_argument("--resume", metavar="RUN_DIR", help="go on in a run directory")
+    return result

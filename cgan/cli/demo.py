@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.cli.sample import label
 from cgan.errors import UserError
 from cgan.resources import STARTER_GAN
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan demo", description="Serve a page in the browser that draws pictures.")
+    result = Parser(prog="cgan demo", description="Serve a page in the browser that draws pictures.")
     add = result.add_argument
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub, which the page "
         "offers first; then come those under runs/ and starter weights")  # fmt: skip

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cgan import __version__
+from cgan.cli.parsing import Parser
 from cgan.workers import num_cores
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog="cgan env", description="Describe this machine and its software, for a report.")
+    return Parser(prog="cgan env", description="Describe this machine and its software, for a report.")
 
 
 def report() -> dict[str, str]:

@@ -7,6 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import (
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan export", description="Write what sampling needs, to keep or publish.")
+    result = Parser(prog="cgan export", description="Write what sampling needs, to keep or publish.")
     add = result.add_argument
     add("checkpoint", type=Path, help="a run directory, its last.ckpt or best.ckpt, or an exported folder")
     add("out", type=Path, help="the folder to write, or a name that ends in .safetensors for the weights alone")

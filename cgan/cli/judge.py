@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable_file, write_bytes, write_json
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan judge", description="Train the judge that reads scenes.")
+    result = Parser(prog="cgan judge", description="Train the judge that reads scenes.")
     result.add_argument("--level", choices=("one", "two"), default="one", help="objects in a scene")
     result.add_argument("--num-images", type=int, default=30_000, help="real scenes; as many unrecognisable ones")
     result.add_argument("--images", type=int, default=600_000, help="pictures seen in training")

@@ -5,6 +5,7 @@ import difflib
 from collections import Counter
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.errors import UserError
 from cgan.files import check_writable_file, replacing
 from cgan.metrics.names import HIGHER, LOWER
@@ -75,7 +76,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan plot", description="Draw the curves of runs into a PNG.")
+    result = Parser(prog="cgan plot", description="Draw the curves of runs into a PNG.")
     result.add_argument("runs", nargs="*", metavar="RUN", help="run directories; default: the newest in runs/")
     result.add_argument("--metric", nargs="+", metavar="NAME", help="columns of metrics.csv; default: what there is")
     result.add_argument("--against", choices=tuple(AXES), default="images", help="what stands on the horizontal axis")

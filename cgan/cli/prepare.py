@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.workers import num_cores
 
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="cgan prepare",
         description="Check and resize the pictures of a configuration's data set, and write them as tar shards.",
         epilog=EXAMPLES,

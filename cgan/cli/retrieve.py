@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.data.text_files import decode_text, read_text
+from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file
-from cgan.interfaces import UserError
 
 THUMBNAIL, MARGIN, TITLE, LABEL = 160, 20, 60, 38  # pixels; a label stands under each thumbnail
 LARGEST_SHEET = 100  # pictures
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    result = Parser(
         prog="cgan retrieve", description="Find pictures by a caption or a picture, or captions by a picture."
     )
     result.add_argument("captions", nargs="*", help='what to look for, for instance "a red car"')

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.errors import UserError
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.training.run_records import RUNS, Row, Run, files_in, images_of, minutes_of, read_run, runs_in, started, state
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="cgan runs", description="List trainings, the newest first.")
+    result = Parser(prog="cgan runs", description="List trainings, the newest first.")
     result.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="DIR", help="default: runs")
     result.add_argument("--json", action="store_true", help="all that is known, in place of a table")
     return result

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="sample.py", description="Draw pictures from captions.")
+    result = Parser(prog="sample.py", description="Draw pictures from captions.")
     add = result.add_argument
     add("captions", nargs="*", help='what to draw, for instance "a dog on grass"')
     add("--captions", dest="caption_file", type=Path, metavar="FILE", help="more captions, one a line; - reads them in")
