@@ -18,6 +18,7 @@ from cgan.cli.commands import VERBS, parser_of_verb
 from cgan.cli.completion import keys_of
 from cgan.cli.train import with_resume_as_key
 from cgan.config import RunConfig, load_config
+from cgan.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -90,7 +91,7 @@ def check(verb: str, arguments: tuple[str, ...]) -> None:
 def understood(parser: ArgumentParser, arguments: list[str]):
     try:
         return parser.parse_args(arguments)
-    except SystemExit:
+    except UserError:
         return parser.parse_intermixed_args(arguments)
 
 

@@ -13,8 +13,8 @@ from cgan.benchmarks.race_report import markdown, number, print_table
 from cgan.data.scenes.one_object import mentioned_in
 from cgan.evaluation.loop import resized
 from cgan.evaluation.scenes import SEEDS_PER_CAPTION, captions_of, scenes_of
-from cgan.figures.plots import Line, line_plot
-from cgan.files import check_writable, replacing, write_json, write_text
+from cgan.figures.plots import Line, Plot, figure_of, save_figure
+from cgan.files import check_writable, write_json, write_text
 from cgan.interfaces import TextFeatures, UserError
 from cgan.metrics.scenes import SceneAccuracy, distances_within, load_judge
 from cgan.pixels import as_bytes, as_floats
@@ -129,16 +129,15 @@ def write_report(points: list[Point], options: argparse.Namespace) -> None:
     rows = [[p.technique, f"{p.amount:g}", number(p.accuracy), number(p.diversity)] for p in points]
     note = "Diversity: distance of two pictures of one caption, by the judge, relative to real scenes."
     write_text(options.out / "table.md", markdown(header, rows, note))
-    with replacing(options.out / "guidance.png") as unfinished:
-        curves_of(points).save(unfinished, format="PNG")
+    save_figure(figure_of([curves_of(points)]), options.out / "guidance.png")
     print_table(header, rows, note)
     print(f"in {options.out}: guidance.json table.md guidance.png")
 
 
-def curves_of(points: list[Point]):
+def curves_of(points: list[Point]) -> Plot:
     lines = []
     for technique in AMOUNTS:
         mine = [point for point in points if point.technique == technique]
         heights = [point.accuracy for point in mine]
         lines.append(Line(technique, [point.diversity for point in mine], heights, heights, heights))
-    return line_plot(lines, "scene accuracy", "diversity, relative to real scenes")
+    return Plot("scene accuracy", "diversity, relative to real scenes", lines)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from matplotlib.figure import Figure
 
 from cgan.benchmarks.race import Race, environment
 from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
-from cgan.figures.plots import Line, line_plot, sheet
-from cgan.files import replacing, write_json, write_text
+from cgan.figures.plots import Line, Plot, figure_of, save_figure
+from cgan.files import write_json, write_text
+from cgan.training.curves import titled
 from cgan.workers import num_cores
 
 
@@ -128,8 +129,7 @@ def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> list[
     write_json(out / "results.json", as_json(race, results, cells, jobs))
     write_text(out / "table.md", markdown(header, rows, note))
     if any(len(result.get("curve", [])) > 0 for result in results):
-        with replacing(out / "curves.png") as unfinished:
-            curves(race, results, measures).save(unfinished, format="PNG")
+        save_figure(curves(race, results, measures), out / "curves.png")
     print_table(header, rows, note)
     names = [name for name in ("results.json", "table.md", "curves.png") if (out / name).is_file()]
     print(f"in {out}: {' '.join(names)}")
@@ -179,13 +179,13 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def curves(race: Race, results: list[dict], measures: list[str]) -> Image.Image:
+def curves(race: Race, results: list[dict], measures: list[str]) -> Figure:
     """Plots of each measure over images seen, two beside each other; where minutes are known, those are beside it."""
     plots = []
     for measure, axis in product(measures, axes_of(results)):
         found = [line for variant in race.variants if (line := curve(variant, results, measure, axis)) is not None]
-        plots += [line_plot(found, measure, AXES[axis])] if found else []
-    return sheet(plots)
+        plots += [Plot(titled(measure), AXES[axis], found)] if found else []
+    return figure_of(plots)
 
 
 def axes_of(results: list[dict]) -> list[str]:

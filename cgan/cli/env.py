@@ -13,7 +13,7 @@ from cgan.workers import num_cores
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "transformers", "tokenizers",
-            "wandb", "omegaconf", "safetensors", "rich", "numpy", "pillow", "datasets")  # fmt: skip
+            "wandb", "omegaconf", "safetensors", "rich", "numpy", "pillow", "matplotlib", "datasets")  # fmt: skip
 VARIABLES = ("CGAN_", "CUDA_", "NCCL_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "WANDB_", "HF_", "SLURM_JOB_ID")
 
 

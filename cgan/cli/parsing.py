@@ -4,14 +4,16 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
+from cgan.errors import UserError
+
 ParserOf = Callable[[str], argparse.ArgumentParser]
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, and exits with status 2."""
+    """A mistake in the arguments is a UserError, which is printed as one line, like any other mistake."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def add_subcommands(parser: Parser, kind: str, names: dict[str, str], parser_of: ParserOf | None = None) -> None:

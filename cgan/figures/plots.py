@@ -1,18 +1,51 @@
-"""Line plots drawn with Pillow: for each name a line with a band around it."""
+"""Line plots by matplotlib, as PNG or SVG: a panel a quantity, a line for each run or variant with a band around it."""
 
 import math
 from collections.abc import Sequence
-from itertools import cycle
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+
+from cgan.errors import UserError
+from cgan.files import replacing
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # Okabe and Ito
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 380, 64, 180, 40, 50  # pixels; the legend stands on the right
-SCALE = 2  # drawn so much larger first, then shrunk: smooth lines
-INK, FAINT = "#222222", "#e4e4e4"
-FONT, LARGE = (ImageFont.load_default(size=size * SCALE) for size in (13, 16))
+MARKERS, DASHES = "osD^vPX*", ("-", "--", ":")  # beside the colours, for print in grey; dashes from the ninth line on
+SUFFIXES = (".png", ".svg")
+WIDTH, HEIGHT, DPI = 5.6, 3.5, 150  # of a panel, in inches
+LEGEND_ROW, HANDLE_WIDTH, LETTER_WIDTH = 0.25, 0.6, 0.075  # inches, in the legend
 FEW_POINTS = 20  # that are marked one by one
+MANY_DECADES = 1.3  # between the least and the greatest value, from which on a logarithmic axis shows more
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.labelcolor": "#333333",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "grid.color": "#e6e6e6",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "cgan",  # the same file for the same curves
+    "text.parse_math": False,  # a name may hold a $
+    "text.usetex": False,
+    "xtick.color": "#666666",
+    "ytick.color": "#666666",
+    "xtick.labelcolor": "#333333",
+    "ytick.labelcolor": "#333333",
+}
+Scale = Literal["auto", "linear", "log"]
 
 
 class Line(NamedTuple):
@@ -25,83 +58,98 @@ class Line(NamedTuple):
     high: Sequence[float]
 
 
-class Frame(NamedTuple):
-    """Where the axes stand on the page, by their ticks."""
+class Plot(NamedTuple):
+    """Lines over common axes."""
 
-    x: list[float]
-    y: list[float]
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        across = (x - self.x[0]) / (self.x[-1] - self.x[0]) * (WIDTH - LEFT - RIGHT)
-        up = (y - self.y[0]) / (self.y[-1] - self.y[0]) * (HEIGHT - TOP - BOTTOM)
-        return (LEFT + across) * SCALE, (HEIGHT - BOTTOM - up) * SCALE
+    title: str
+    x_label: str
+    lines: list[Line]
 
 
-def line_plot(lines: list[Line], title: str, x_label: str) -> Image.Image:
-    """Lines over common axes, with ticks at round numbers and a legend; RGB, WIDTH x HEIGHT."""
-    page = Image.new("RGB", (WIDTH * SCALE, HEIGHT * SCALE), "white")
-    heights = [y for line in lines for y in (*line.low, *line.high)]
-    frame, draw = Frame(ticks([x for line in lines for x in line.x]), ticks(heights)), ImageDraw.Draw(page)
-    draw_axes(draw, frame)
-    draw.text((LEFT * SCALE, TOP / 2 * SCALE), title, INK, LARGE, anchor="lm")
-    draw.text(((LEFT + WIDTH - RIGHT) / 2 * SCALE, (HEIGHT - 8) * SCALE), x_label, INK, FONT, anchor="md")
-    for line, colour in zip(lines, cycle(COLOURS), strict=False):
-        mask, back = Image.new("L", page.size), zip(reversed(line.x), reversed(line.high), strict=True)
-        outline = [frame.place(*point) for point in (*zip(line.x, line.low, strict=True), *back)]
-        ImageDraw.Draw(mask).polygon(outline, fill=45)
-        page.paste(colour, (0, 0), mask)
-    for number, (line, colour) in enumerate(zip(lines, cycle(COLOURS), strict=False)):
-        points = [frame.place(*point) for point in zip(line.x, line.y, strict=True)]
-        draw.line(points, colour, 2 * SCALE, joint="curve")
-        for point in points if len(points) <= FEW_POINTS else ():
-            draw.circle(point, 3 * SCALE, colour)
-        x, y = (WIDTH - RIGHT + 12) * SCALE, (TOP + 8 + 20 * number) * SCALE
-        draw.line((x, y, x + 18 * SCALE, y), colour, 3 * SCALE)
-        draw.text((x + 24 * SCALE, y), cut(line.name, (RIGHT - 40) * SCALE), INK, FONT, anchor="lm")
-    return page.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+def figure_of(
+    plots: list[Plot], title: str | None = None, x_scale: Scale = "linear", y_scale: Scale = "auto", columns: int = 2
+) -> Figure:
+    """A panel for each plot, columns of them beside each other; auto is logarithmic where positive values span decades.
 
-
-def cut(name: str, width: int) -> str:
-    """A name of so many pixels, with dots where its middle is missing."""
-    kept = len(name)
-    while kept > 2 and FONT.getlength(middle_cut(name, kept)) > width:
-        kept -= 1
-    return middle_cut(name, kept)
-
-
-def middle_cut(name: str, kept: int) -> str:
-    return name if kept >= len(name) else f"{name[: kept // 2]}...{name[len(name) - (kept + 1) // 2 :]}"
-
-
-def sheet(plots: list[Image.Image], columns: int = 2) -> Image.Image:
-    """Plots beside and below each other."""
+    One legend below serves all panels where one of them has every name, or else each panel has its own.
+    """
     columns = min(columns, len(plots))
-    page = Image.new("RGB", (WIDTH * columns, HEIGHT * -(-len(plots) // columns)), "white")
-    for i, plot in enumerate(plots):
-        page.paste(plot, (i % columns * WIDTH, i // columns * HEIGHT))
-    return page
+    names = list(dict.fromkeys(line.name for plot in plots for line in plot.lines))
+    shared = any(len(plot.lines) == len(names) for plot in plots)
+    beside = names_in_a_row(names, columns * WIDTH)
+    rows, legend_rows = -(-len(plots) // columns), -(-len(names) // beside) if shared and len(names) > 1 else 0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((columns * WIDTH, rows * HEIGHT + legend_rows * LEGEND_ROW), DPI, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        for number, plot in enumerate(plots, start=1):
+            panel = figure.add_subplot(rows, columns, number)
+            own = names if shared else [line.name for line in plot.lines]
+            draw(panel, plot, own)
+            set_scales(panel, plot.lines, x_scale, y_scale)
+            if not shared and len(own) > 1:
+                panel.legend(lines_named(own, [panel]), own)
+        if legend_rows:
+            lines = lines_named(names, figure.axes)
+            figure.legend(lines, names, loc="outside lower center", ncols=beside)
+        if title is not None:
+            figure.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
+    return figure
 
 
-def draw_axes(draw: ImageDraw.ImageDraw, frame: Frame) -> None:
-    for tick in frame.y:
-        (left, y), (right, _) = frame.place(frame.x[0], tick), frame.place(frame.x[-1], tick)
-        draw.line((left, y, right, y), INK if tick == frame.y[0] else FAINT, SCALE)
-        draw.text((left - 6 * SCALE, y), short(tick), INK, FONT, anchor="rm")
-    for tick in frame.x:
-        x, y = frame.place(tick, frame.y[0])
-        draw.line((x, y, x, y + 4 * SCALE), INK, SCALE)
-        draw.text((x, y + 6 * SCALE), short(tick), INK, FONT, anchor="ma")
+def draw(panel: Axes, plot: Plot, names: list[str]) -> None:
+    """The lines of a plot, each with the look that belongs to its name's place among names."""
+    for line in plot.lines:
+        number = names.index(line.name)
+        colour, style = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+        marker = MARKERS[number % len(MARKERS)] if len(line.x) <= FEW_POINTS else ""
+        if list(line.low) != list(line.high):
+            panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+        panel.plot(line.x, line.y, style, color=colour, marker=marker, markeredgewidth=0, gid=line.name)
+    panel.set_title(plot.title)
+    panel.set_xlabel(plot.x_label)
 
 
-def ticks(values: list[float], wanted: int = 5) -> list[float]:
-    """Round numbers at equal distances, from below the least value to above the greatest."""
-    least, greatest = min(values), max(values)
-    rough = (greatest - least or abs(greatest) or 1) / wanted
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
-    first, last = math.floor(least / step), math.ceil(greatest / step)
-    return [i * step for i in range(first, max(last, first + 1) + 1)]
+def lines_named(names: list[str], panels: list[Axes]) -> list[Line2D]:
+    """For each name a line, to show its look in a legend."""
+    by_name = {line.get_gid(): line for panel in reversed(panels) for line in panel.lines}
+    return [by_name[name] for name in names]
 
 
-def short(value: float) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.6g}"
+def names_in_a_row(names: list[str], width: float) -> int:
+    """How many names a legend of so many inches holds beside each other: all, or as many as of the longest."""
+    widths = [HANDLE_WIDTH + LETTER_WIDTH * len(name) for name in names]
+    return len(names) if sum(widths) <= width else max(1, math.floor(width / max(widths)))
+
+
+def set_scales(panel: Axes, lines: list[Line], x_scale: Scale, y_scale: Scale) -> None:
+    """Both axes, with short numbers: 20 k images."""
+    ends = [x for line in lines for x in line.x], [y for line in lines for y in (*line.y, *line.low)]
+    for name, scale, values in zip("xy", (x_scale, y_scale), ends, strict=True):
+        axis = getattr(panel, f"{name}axis")
+        if is_logarithmic(scale, values):
+            panel.set(**{f"{name}scale": "log"})
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_minor_formatter(NullFormatter())
+        large = max(map(abs, values)) >= 10_000
+        axis.set_major_formatter(EngFormatter(sep=" ") if large else FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def is_logarithmic(scale: Scale, values: list[float]) -> bool:
+    """Never where a value is not positive, as it would be missing."""
+    if scale == "linear" or min(values) <= 0:
+        return False
+    return scale == "log" or math.log10(max(values) / min(values)) >= MANY_DECADES
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG or an SVG, by the ending of path; raises UserError for another ending, or a place not to write in."""
+    check_suffix(path)
+    kind = path.suffix.lower().removeprefix(".")
+    with matplotlib.rc_context(STYLE), replacing(path) as unfinished:
+        figure.savefig(unfinished, format=kind, metadata={"Date": None} if kind == "svg" else None)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise UserError for a name of another kind of file."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path}: plots are PNG or SVG; give a name that ends in {' or '.join(SUFFIXES)}")
