@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from cgan.cli.export import main
@@ -100,9 +101,15 @@ def test_the_model_card_has_front_matter_measures_and_settings_without_places(ru
     card = Path("exported/README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["license"] == "apache-2.0" and front["pipeline_tag"] == "text-to-image" and "gan" in front["tags"]
+    assert front["library_name"] == "cgan" and ModelCard.load("exported/README.md").data.to_dict() == front
     for said in ("`fid` | 40.5 |", "`clip_score` | 27.25 |", "seed=7", "data.resolution=32", "trainer.batch_size=16"):
         assert said in card, said
     assert not re.search(r"/home|pictures\b(?=\n)|root|30\.5|loss", card)
+
+
+def test_a_license_that_looks_like_a_number_stays_text(run):
+    main([str(run), "exported", "--license", "0.5"])
+    assert ModelCard.load("exported/README.md").data.license == "0.5"
 
 
 def test_the_example_of_a_model_card_runs(run):

@@ -5,8 +5,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from huggingface_hub import ModelCard, ModelCardData
+
 import cgan
 
+TAGS = ("text-to-image", "gan", "pytorch")
 NO_MEASURES = ("epoch", "step")  # columns beside the measures in their rows of metrics.csv
 SECTIONS = ("seed", "data", "text", "joint", "gan", "trainer")  # of a run's settings that are told
 PLACES = ("root", "annotations", "checkpoint", "name", "clip", "inception", "weights")  # where things lie on a disk
@@ -76,11 +79,11 @@ def flat(key: str, value: object) -> list[str]:
 
 
 def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts, onnx: bool) -> str:
-    """The page; pipe is the exported model, captions are those of samples.png."""
+    """The page as the Hugging Face hub reads it; pipe is the exported model, captions are those of samples.png."""
     size, caption = pipe.generator.resolution, captions[0].replace('"', "'")
+    data = ModelCardData(license=licence, library_name="cgan", pipeline_tag="text-to-image", tags=list(TAGS))
     parts = [
-        f"---\nlicense: {licence}\nlibrary_name: cgan\npipeline_tag: text-to-image\n"
-        "tags:\n- text-to-image\n- gan\n- pytorch\n---",
+        f"---\n{data.to_yaml()}\n---",
         f"# {name}",
         f"A text-to-image GAN: one forward pass from a caption to a picture of {size} x {size} pixels. Written by cgan "
         f"{cgan.__version__}; SHA-256 of the weights `{pipe.sha256}`.",
@@ -101,7 +104,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
     parts += table("Measured while it trained", facts.measures)
     if facts.settings:
         parts += ["## Training", "    " + "\n    ".join(facts.settings)]
-    return "\n\n".join(parts) + "\n"
+    return str(ModelCard("\n\n".join(parts) + "\n"))
 
 
 def table(title: str, values: dict[str, float]) -> list[str]:
