@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
@@ -30,6 +28,7 @@ SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or 
 BATCH_SIZE = 64
 NUM_RESCORED = 100  # pictures that co-attention scores again for a caption
 LARGEST_BLOCK = 2**24  # scores held at once
+Progress = Callable[[int, int], None]  # hears how many pictures of how many are encoded
 
 
 class File(NamedTuple):
@@ -133,26 +132,34 @@ def pictures_in(folder: Path) -> tuple[list[File], list[Skipped]]:
     return files, skipped
 
 
-def encode(joint: JointEncoder, folder: Path, files: list[File]) -> tuple[list[np.ndarray], list[File], list[Skipped]]:
+def encode(
+    joint: JointEncoder, folder: Path, files: list[File], progress: Progress
+) -> tuple[list[np.ndarray], list[File], list[Skipped]]:
     """Embeddings (B, E) batch by batch, the files they belong to, and the files that can't be read."""
     parts, encoded, skipped = [], [], []
-    with progress() as bar:
-        task = bar.add_task("encoding pictures", total=len(files))
-        for start in range(0, len(files), BATCH_SIZE):
-            batch = files[start : start + BATCH_SIZE]
-            decoded = [(file, *decode((folder / file.name, joint.resolution))) for file in batch]
-            readable = [(file, picture) for file, picture, _ in decoded if picture is not None]
-            if readable:
-                parts.append(embed_decoded(joint, [picture for _, picture in readable]))
-            encoded += [file for file, _ in readable]
-            skipped += [Skipped(file.name, reason) for file, _, reason in decoded if reason]
-            bar.advance(task, len(batch))
+    for start in range(0, len(files), BATCH_SIZE):
+        progress(start, len(files))
+        batch = files[start : start + BATCH_SIZE]
+        decoded = [(file, *decode((folder / file.name, joint.resolution))) for file in batch]
+        readable = [(file, picture) for file, picture, _ in decoded if picture is not None]
+        if readable:
+            parts.append(embed_decoded(joint, [picture for _, picture in readable]))
+        encoded += [file for file, _ in readable]
+        skipped += [Skipped(file.name, reason) for file, _, reason in decoded if reason]
+    progress(len(files), len(files))
     return parts, encoded, skipped
 
 
+def silent(done: int, total: int) -> None:
+    """The progress that nobody wants to see."""
+
+
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """A line on the terminal; nothing where there is none, where older versions of rich would end an empty line."""
+def progress() -> Iterator:
+    """A bar of rich on the terminal, for cgan/evaluation/report.py alone until it takes a callback as well."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -193,12 +200,14 @@ class EmbeddingIndex:
         return joint.scores(images, [caption])[:, 0].cpu().numpy()
 
     @classmethod
-    def build(cls, joint: JointEncoder, origin: Origin, old: "EmbeddingIndex | None" = None) -> "EmbeddingIndex":
+    def build(
+        cls, joint: JointEncoder, origin: Origin, old: "EmbeddingIndex | None" = None, progress: Progress = silent
+    ) -> "EmbeddingIndex":
         """Encode a folder, save for what `old`, an index of the same origin, knows of it; raises UserError."""
         folder = Path(origin.folder)
         files, unread = pictures_in(folder)
         known, present = set(old.files if old else ()), set(files)
-        parts, encoded, skipped = encode(joint, folder, [file for file in files if file not in known])
+        parts, encoded, skipped = encode(joint, folder, [file for file in files if file not in known], progress)
         kept = [file for file in old.files if file in present] if old else []
         if kept:
             parts.insert(0, old.embeddings[[file in present for file in old.files]])
@@ -254,16 +263,24 @@ def unpacked(content: np.ndarray) -> list[str]:
 
 
 def open_index(
-    joint: JointEncoder, checkpoint: Path, folder: Path, path: Path | None = None, say: Callable[[str], None] = print
+    joint: JointEncoder,
+    checkpoint: Path,
+    folder: Path,
+    path: Path | None = None,
+    say: Callable[[str], None] = print,
+    progress: Progress = silent,
 ) -> EmbeddingIndex:
-    """The up-to-date index of a folder, kept at `path` or in the cache; `say` hears what was skipped or made anew."""
+    """The up-to-date index of a folder, kept at `path` or in the cache.
+
+    `say` hears what was skipped or made anew, `progress` how many pictures are encoded.
+    """
     with checkpoint.open("rb") as file:
         origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
     path = path or cached_path(origin)
     old = usable_index(path, origin, say)
     if path.parent == cache_folder():
         mark_used(path)
-    index = EmbeddingIndex.build(joint, origin, old)
+    index = EmbeddingIndex.build(joint, origin, old, progress)
     if index.skipped:
         say(f"skipped {summary(index.skipped)}")
     if old is None or index.files != old.files:

@@ -153,6 +153,14 @@ def test_a_folder_is_encoded_once(pictures, checkpoint, encoded):
     assert len(encoded) == len(COLOURS) and (again.embeddings == first.embeddings).all()
 
 
+def test_progress_is_told_to_the_last_picture_and_nothing_is_printed(pictures, checkpoint, capfd, monkeypatch):
+    heard, joint = [], JointEncoder.load(checkpoint)
+    monkeypatch.setattr("cgan.retrieval.BATCH_SIZE", 2)
+    open_index(joint, checkpoint, pictures, progress=lambda *numbers: heard.append(numbers))
+    assert heard == [(done, len(COLOURS)) for done in (*range(0, len(COLOURS), 2), len(COLOURS))]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_only_new_and_changed_pictures_are_encoded_anew(pictures, checkpoint, encoded):
     joint = JointEncoder.load(checkpoint)
     open_index(joint, checkpoint, pictures)

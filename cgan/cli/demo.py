@@ -21,10 +21,12 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary folder goes then as well
     with tempfile.TemporaryDirectory(prefix="cgan-demo-") as folder:
         prepare_gradio(Path(folder).resolve())
+        from cgan.cli.progress import progress_bar
         from cgan.demo.page import serve
         from cgan.demo.studio import Studio
 
-        serve(Studio(checkpoints, Path(folder).resolve(), options.images), options.host, options.port)
+        with progress_bar("encoding", "pictures") as bar:
+            serve(Studio(checkpoints, Path(folder).resolve(), options.images, bar), options.host, options.port)
 
 
 def parser() -> argparse.ArgumentParser:

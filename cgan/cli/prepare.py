@@ -2,8 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 
 from cgan.cli.parsing import Parser
@@ -51,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 def write(options: argparse.Namespace) -> None:
     """Shards of a configuration's pictures, with a line of progress."""
+    from cgan.cli.progress import progress_bar
     from cgan.config import load_config
     from cgan.data.preparation import Options, prepare
     from cgan.data.sources import read_entries
@@ -63,8 +63,8 @@ def write(options: argparse.Namespace) -> None:
     entries = read_entries(config, config.split)
     start = time.monotonic()
     try:
-        with progress(len(entries), "pictures") as advance:
-            manifest = prepare(entries, options.out, shape, options.workers, advance)
+        with progress_bar("preparing", "pictures", len(entries)) as bar:
+            manifest = prepare(entries, options.out, shape, options.workers, bar.advance)
     except KeyboardInterrupt:
         print(f"stopped; run the same again, and it goes on with what {options.out} holds")
         raise SystemExit(130) from None
@@ -125,6 +125,7 @@ def check(options: argparse.Namespace) -> None:
 
 def found(options: argparse.Namespace) -> Iterator[str]:
     """The faults of shards, of a folder, or of the data set of a configuration."""
+    from cgan.cli.progress import progress_bar
     from cgan.config import load_config
     from cgan.data.checking import check_entries, check_shards, unmentioned
     from cgan.data.preparation import MANIFEST, UNFINISHED
@@ -139,30 +140,11 @@ def found(options: argparse.Namespace) -> Iterator[str]:
         check_options(options, config)
         entries = read_entries(config, config.split)
     elif tars or (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file():
-        with progress(tars, "shards") as advance:
-            yield from check_shards(folder, options.workers, advance)
+        with progress_bar("checking", "shards", tars) as bar:
+            yield from check_shards(folder, options.workers, bar.advance)
         return
     else:
         entries = read_folder(folder)
         yield from unmentioned(folder, entries)
-    with progress(len(entries), "pictures") as advance:
-        yield from check_entries(entries, options.workers, advance)
-
-
-@contextmanager
-def progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A line on the terminal, nothing where there is none; gives what to call with the number that was done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed or 0:.0f} {what}/s")
-
-    console = Console(stderr=True)
-    columns = BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn()
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar if console.is_terminal else nullcontext():  # older versions of rich end an unseen bar by an empty line
-        task = bar.add_task(what, total=total)
-        yield lambda number: bar.advance(task, number)
+    with progress_bar("checking", "pictures", len(entries)) as bar:
+        yield from check_entries(entries, options.workers, bar.advance)

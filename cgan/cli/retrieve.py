@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> None:
     """Print what fits best, with a contact sheet of pictures; raises UserError for a mistake in the arguments."""
     options = parser().parse_intermixed_args(arguments)
     check(options)
+    from cgan.cli.progress import progress_bar
     from cgan.retrieval import embed_captions, embed_picture, joint_checkpoint_of, nearest, open_index, opened_joint
 
     checkpoint = joint_checkpoint_of(options.checkpoint)
@@ -36,7 +37,8 @@ def main(arguments: list[str]) -> None:
         scores, rows = nearest(embed_picture(joint, options.image), embed_captions(joint, captions), options.top)
         print_table(f"captions of {options.image.name}", scores[0], [captions[row] for row in rows[0]])
     if options.images is not None:
-        index = open_index(joint, checkpoint, options.images, options.index, warn)
+        with progress_bar("encoding", "pictures") as bar:
+            index = open_index(joint, checkpoint, options.images, options.index, warn, bar)
         found = {caption: index.search_caption(joint, caption, options.top) for caption in options.captions}
         if options.image is not None:
             scores, rows = index.search(embed_picture(joint, options.image), options.top)

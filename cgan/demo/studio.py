@@ -15,7 +15,7 @@ from cgan.data.pictures import decode
 from cgan.errors import UserError
 from cgan.figures.sheets import save_png
 from cgan.resources import STARTER_JOINT
-from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
+from cgan.retrieval import EmbeddingIndex, Progress, embed_picture, open_index, silent
 from cgan.sampling.interpolation import frames
 from cgan.sampling.metadata import Drawing
 from cgan.sampling.naming import Names, cleaned, slug
@@ -45,10 +45,15 @@ class Shown(NamedTuple):
 
 
 class Studio:
-    """Answers wishes by files in a folder of its own; raises UserError for what it will not do."""
+    """Answers wishes by files in a folder of its own; raises UserError for what it will not do.
 
-    def __init__(self, checkpoints: dict[str, Path], folder: Path, images: Path | None = None) -> None:
-        self.checkpoints, self.folder, self.images = checkpoints, folder, images
+    progress hears how many of the pictures to search are encoded.
+    """
+
+    def __init__(
+        self, checkpoints: dict[str, Path], folder: Path, images: Path | None = None, progress: Progress = silent
+    ) -> None:
+        self.checkpoints, self.folder, self.images, self.progress = checkpoints, folder, images, progress
         self.answers: deque[Path] = deque()
 
     def draw(self, wish: Wish, num: int) -> tuple[list[Shown], Path]:
@@ -85,7 +90,7 @@ class Studio:
         Drawing([caption], [wish.seed], truncation=wish.truncation).check()
         if pictures is None:
             raise UserError(f"{wish.checkpoint}: its training pictures are not here; start with cgan demo --images DIR")
-        joint, index = opened(joint_of(self.path(wish)), pictures)
+        joint, index = opened(joint_of(self.path(wish)), pictures, self.progress)
         folder = self.new_folder()
         save_png(self.pipe(wish).draw([caption], [wish.seed], wish.truncation)[0], folder / "drawn.png")
         by_caption = index.search_caption(joint, caption, NEAREST)
@@ -141,9 +146,9 @@ def loaded(path: Path, modified: int) -> TextToImage:
 
 
 @lru_cache(maxsize=2)
-def opened(checkpoint: Path, pictures: Path) -> tuple[JointEncoder, EmbeddingIndex]:
+def opened(checkpoint: Path, pictures: Path, progress: Progress) -> tuple[JointEncoder, EmbeddingIndex]:
     joint = JointEncoder.load(checkpoint)
-    return joint, open_index(joint, checkpoint, pictures)
+    return joint, open_index(joint, checkpoint, pictures, progress=progress)
 
 
 def joint_of(checkpoint: Path) -> Path:
