@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 class ScalerForEach(MixedPrecision):
-    """A loss scale for each optimizer, all of them in the checkpoints.
+    """A loss scale for each optimizer, all of them in the checkpoints; Lightning has one scale for all optimizers.
 
-    Lightning has one for all: the overflow of one player would take from the other's precision as well.
+    It pays for its lines, for 16-mixed is the only mixed precision of GPUs before Ampere. And the scales differ: those
+    of a tiny GAN settle at 2^12 (generator) and 2^17 (discriminator), so a common one would cost the latter 5 bits.
     """
 
     def __init__(self, device: str) -> None:
