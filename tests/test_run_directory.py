@@ -13,13 +13,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cgan.cli.runs import main as runs_main
-from cgan.cli.train import train
 from cgan.config import RunConfig, load_config
 from cgan.data.record import differences, record_of
 from cgan.data.sources import build_dataset
+from cgan.errors import FirstProcessReports
 from cgan.files import Busy, CannotWrite, temporary_name
 from cgan.interfaces import UserError
-from cgan.training.resume import chosen_run, stored_settings
+from cgan.training.resume import chosen_run
+from cgan.training.run import train
 from cgan.training.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
 from cgan.training.run_lock import (
     HOLDER,
@@ -33,6 +34,7 @@ from cgan.training.run_lock import (
     wait_for_first,
 )
 from cgan.training.run_records import read_run, settings_in
+from cgan.training.run_settings import stored_settings
 
 ROOT = Path(__file__).parents[1]
 FOLDER = str(ROOT / "configs/gan/folder.yaml")
@@ -85,12 +87,12 @@ def test_a_second_training_ends_with_one_line_and_touches_nothing():
     before = {name: (run / name).stat().st_mtime_ns for name in files_in(run)}
     config = load_config(settings("nowhere", "run_dir=r"))
     with pytest.raises(Busy, match=r"^r: another training is under way in it \(process \d+ on .*\); wait") as caught:
-        train(config, [])
+        train(config)
     assert "\n" not in str(caught.value)
     assert {name: (run / name).stat().st_mtime_ns for name in files_in(run)} == before
     give_back(run, lock)
     with pytest.raises(UserError, match="no such folder"):  # now its own mistake is found
-        train(config, [])
+        train(config)
 
 
 @pytest.mark.parametrize("arguments", [["resume=r"], ["resume=auto", "run_dir=r"], ["resume=auto"]])
@@ -98,7 +100,7 @@ def test_a_run_under_way_is_not_gone_on_with(arguments):
     run = run_of("first", Path("runs/scenes-1") if arguments == ["resume=auto"] else Path("r"))
     lock = take(run)
     with pytest.raises(Busy, match="another training is under way"):
-        train(load_config(arguments), arguments)
+        train(load_config(arguments))
     give_back(run, lock)
 
 
@@ -150,7 +152,7 @@ def test_a_directory_in_which_nothing_was_written_is_used_again_and_a_run_is_not
 def test_a_mistake_leaves_no_new_directory_behind():
     config = load_config(settings("nowhere"))
     with pytest.raises(UserError, match="no such folder"):
-        train(config, [])
+        train(config)
     assert list(Path("runs").iterdir()) == []
 
 
@@ -159,7 +161,7 @@ def test_in_one_job_each_training_has_a_directory_and_finds_it_again(monkeypatch
 
     def chosen(*arguments: str) -> Path:
         arguments = ["trainer.images=64", *arguments]
-        config, run_dir = chosen_run(load_config(arguments), arguments, "20261126-120000")
+        config, run_dir = chosen_run(load_config(arguments), "20261126-120000")
         with taken(config, run_dir) as run_dir:
             write_settings(config, run_dir)
             return run_dir
@@ -173,10 +175,10 @@ def test_in_a_job_the_runs_of_others_that_are_under_way_are_passed_over(monkeypa
     run = run_of("first", Path("runs/scenes-76"))
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     config = load_config(["resume=auto"])
-    assert chosen_run(config, [], "now")[1] == run  # what an earlier job left
+    assert chosen_run(config, "now")[1] == run  # what an earlier job left
     lock = take(run)
     monkeypatch.setattr("cgan.training.run_lock.ALONE", "another process")
-    assert chosen_run(config, [], "now")[1] == Path("runs/scenes-77")
+    assert chosen_run(config, "now")[1] == Path("runs/scenes-77")
     give_back(run, lock)
 
 
@@ -188,9 +190,8 @@ def test_the_other_processes_of_a_training_go_on_and_those_of_a_refused_one_end(
     lock = take(Path("r"))
     wait_for_first(Path("r"), seconds=0.0)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "two")
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(FirstProcessReports):
         wait_for_first(Path("r"), seconds=0.0)
-    assert ended.value.code == 0
     give_back(Path("r"), lock)
     wait_for_first(Path("r"), seconds=0.0)
 
@@ -223,7 +224,7 @@ def test_everything_of_an_earlier_training_is_set_aside_and_no_earlier_one_is_lo
     for content in ("one", "two", "three"):
         run = run_of(content)
         (run / "notes.txt").write_text("mine")
-        set_aside(run)
+        set_aside(run, print)
     assert {p.name for p in run.iterdir()} == {"earlier-1", "earlier-2", "earlier-3", "notes.txt"}
     for number, content in enumerate(("one", "two", "three"), start=1):
         folder = run / f"earlier-{number}"
@@ -231,7 +232,7 @@ def test_everything_of_an_earlier_training_is_set_aside_and_no_earlier_one_is_lo
         assert (folder / "last.ckpt").read_text() == (folder / "wandb-id").read_text() == content
     said = capsys.readouterr().out.splitlines()[-1]
     resumed = f"resume={said.rpartition('--resume ')[2].rstrip(')')}"
-    assert chosen_run(load_config([resumed]), [resumed], "now")[1] == run / "earlier-3"
+    assert chosen_run(load_config([resumed]), "now")[1] == run / "earlier-3"
 
 
 def test_settings_alone_are_no_training():
@@ -333,7 +334,7 @@ def test_init_is_refused_where_a_run_goes_on_by_its_name_and_said_where_it_does_
 
 
 def chosen(*arguments: str) -> RunConfig:
-    return chosen_run(load_config(list(arguments)), list(arguments), "now")[0]
+    return chosen_run(load_config(list(arguments)), "now", print)[0]
 
 
 def test_a_run_that_goes_on_before_its_first_checkpoint_starts_from_its_init():
@@ -351,8 +352,8 @@ def begun(root: Path, *more: str) -> RunConfig:
 
 def gone_on(*more: str) -> None:
     arguments = ["resume=r", *more]
-    config, run_dir = chosen_run(load_config(arguments), arguments, "now")
-    begin(config, run_dir, build_dataset(config.data))
+    config, run_dir = chosen_run(load_config(arguments), "now", print)
+    begin(config, run_dir, build_dataset(config.data), print)
 
 
 def test_other_pictures_are_noticed_when_a_run_goes_on(place, capsys):
@@ -414,7 +415,7 @@ def test_a_record_depends_on_nothing_but_the_pictures(place):
 def test_a_run_dir_that_cannot_be_written_is_one_line_before_any_work(run_dir, more, place):
     Path("file").touch()
     with pytest.raises(CannotWrite, match="can't be written: .*; give another run_dir") as caught:
-        train(load_config([f"run_dir={run_dir}", *more]), more)
+        train(load_config([f"run_dir={run_dir}", *more]))
     assert "\n" not in str(caught.value) and not (place / "cache").exists()
 
 

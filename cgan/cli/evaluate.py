@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cgan.cli.unused import refuse_unused
 from cgan.files import check_writable_file, write_json
+from cgan.metrics.names import NAMES
 
 EPILOG = """examples:
   cgan evaluate assets/scenes-64.safetensors
@@ -18,7 +19,6 @@ EPILOG = """examples:
 fid, kid and prdc (precision, recall, density, coverage) look through Inception; where its weights are missing, the
 judge of scenes, the joint encoder or CLIP stands in, and the names say so. Without --metrics everything is measured
 that can be on this machine; what is asked for by name may be downloaded."""
-NAMES = ("scenes", "fid", "kid", "prdc", "clip_score", "r_precision")
 
 
 def parser() -> argparse.ArgumentParser:

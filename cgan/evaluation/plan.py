@@ -1,4 +1,4 @@
-"""Which metrics a training measures: what is asked for, what the data and this machine's weights allow, and how."""
+"""Which metrics a training evaluates: what is asked for, what the data and this machine's weights allow, and how."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from cgan.cli.evaluate import NAMES
-from cgan.config import RunConfig
+from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.scenes.one_object import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
@@ -17,26 +16,32 @@ from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
 from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, choice_of
 from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
 from cgan.evaluation.two_objects import TwoObjectEvaluator
-from cgan.interfaces import UserError
+from cgan.interfaces import Report, UserError, silent
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, JudgeFeatures
 from cgan.metrics.matching import CaptionChoice
-from cgan.metrics.names import PREFERRED, is_known
+from cgan.metrics.names import NAMES, PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
 from cgan.metrics.scenes import load_judge
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
-from cgan.training.callbacks.evaluation import Examination, Measures
 from cgan.training.joint import JointEncoder
-from cgan.training.trainer import say
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
 ON_FEATURES = ("fid", "kid", "prdc")
 ON_SCENES, ON_OTHERS = ("scenes", "r_precision"), ("fid", "clip_score", "r_precision")
 
 
+class Evaluator(NamedTuple):
+    """evaluate(generator, text_encoder, progress) -> values by name, alike in all processes."""
+
+    evaluate: Callable[..., dict[str, float]]
+    names: list[str]  # of the values that can be followed
+    num_captions: int
+
+
 class Plan(NamedTuple):
-    """What will be measured, and through what."""
+    """What will be evaluated, and through what."""
 
     wanted: frozenset[str]  # some of NAMES
     features: str | None  # "" is Inception, "judge" and "joint" stand in for it; None where no such metric is wanted
@@ -75,8 +80,11 @@ class Plan(NamedTuple):
 # ------------------------------------------------------------------------------------------------ before training
 
 
-def plan_of(config: RunConfig) -> Plan | None:
-    """Says what is missing; None where nothing is to be measured. Raises UserError for a mistake."""
+def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
+    """The plan of a configuration; None where nothing is to be evaluated. Raises UserError for a mistake in it.
+
+    report gets a line for each metric that is asked for and can't be computed here, with the way to make it possible.
+    """
     settings = config.trainer
     unknown = set(settings.metrics or ()) - set(NAMES)
     if unknown:
@@ -90,24 +98,24 @@ def plan_of(config: RunConfig) -> Plan | None:
         return None
     if settings.evaluation_images < FEWEST:
         raise UserError(f"trainer.evaluation_images={settings.evaluation_images}: take at least {FEWEST}, better 2000")
-    plan = possible(config)
+    plan = possible(config, report)
     if not plan.wanted:
-        say("nothing can be measured during training, so there will be no best.ckpt")
+        report("nothing can be evaluated during training, so there will be no best.ckpt")
         return None
     plan.followed(settings.best_metric)
     return plan
 
 
-def possible(config: RunConfig) -> Plan:
-    """Asked for by name, weights may be downloaded."""
+def possible(config: RunConfig, report: Report) -> Plan:
+    """The plan of what is possible here. Weights of metrics that are asked for by name may be downloaded."""
     if config.data.source == "scenes" and config.data.level == "two":
-        return possible_of_two(config)
+        return possible_of_two(config, report)
     settings, on_scenes = config.trainer, config.data.source == "scenes"
     asked = settings.metrics is not None
     wanted = set(settings.metrics if asked else ON_SCENES if on_scenes else ON_OTHERS)
     missing = missing_weights(wanted, inception_file(config), settings.clip, fetch=asked)
     independent = settings.examiner is not None
-    own = not on_scenes and (independent or makes_joint(config))
+    own = not on_scenes and (independent or uses_joint_encoder(config))
     clip = None
     if "clip_score" in wanted - set(missing) or (not on_scenes and "r_precision" in wanted):
         clip = clip_here(settings.clip, fetch=asked)
@@ -116,26 +124,26 @@ def possible(config: RunConfig) -> Plan:
     if not on_scenes and "r_precision" in wanted and not own and clip is None:
         missing["r_precision"] = "needs a CLIP (trainer.clip=FOLDER), as this run has no joint encoder"
     for line in in_lines(missing):
-        say(line)
-    features = features_of(wanted, missing, "judge" if on_scenes else "joint" if own else None)
+        report(line)
+    features = features_of(wanted, missing, "judge" if on_scenes else "joint" if own else None, report)
     standing_in = set(ON_FEATURES) & wanted if features else set()
     wanted = wanted - set(missing) | standing_in
     joint = own and ("r_precision" in wanted or features == "joint")
     return Plan(frozenset(wanted), features, joint, clip, independent)
 
 
-def possible_of_two(config: RunConfig) -> Plan:
+def possible_of_two(config: RunConfig, report: Report) -> Plan:
     """Of scenes with two objects their own judge measures all that is measured."""
     unfit = set(config.trainer.metrics or ()) - {"scenes"}
     if unfit:
         raise UserError(f"trainer.metrics: {', '.join(sorted(unfit))} is not for data.level=two; give [scenes]")
     if not PAIR_CLASSIFIER.is_file():
-        say(f"without scenes: {PAIR_CLASSIFIER} is not there; train it with `cgan judge --level two`")
+        report(f"without scenes: {PAIR_CLASSIFIER} is not there; train it with `cgan judge --level two`")
         return Plan(frozenset(), None, joint=False, clip=None, level="two")
     return Plan(frozenset({"scenes"}), None, joint=False, clip=None, level="two")
 
 
-def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None) -> str | None:
+def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None, report: Report) -> str | None:
     """The name of what fid, kid and prdc look through; scenes are measured by the judge's features anyway."""
     on_features = set(ON_FEATURES) & wanted
     if not on_features:
@@ -144,7 +152,7 @@ def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None)
         return ""
     if stand_in is None or "scenes" in wanted - set(missing):
         return None
-    say(f"measured on other features instead: {stand_in}/frechet_distance and so on")
+    report(f"measured on other features instead: {stand_in}/frechet_distance and so on")
     return stand_in
 
 
@@ -159,48 +167,36 @@ def clip_here(given: str | None, fetch: bool) -> str | None:
         return None
 
 
-def makes_joint(config: RunConfig) -> bool:
-    """Whether the GAN of this configuration stands on a joint encoder."""
-    discriminator = config.gan.discriminator
-    on_joint = discriminator.form == "features" and discriminator.features == "joint"
-    return config.text.encoder != "pretrained" or on_joint
-
-
 # ------------------------------------------------------------------------------------------------ of the run
 
 
-def measures_of(
-    plan: Plan | None, config: RunConfig, dataset, run_dir: Path, captions: list[str], tell: Callable[[int, int], None]
-) -> list[Measures]:
-    """The callback that measures by a plan, if there is any."""
-    if plan is None:
-        return []
-    settings = config.trainer
+def evaluator_of(
+    plan: Plan, config: RunConfig, dataset, run_dir: Path, report: Report = silent
+) -> tuple[Plan, Evaluator | None]:
+    """The plan that the data set allows, and what evaluates by it; None where nothing is left of the plan.
+
+    report gets what the data set is too small for.
+    """
     if plan.level == "two":
-        examination = of_two_objects(plan, config)
-    elif config.data.source == "scenes":
-        examination = of_scenes(plan, config)
-    else:
-        question = question_about(config, dataset)
-        plan = fitting_to(plan, question)
-        if not plan.wanted:
-            return []
-        examination = of_pictures(plan, config, question, run_dir)
-    followed = plan.followed(settings.best_metric)
-    what = ", ".join(name for name in NAMES if name in plan.wanted)
-    say(f"measuring {what} every {settings.evaluate_every:,} images; best.ckpt follows {followed}")
-    return [Measures(examination, run_dir, settings.evaluate_every, followed, captions, tell)]
+        return plan, of_two_objects(plan, config)
+    if config.data.source == "scenes":
+        return plan, of_scenes(plan, config)
+    question = question_about(config, dataset)
+    plan = fitting_to(plan, question, report)
+    return plan, of_pictures(plan, config, question, run_dir) if plan.wanted else None
 
 
 def question_about(config: RunConfig, dataset) -> Question:
     """Pictures kept out of training, where there are any; without random crops."""
     data = replace(config.data, crop="center", flip=False)
+    if config.data.source == "custom":
+        return question_of(dataset, config.trainer.evaluation_images, SEED)
     part = "test" if data.test_images > 0 else "train"
     chosen = dataset if part == "train" and data == config.data else build_dataset(data, part)
     return question_of(chosen, config.trainer.evaluation_images, SEED)
 
 
-def fitting_to(plan: Plan, question: Question) -> Plan:
+def fitting_to(plan: Plan, question: Question, report: Report) -> Plan:
     """Without what so few pictures and captions do not allow, which is said."""
     unfit, num_texts = {}, len(set(question.captions))
     if "r_precision" in plan.wanted and num_texts <= 2 * NUM_DISTRACTORS:
@@ -209,7 +205,7 @@ def fitting_to(plan: Plan, question: Question) -> Plan:
         few = f"{len(question.captions)} pictures are too few to compare"
         unfit |= {name: few for name in ON_FEATURES if name in plan.wanted}
     for line in in_lines(unfit):
-        say(line)
+        report(line)
     return plan._replace(wanted=plan.wanted - set(unfit))
 
 
@@ -229,7 +225,7 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
     return Networks(features, clip, clip)
 
 
-def of_scenes(plan: Plan, config: RunConfig) -> Examination:
+def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
     """Both splits where scenes are wanted; other metrics see the pictures of seen combinations.
 
     R-precision is judged by trainer.examiner or the starter weights, not by the encoder that the generator is trained
@@ -243,7 +239,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Examination:
     if "scenes" not in plan.wanted:
         if joint is not None:
             others.more["r_precision"] = choice_of(JointNetwork(joint), captions, SEED)
-        return Examination(lambda g, t, tell: others(g, t, tell=tell), plan.names(), count)
+        return Evaluator(lambda g, t, tell: others(g, t, tell=tell), plan.names(), count)
 
     @cache
     def evaluator(device: torch.device) -> SceneEvaluator:  # real pictures are looked at where training takes place
@@ -252,16 +248,16 @@ def of_scenes(plan: Plan, config: RunConfig) -> Examination:
     def evaluate(generator, text_encoder, tell) -> dict[str, float]:
         return evaluator(device_of(generator))(generator, text_encoder, tell).metrics()
 
-    return Examination(evaluate, plan.names(), count)
+    return Evaluator(evaluate, plan.names(), count)
 
 
-def of_two_objects(plan: Plan, config: RunConfig) -> Examination:
+def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
     count = config.trainer.evaluation_images
     evaluator = TwoObjectEvaluator(load_judge(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
-    return Examination(evaluator, plan.names(), count)
+    return Evaluator(evaluator, plan.names(), count)
 
 
-def of_pictures(plan: Plan, config: RunConfig, question: Question, run_dir: Path) -> Examination:
+def of_pictures(plan: Plan, config: RunConfig, question: Question, run_dir: Path) -> Evaluator:
     """Where there is no trainer.examiner, the encoder that the generator is trained against judges, and so flatters."""
     joint, more = None, {}
     if plan.joint:
@@ -272,4 +268,4 @@ def of_pictures(plan: Plan, config: RunConfig, question: Question, run_dir: Path
             name = "r_precision" if plan.independent else "joint/r_precision"
             more[name] = CaptionChoice(joint, question.captions, others)
     evaluator = PictureEvaluator(question, networks_of(plan, config, joint), plan.wanted, SEED, more)
-    return Examination(lambda g, t, tell: evaluator(g, t, tell=tell), plan.names(), len(question.captions))
+    return Evaluator(lambda g, t, tell: evaluator(g, t, tell=tell), plan.names(), len(question.captions))

@@ -12,7 +12,6 @@ from platform import python_version
 import torch
 
 import cgan
-from cgan.cli.evaluate import NAMES
 from cgan.config import load_config
 from cgan.data.scenes.one_object import Scenes
 from cgan.data.sources import build_dataset
@@ -33,6 +32,7 @@ from cgan.evaluation.scenes import FEWEST, SceneEvaluator, SceneReading, caption
 from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, Inception, JudgeFeatures, weights_hash
+from cgan.metrics.names import NAMES
 from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
 from cgan.metrics.scenes import load_judge
 from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights

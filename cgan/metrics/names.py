@@ -1,4 +1,6 @@
-"""The names of metrics, and which way each of them is better."""
+"""The names of metrics: what an evaluation can be asked for, and which values are better when higher or lower."""
+
+NAMES = ("scenes", "fid", "kid", "prdc", "clip_score", "r_precision")  # what --metrics and trainer.metrics take
 
 HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "two_object_accuracy", "objects", "colour_binding", "relation",
           "clip_score", "r_precision", "precision", "recall", "density", "coverage", "diversity")  # fmt: skip

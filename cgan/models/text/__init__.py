@@ -8,7 +8,7 @@ from cgan.interfaces import TextEncoder
 
 @dataclass
 class TextConfig:
-    encoder: Literal["joint", "pretrained"] = "joint"  # the joint encoder's LSTM, or a model of transformers
+    encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the joint encoder's LSTM, of transformers, of Python
     name: str | None = None  # of the pretrained model: a folder, or its name on the hub
     max_words: int = 77  # pieces of words that a pretrained encoder reads
 
