@@ -44,7 +44,7 @@ def test_what_a_training_reads_has_to_be_there(settings):
 
 
 def test_nothing_is_decoded_where_init_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("cgan.cli.fitting.leave_when_asked", lambda: None)
+    monkeypatch.setattr("cgan.cli.signals.leave_when_asked", lambda: None)
     monkeypatch.setattr("cgan.data.build_dataset", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match="init=nowhere.ckpt"):
         main([*TINY, f"run_dir={tmp_path / 'run'}", "init=nowhere.ckpt"])

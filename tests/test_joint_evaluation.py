@@ -37,7 +37,7 @@ def joint(scenes) -> JointEncoder:
     """Trained for a moment, so that some of what it says is right and some is wrong."""
     joint = small_joint(scenes, coattention_weight=0.5, caption_weight=1.0)
     trainer = pl.Trainer(
-        max_steps=60, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        max_steps=90, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
         enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(joint, endless_loader(scenes, 12, seed=0))
