@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cgan.cli.resuming import chosen_run, stored_settings
-from cgan.cli.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
+from cgan.cli.run_directory import HALF_ASIDE, begin, patience_of, set_aside, taken, tidy, write_settings
 from cgan.cli.run_records import read_run, settings_in
 from cgan.cli.runs import main as runs_main
 from cgan.cli.train import train
@@ -421,3 +421,9 @@ def test_a_run_dir_that_cannot_be_written_is_one_line_before_any_work(run_dir, m
 def test_the_record_of_a_run_is_plain_json(place):
     begun(pictures(place / "pics"))
     assert set(json.loads(Path("r/data.json").read_text())) == {"num_pictures", "captions", "pictures"}
+
+
+def test_a_job_that_goes_on_waits_for_the_lock_of_a_node_that_has_died(monkeypatch):
+    assert patience_of(load_config(["resume=r"])) < 5
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert patience_of(load_config(["resume=r"])) > 90 and patience_of(load_config([])) < 5
