@@ -139,7 +139,10 @@ def pictures_of_folder(folder: Path, resolution: int | None) -> Pictures:
 
     Captions that can't be understood, or that some pictures have and others don't, are not used, which is logged.
     """
-    paths = [folder / file.name for file in pictures_in(folder)]
+    files, unread = pictures_in(folder)
+    paths = [folder / file.name for file in files]
+    if unread:
+        log.warning("%s: not measured: %s", folder, summary(unread))
     try:
         entries = read_folder(folder)
     except NoCaptions:

@@ -120,17 +120,18 @@ def embed_decoded(joint: JointEncoder, pictures: list[np.ndarray]) -> np.ndarray
     return joint.embed_images(images).float().cpu().numpy()
 
 
-def pictures_in(folder: Path) -> list[File]:
-    """The pictures of a folder and of the folders in it; raises UserError when there are none."""
+def pictures_in(folder: Path) -> tuple[list[File], list[Skipped]]:
+    """The pictures of a folder and those in it, and those of formats that are not read; raises UserError for none."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that holds the pictures")
-    paths = [path for path in files_below(folder) if is_picture(path)]
-    names = [path.relative_to(folder) for path in paths]
-    pairs = zip(names, map(stat_of, paths), strict=True)
-    files = [File(str(name), s.st_size, s.st_mtime_ns) for name, s in pairs if s and SHEETS not in name.parts]
+    paths = [path for path in files_below(folder) if SHEETS not in path.relative_to(folder).parts]
+    pairs = [(path, stat_of(path)) for path in paths if is_picture(path)]
+    files = [File(str(path.relative_to(folder)), s.st_size, s.st_mtime_ns) for path, s in pairs if s]
+    skipped = with_captions(unread_pictures(folder, paths))[1]
     if not files:
-        raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); give the folder that holds them")
-    return files
+        why = f"; {summary(skipped)}" if skipped else ""
+        raise UserError(f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); give the folder that holds them{why}")
+    return files, skipped
 
 
 def encode(joint: JointEncoder, folder: Path, files: list[File]) -> tuple[list[np.ndarray], list[File], list[Skipped]]:
@@ -196,7 +197,7 @@ class EmbeddingIndex:
     def build(cls, joint: JointEncoder, origin: Origin, old: "EmbeddingIndex | None" = None) -> "EmbeddingIndex":
         """Encode a folder, save for what `old`, an index of the same origin, knows of it; raises UserError."""
         folder = Path(origin.folder)
-        files = pictures_in(folder)
+        files, unread = pictures_in(folder)
         known, present = set(old.files if old else ()), set(files)
         parts, encoded, skipped = encode(joint, folder, [file for file in files if file not in known])
         kept = [file for file in old.files if file in present] if old else []
@@ -205,7 +206,7 @@ class EmbeddingIndex:
         if not parts:
             raise UserError(f"{folder}: no usable picture; {summary(skipped)}")
         index = cls(np.concatenate(parts), kept + encoded, origin)
-        index.skipped = skipped + with_captions(unread_pictures(folder, files_below(folder)))[1]
+        index.skipped = skipped + unread
         return index
 
     @classmethod

@@ -1,26 +1,35 @@
 """Worker processes: a list is worked through on every usable core, and the results come in its order.
 
 A worker ends with the process that started it, however that ends. Where a worker is killed, the work ends in one line.
+Python's own pools hang where a worker is killed while it hands over a result, as all of theirs share one pipe. Here
+each has its own, which ends with the worker.
 """
 
 import os
+import pickle
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from signal import SIG_DFL, SIG_IGN, SIGINT, SIGTERM, signal
 
 from cgan.errors import UserError
 
 AHEAD = 4  # chunks for each worker that are handed out before the first of them is taken back
 FEWER = "run the same again with more free memory, or on fewer cores (taskset -c 0-3 COMMAND)"
+
+
+class WorkerKilled(Exception):
+    """A worker has ended in the midst of its work."""
 
 
 def num_cores() -> int:
@@ -31,6 +40,66 @@ def num_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         return os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------------------------- in the worker
+
+
+def serve(parent: Connection, work: Callable) -> None:
+    """Answer each chunk of jobs with the list of their results, or with the exception of one of them."""
+    signal(SIGINT, SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal(SIGTERM, SIG_DFL)  # a forked worker has inherited the parent's handler
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    while True:
+        chunk = parent.recv()
+        try:
+            answer = [work(job) for job in chunk]
+        except Exception as error:
+            answer = portable(error)
+        parent.send(answer)
+
+
+def portable(error: Exception) -> Exception:
+    """An exception as it can be handed to another process, with a note of where it was raised."""
+    error.add_note(traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error
+
+
+def end_with_parent() -> None:
+    wait([parent_process().sentinel])
+    os._exit(1)
+
+
+# ---------------------------------------------------------------------------------------------- in the parent
+
+
+class Worker:
+    """A process that does some work, and the connection to it."""
+
+    def __init__(self, work: Callable, context: BaseContext) -> None:
+        self.connection, other_end = context.Pipe()
+        self.process: BaseProcess = context.Process(target=serve, args=(other_end, work), daemon=True)
+        self.process.start()
+        other_end.close()  # so that the connection ends with the worker
+
+    def results_of(self, chunk: list) -> list:
+        """Raises what the work raises, and WorkerKilled where the worker ends."""
+        try:
+            self.connection.send(chunk)
+            answer = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerKilled from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """At once, in the midst of its work."""
+        self.process.kill()
 
 
 @contextmanager
@@ -51,45 +120,44 @@ def in_parallel(
     """
     number = max(1, min(num_workers or num_cores(), -(-len(jobs) // chunksize)))
     context = context or get_context()
-    ear, mouth = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(number, context, initializer=obey_parent, initargs=(ear,))
+    workers: list[Worker] = []
+    threads = ThreadPoolExecutor(number)  # one for each worker; none of them runs before all workers are forked
     try:
-        yield in_order(pool, work, jobs, chunksize, max(ahead, AHEAD * number))
-    except BrokenProcessPool:
+        for _ in range(number):
+            workers.append(Worker(work, context))
+        yield in_order(threads, workers, jobs, chunksize, max(ahead, AHEAD * number))
+    except WorkerKilled as error:
         time.sleep(0.2)  # a signal to all processes of the group comes here too: it is heard first
-        raise UserError(f"a worker was killed, out of memory perhaps; {advice}") from None
-    except BaseException:
-        mouth.send_bytes(b"end")  # nobody reads it: that it can be read is the sign, for all of them
-        raise
+        raise UserError(f"a worker was killed, out of memory perhaps; {advice}") from error
     finally:
-        pool.shutdown(cancel_futures=True)
-        ear.close()
-        mouth.close()
+        for worker in workers:
+            worker.end()
+        threads.shutdown(cancel_futures=True)
+        for worker in workers:
+            worker.process.join()
+            worker.connection.close()
 
 
-def in_order(pool: ProcessPoolExecutor, work: Callable, jobs: Collection, chunksize: int, ahead: int) -> Iterator:
+def in_order(
+    threads: ThreadPoolExecutor, workers: list[Worker], jobs: Collection, chunksize: int, ahead: int
+) -> Iterator:
     """The results of all jobs, of which `ahead` chunks are under way at a time."""
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    for worker in workers:
+        idle.put(worker)
+
+    def work_through(chunk: list) -> list:
+        worker = idle.get()
+        try:
+            return worker.results_of(chunk)
+        finally:
+            idle.put(worker)
+
     remaining, begun = iter(jobs), deque()
     while True:
         while len(begun) < ahead and (chunk := list(islice(remaining, chunksize))):
-            begun.append(pool.submit(work_through, work, chunk))
+            begun.append(threads.submit(work_through, chunk))
         if not begun:
             return
         first: Future = begun.popleft()
         yield from first.result()
-
-
-def work_through(work: Callable, chunk: list) -> list:
-    return [work(job) for job in chunk]
-
-
-def obey_parent(ear: Connection) -> None:
-    """Ctrl-C is the parent's to answer; where the parent ends, or says so, its worker ends as well."""
-    signal(SIGINT, SIG_IGN)
-    signal(SIGTERM, SIG_DFL)  # a forked worker has inherited the parent's handler
-    threading.Thread(target=end_with_parent, args=(ear,), daemon=True).start()
-
-
-def end_with_parent(ear: Connection) -> None:
-    wait([parent_process().sentinel, ear])
-    os._exit(1)

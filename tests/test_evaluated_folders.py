@@ -94,10 +94,19 @@ def test_captions_that_cant_be_understood_are_not_used_and_that_is_told(folder, 
     assert "must name the columns file_name and text" in told and "are not used" in told
 
 
+def test_pictures_of_formats_that_are_not_read_are_told(folder, caplog):
+    (folder / "x.heic").write_bytes(b"")
+    assert pictures_of_folder(folder, 32).count == 4
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.endswith("not measured: 1 of a format that is not read (such as x.heic, .heic)")
+
+
 def test_a_searched_folder_takes_suffixes_in_any_case(folder):
     (folder / "sub.png").mkdir()
     (folder / "x.heic").write_bytes(b"")
-    assert [file.name for file in pictures_in(folder)] == ["a.PNG", "b.JFIF", "c.tif", "d.avif"]
+    files, skipped = pictures_in(folder)
+    assert [file.name for file in files] == ["a.PNG", "b.JFIF", "c.tif", "d.avif"]
+    assert skipped == [("x.heic", "of a format that is not read (.heic)")]
 
 
 # ------------------------------------------------------------------------------------------------ caption ids

@@ -6,10 +6,11 @@ import lightning_fabric
 import pytest
 import timm
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CPUAccelerator, MPSAccelerator
 from torch import nn
 
-from cgan.cli.fitting import plugins_of, trainer_of
+from cgan.cli.fitting import plugins_of, strategy_of, trainer_of
 from cgan.config import TrainerConfig
 from cgan.networks.image_encoder import SmallResNet
 from cgan.processes import SyncTrainedBatchNorm
@@ -26,6 +27,9 @@ def test_a_mac_trains_on_its_cpu(monkeypatch):
 def test_batch_normalisation_is_shared_by_several_gpus_alone():
     assert [type(plugin).__name__ for plugin in plugins_of("32-true", True)] == ["PlainFiles", "SyncTrainedBatchNorm"]
     assert not any(isinstance(plugin, SyncTrainedBatchNorm) for plugin in plugins_of("32-true", False))
+    settings = {"accelerator": "cpu", "devices": 2, "plugins": plugins_of("32-true", True), "logger": False}
+    for strategy in (strategy_of(True, players=1), strategy_of(True, players=2)):
+        assert isinstance(Trainer(**settings, strategy=strategy).strategy._layer_sync, SyncTrainedBatchNorm)
 
 
 def test_frozen_features_keep_their_activations_when_batch_normalisation_is_shared():

@@ -99,3 +99,17 @@ def test_a_folder_without_a_model_is_one_line(tmp_path):
     with pytest.raises(UserError, match="can't be loaded") as error:
         PretrainedTextEncoder(str(tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_the_cache_is_bounded_by_bytes_and_forgets_the_oldest_first(folder):
+    encoder, captions = PretrainedTextEncoder(str(folder)), ["a dog", "a cat", "a red car", "a tree"]
+    for caption in captions:
+        encoder([caption])
+    sizes = [sum(x.numel() * 4 for x in encoder.cache[caption]) for caption in captions]
+    assert encoder.num_bytes == sum(sizes)
+    bounded = PretrainedTextEncoder(str(folder), max_bytes=sum(sizes[1:]))
+    for caption in captions:
+        bounded([caption])
+    assert list(bounded.cache) == captions[1:] and bounded.num_bytes == sum(sizes[1:])
+    features = PretrainedTextEncoder(str(folder), max_bytes=0)(captions)
+    assert torch.allclose(features.sentence, encoder(captions).sentence, atol=1e-5)

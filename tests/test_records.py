@@ -3,11 +3,14 @@
 import codecs
 import json
 import os
+import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from cgan.cli import run
 from cgan.data import DataConfig, build_dataset, read_entries
 from cgan.data.checking import check_entries
 from cgan.data.folder import NoCaptions, read_folder
@@ -463,3 +466,10 @@ def test_preparing_names_what_is_missing_and_what_is_too_long(tmp_path):
         "no usable picture; 2 missing (such as x/p0.png), 1 too long to be stored at 64 px (such as line.png)"
         in message
     )
+
+
+def test_a_command_prints_any_name(monkeypatch):
+    stream = TextIOWrapper(BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", stream)
+    run(lambda _: print(os.fsdecode(b"caf\xe9.png"), flush=True))
+    assert stream.buffer.getvalue() == b"caf\\udce9.png\n"

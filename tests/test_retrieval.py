@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import time
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 
 from cgan import retrieval
 from cgan.cli.retrieve import contact_sheet, main
@@ -14,7 +16,16 @@ from cgan.data.pictures import decode
 from cgan.interfaces import UserError
 from cgan.joint import JointConfig, JointEncoder
 from cgan.networks.image_encoder import ImageEncoderConfig
-from cgan.retrieval import EmbeddingIndex, File, Origin, embed_picture, joint_checkpoint_of, nearest, open_index
+from cgan.retrieval import (
+    DamagedIndex,
+    EmbeddingIndex,
+    File,
+    Origin,
+    embed_picture,
+    joint_checkpoint_of,
+    nearest,
+    open_index,
+)
 from cgan.text.lstm import LSTMConfig, Vocabulary
 
 COLOURS = ("red", "lime", "blue", "white", "orange", "purple")
@@ -294,3 +305,33 @@ def test_a_sheet_shows_every_picture(num):
     areas = Counter(map(tuple, sheet[::4, ::4].reshape(-1, 3).tolist()))
     assert all(areas[colour] > 0.95 * 40**2 for colour in colours)
     assert (sheet[:, :8] == 255).all() and (sheet[:, -8:] == 255).all()  # nothing runs over the edge
+
+
+def some_index(names: list[str]) -> EmbeddingIndex:
+    files = [File(name, i, 10 * i) for i, name in enumerate(names)]
+    return EmbeddingIndex(np.eye(len(names), 4, dtype=np.float32), files, Origin("/pictures", "0" * 64))
+
+
+def test_an_index_keeps_names_of_any_length_and_letters_out_of_the_header(tmp_path):
+    names = ["a.png", "sub/caf\u00e9.png", "caf\udce9.png", "x" * 200_000]
+    some_index(names).save(tmp_path / "index.safetensors")
+    assert int.from_bytes((tmp_path / "index.safetensors").read_bytes()[:8], "little") < 2000
+    assert EmbeddingIndex.load(tmp_path / "index.safetensors").files == some_index(names).files
+
+
+def test_an_index_of_an_older_cgan_with_its_names_in_the_header_is_read(tmp_path):
+    index = some_index(["a.png", "caf\udce9.png"])
+    stats = np.array([(file.size, file.modified) for file in index.files])
+    spec = {**index.origin._asdict(), "names": [file.name for file in index.files]}
+    tensors = {"embeddings": index.embeddings, "files": stats}
+    save_file(tensors, tmp_path / "old.safetensors", metadata={"index": json.dumps(spec)})
+    old = EmbeddingIndex.load(tmp_path / "old.safetensors")
+    assert old.files == index.files and old.origin == index.origin
+
+
+def test_an_index_with_fewer_names_than_rows_is_damaged(tmp_path):
+    index = some_index(["a.png", "b.png"])
+    index.files = index.files[:1]
+    index.save(tmp_path / "index.safetensors")
+    with pytest.raises(DamagedIndex):
+        EmbeddingIndex.load(tmp_path / "index.safetensors")

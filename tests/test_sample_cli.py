@@ -82,7 +82,7 @@ def test_captions_in_utf16_are_read_by_their_mark_and_other_encodings_are_named(
     Path("some.txt").write_text("a red car\na cat\n", encoding="utf-16")
     assert len(sample(capsys, "--captions", "some.txt")) == 2
     Path("some.txt").write_bytes(b"a red car\na caf\xe9\n")
-    with pytest.raises(UserError, match="some.txt: line 2: byte 0xe9"):
+    with pytest.raises(UserError, match="some.txt.*line 2: byte 0xe9"):
         main(["--captions", "some.txt"])
 
 
@@ -384,3 +384,10 @@ def test_the_python_of_the_page_on_sampling_runs(capsys):
     exec(code.replace("assets/", f"{ROOT}/assets/"), names)
     assert len(names["several"]) == 4 and (names["arrays"][1] == np.asarray(names["others"][1])).all()
     assert json.loads(capsys.readouterr().out)["captions"] == ["a dog on grass"]
+
+
+def test_a_prompt_without_a_known_word_gets_a_warning(capsys):
+    main(["\U0001f436\U0001f333"])
+    assert "knows no word of '\U0001f436\U0001f333'" in capsys.readouterr().err
+    main(["a dog with a zebra"])
+    assert "knows no word" not in capsys.readouterr().err

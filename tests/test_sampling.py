@@ -199,3 +199,36 @@ def test_importing_cgan_costs_nothing():
     code = "import sys, cgan; print(cgan.__version__, 'torch' in sys.modules, 'numpy' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.split()[1:] == ["False", "False"], ended.stderr
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, torch.tensor])
+def test_a_seed_is_an_integer_of_any_kind(kind):
+    pipe = TextToImage.load(STARTER)
+    assert pipe("a dog", seed=kind(5)).tobytes() == pipe("a dog", seed=5).tobytes()
+
+
+def test_an_array_of_seeds_is_a_list_of_them():
+    pipe = TextToImage.load(STARTER)
+    drawn = pipe(["a dog", "a cat"], seed=np.arange(2))
+    assert [x.tobytes() for x in drawn] == [pipe("a dog", seed=0).tobytes(), pipe("a cat", seed=1).tobytes()]
+    assert len(pipe("a dog", seed=torch.arange(2))) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 2**32}, {"seed": -1}, {"seed": [0, -1]}, {"seed": 1.5}, {"seed": np.array([0.5])}, {"seed": "one"},
+        {"seed": None}, {"seed": 2**32 - 1, "num": 2}, {"num": 0}, {"truncation": float("nan")}, {"truncation": -1.0},
+        {"batch_size": 0},
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be_drawn_are_one_line(settings):
+    name = next(iter(settings))
+    with pytest.raises(UserError, match=name) as error:
+        TextToImage.load(STARTER)("a dog", **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_captions_without_a_known_word_are_told():
+    unread = ["\U0001f436\U0001f333", "zebra", "xyzzy plugh"]
+    assert TextToImage.load(STARTER).unread([*unread, "a zebra", "a dog"]) == unread

@@ -1,7 +1,9 @@
 import os
 import signal
+import struct
 import time
 from multiprocessing import active_children
+from multiprocessing.connection import Connection
 
 import pytest
 
@@ -22,6 +24,24 @@ def killed_at_five(number):
 def slow(number):
     time.sleep(60 if number else 0)
     return number
+
+
+def killed_in_the_midst_of_its_answer(number):
+    def send_half(connection, content):
+        connection._send(struct.pack("!i", len(content)) + bytes(content)[: len(content) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Connection._send_bytes = send_half  # in this worker alone
+    return bytes(1000)
+
+
+class NotPortable(Exception):
+    def __init__(self, one, other):
+        super().__init__("not portable")
+
+
+def not_portable(number):
+    raise NotPortable(1, 2)
 
 
 def wrong(number):
@@ -63,6 +83,14 @@ def test_a_killed_worker_is_one_line_and_leaves_none_behind():
     assert "\n" not in str(error.value) and not active_children()
 
 
+def test_a_worker_that_is_killed_while_it_hands_over_a_result_hangs_nothing():
+    start = time.monotonic()
+    with pytest.raises(UserError, match="a worker was killed"):
+        with in_parallel(killed_in_the_midst_of_its_answer, [1, 2], 1, 2) as results:
+            list(results)
+    assert time.monotonic() - start < 20
+
+
 @pytest.mark.parametrize("reason", [SystemExit, KeyboardInterrupt, ValueError])
 def test_workers_end_at_once_where_the_work_is_given_up(reason):
     start = time.monotonic()
@@ -76,6 +104,12 @@ def test_workers_end_at_once_where_the_work_is_given_up(reason):
 def test_the_error_of_a_job_is_raised():
     with pytest.raises(UserError, match="0 is wrong"):
         with in_parallel(wrong, range(9), 2, num_workers=2) as results:
+            list(results)
+
+
+def test_an_error_that_can_not_be_handed_over_is_told_with_its_place():
+    with pytest.raises(RuntimeError, match="(?s)in not_portable.*not portable"):
+        with in_parallel(not_portable, range(2), 1) as results:
             list(results)
 
 

@@ -83,12 +83,16 @@ def wandb_mode(asked: str) -> str:
     mode = told.get(given, given) or asked
     if mode not in ("auto", "online", "offline", "disabled"):
         mode = asked  # such as shared, which is for processes that all log
-    found = find_spec("wandb")
-    if mode == "disabled" or (found is not None and found.origin is not None):  # a folder of logs may be called so
+    if mode == "disabled" or is_installed():
         return mode
     if asked != "auto":
         raise UserError(f"trainer.wandb={asked}: wandb is not installed; pip install wandb, or trainer.wandb=disabled")
     return "disabled"
+
+
+def is_installed() -> bool:
+    found = find_spec("wandb")
+    return found is not None and found.origin is not None  # a folder of logs may be called so
 
 
 def describe(logger: WandbLogger, config) -> None:

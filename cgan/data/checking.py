@@ -10,17 +10,8 @@ from cgan.data.listing import files_below, is_picture
 from cgan.data.pictures import Entry, with_captions
 from cgan.data.preparation import CHUNK, FEWER_WORKERS, MANIFEST, UNFINISHED
 from cgan.data.records import printable
-from cgan.data.shards import (
-    Member,
-    captions_in,
-    is_sample,
-    is_tar,
-    listed_in,
-    places_among,
-    samples_of,
-    scanned,
-    sidecar_of,
-)
+from cgan.data.shards import is_tar, listed_in, sidecar_of
+from cgan.data.tars import Member, captions_in, is_sample, places_among, samples_of, scanned
 from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
 from cgan.workers import in_parallel

@@ -1,6 +1,6 @@
 """The disk is full at random moments of drawing, decoding and preparing.
 
-    python tests/stress/full_disk.py [ROUNDS] [SEED]
+    PYTHONPATH=. python tests/stress/full_disk.py [ROUNDS] [SEED]
 
 As root, on a small tmpfs that something else fills meanwhile; otherwise by a limit to the size of files. Each activity
 must end with one line that names the full disk, and leave no temporary file; the next start, on a disk with room, must

@@ -1,6 +1,6 @@
 """kill -9 at random moments of drawing, decoding and preparing: of all processes, and of a single worker.
 
-    python tests/stress/kill_data.py [ROUNDS] [SEED]
+    PYTHONPATH=. python tests/stress/kill_data.py [ROUNDS] [SEED]
 
 Each round (default: 20) kills each activity twice. After all processes were killed, the next start must end in the same
 bytes, with no temporary file left. After a worker was killed, the activity must end with one line, and leave none.

@@ -1,0 +1,55 @@
+"""Whether and how a run is logged to W&B."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from cgan.cli import logs
+from cgan.cli.logs import wandb_mode
+from cgan.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(logs, "is_installed", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "asked", "mode"),
+    [
+        ({}, "auto", "auto"),
+        ({"WANDB_MODE": "disabled"}, "auto", "disabled"),
+        ({"WANDB_MODE": "offline"}, "auto", "offline"),
+        ({"WANDB_MODE": "dryrun"}, "auto", "offline"),
+        ({"WANDB_MODE": "online"}, "auto", "online"),
+        ({"WANDB_MODE": "nonsense"}, "auto", "auto"),
+        ({"WANDB_DISABLED": "true"}, "auto", "disabled"),
+        ({"WANDB_MODE": "disabled"}, "offline", "offline"),  # what is said here counts for more
+        ({"WANDB_MODE": "online"}, "disabled", "disabled"),
+    ],
+)
+def test_the_variables_of_wandb_are_heeded(variables, asked, mode, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert wandb_mode(asked) == mode
+
+
+def test_without_wandb_runs_are_not_logged_to_it_unless_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(logs, "is_installed", lambda: False)
+    assert wandb_mode("auto") == wandb_mode("disabled") == "disabled"
+    with pytest.raises(UserError, match="wandb is not installed"):
+        wandb_mode("online")
+
+
+@pytest.mark.parametrize(("mode", "made"), [("disabled", []), ("offline", ["offline"])])
+def test_a_mode_of_the_environment_asks_no_server(mode, made, monkeypatch, tmp_path):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setattr(logs, "may_be_online", lambda: pytest.fail("asked"))
+    modes = []
+    logger = SimpleNamespace(experiment=SimpleNamespace(id="x"), attempt=lambda *_: None)
+    monkeypatch.setattr(logs, "wandb_logger", lambda run_dir, mode: modes.append(mode) or logger)
+    logs.loggers(SimpleNamespace(trainer=SimpleNamespace(wandb="auto")), tmp_path)
+    assert modes == made
