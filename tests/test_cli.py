@@ -109,7 +109,7 @@ def test_training_goes_on_from_a_checkpoint(workplace):
     taken = torch.load(workplace / "exported/last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(before["state_dict"]["generator_ema.to_image.0.weight"], taken["generator.to_image.0.weight"])
     ended = script("train.py", *start, "gan.generator.width=8", "run_dir=other", cwd=workplace)
-    assert ended.returncode == 1 and "of other networks" in ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1 and "its generator is another one" in ended.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
