@@ -44,7 +44,7 @@ def test_what_a_training_reads_has_to_be_there(settings):
 
 
 def test_nothing_is_decoded_where_init_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("cgan.training.trainer.leave_when_asked", lambda: None)
+    monkeypatch.setattr("cgan.cli.signals.leave_when_asked", lambda: None)
     monkeypatch.setattr("cgan.data.sources.build_dataset", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match="init=nowhere.ckpt"):
         main([*TINY, f"run_dir={tmp_path / 'run'}", "init=nowhere.ckpt"])
@@ -69,7 +69,7 @@ def test_what_is_not_read_is_told(settings, why, capsys):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("gan.generator.prior=couplings gan.generator.noise_dim=7", "noise_dim=7"),
+        ("gan.generator.prior=couplings gan.generator.noise_dim=1", "noise_dim=1"),
         ("gan.generator.word_attention=true gan.generator.patch=4", "no network can be built"),
         (f"gan.matching=attention joint.checkpoint={STARTER_JOINT}", "co-attention"),
         ("joint.text.dim=64", "must be equal"),

@@ -16,7 +16,7 @@ from cgan.files import cannot_write, check_writable, remove_abandoned, sync_fold
 from cgan.interfaces import UserError
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
 from cgan.training.run_records import WHOLE, recorded_data
-from cgan.training.trainer import AGREED, is_first_process, num_processes_of, say
+from cgan.training.trainer import AGREED, is_first_process, job_name, num_processes_of, say
 
 MADE = (
     "best.ckpt", "joint.safetensors", "joint", "metrics.csv", "samples", "progress.json", "retrieval.json", "wandb",
@@ -40,7 +40,7 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
             wait_for_first(run_dir)
         yield run_dir
         return
-    run_dir, lock = (run_dir, take(run_dir)) if named else take_new(run_dir)
+    run_dir, lock = (run_dir, take(run_dir, patience_of(config))) if named else take_new(run_dir)
     shared = {AGREED: str(run_dir), LAUNCH: launch()} if num_processes_of(config.trainer) > 1 else {}
     shared = {key: value for key, value in shared.items() if key not in os.environ}
     os.environ.update(shared)
@@ -51,6 +51,11 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
         for key in shared:
             os.environ.pop(key, None)
         leave(run_dir, lock, remove=not named)
+
+
+def patience_of(config: RunConfig) -> float:
+    """Seconds to wait for a run directory: a job that goes on may come before the lock of a dead node is free."""
+    return 120.0 if job_name() and config.resume is not None else 1.0
 
 
 def leave(run_dir: Path, lock: FileLock, remove: bool) -> None:
@@ -119,7 +124,8 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
 def compare(config: RunConfig, run_dir: Path, dataset, now: Record) -> None:
     """Say what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
-    changed = None if before is None else differences(Record(**before), now)
+    before = Record(**before) if before is not None and set(before) == set(Record._fields) else None
+    changed = None if before is None else differences(before, now)
     moved = moved_data(config, run_dir)
     if moved and (before is None or changed):
         why = changed or "it has no record of its pictures, by which to know them again"

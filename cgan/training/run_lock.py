@@ -117,7 +117,7 @@ def launch() -> str:
 ALONE = secrets.token_hex(8)
 
 
-def wait_for_first(run_dir: Path, seconds: float = 120.0) -> None:
+def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
     """What a process that is not the first waits for, where the run directory was named for all of them.
 
     Ends this process in silence where another training has the directory: the first one says so.
