@@ -222,7 +222,7 @@ def test_the_sampler_needs_no_lightning_and_no_data_set():
     ("name", "arguments", "said"),
     [
         ("train.py", ["gan.learning_rat=1"], "learning_rate"),
-        ("train.py", ["data.resolution=48"], "power of two"),
+        ("train.py", ["data.resolution=48"], "must be one of 32, 64"),
         ("train.py", ["nothing.yaml"], "no such file"),
         ("train.py", ["data.source=folder"], "data.root is not set"),
         ("train.py", ["configs/gan/folder.yaml", "data.root=nowhere"], "no such folder"),
