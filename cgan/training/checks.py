@@ -106,6 +106,8 @@ def is_there(wanted: Input) -> bool:
         case "model":
             looks_like_path = wanted.value.startswith((".", "/", "~")) or wanted.value.count("/") > 1
             return path.is_dir() or not looks_like_path
+        case unknown:
+            raise ValueError(f"no such kind of input: {unknown}")
 
 
 # ------------------------------------------------------------------------------------------------ batches

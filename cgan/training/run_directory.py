@@ -15,7 +15,7 @@ from cgan.data.record import Record, all_captions, differences, record_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
 from cgan.interfaces import Report, UserError, silent
 from cgan.training.checkpoints import checkpoints_in
-from cgan.training.processes import AGREED, is_first_process, num_processes_of
+from cgan.training.processes import AGREED, is_first_process, job_name, num_processes_of
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
 from cgan.training.run_records import WHOLE, recorded_data
 from cgan.training.run_settings import MOVABLE, changes, stored_settings
@@ -41,7 +41,7 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
             wait_for_first(run_dir)
         yield run_dir
         return
-    run_dir, lock = (run_dir, take(run_dir)) if named else take_new(run_dir)
+    run_dir, lock = (run_dir, take(run_dir, patience_of(config))) if named else take_new(run_dir)
     shared = {AGREED: str(run_dir), LAUNCH: launch()} if num_processes_of(config.trainer) > 1 else {}
     shared = {key: value for key, value in shared.items() if key not in os.environ}
     os.environ.update(shared)
@@ -52,6 +52,11 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
         for key in shared:
             os.environ.pop(key, None)
         leave(run_dir, lock, remove=not named)
+
+
+def patience_of(config: RunConfig) -> float:
+    """Seconds to wait for a run directory: a job that goes on may come before the lock of a dead node is free."""
+    return 120.0 if job_name() and config.resume is not None else 1.0
 
 
 def leave(run_dir: Path, lock: FileLock, remove: bool) -> None:
@@ -120,7 +125,8 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
 def compare(config: RunConfig, run_dir: Path, dataset, now: Record, report: Report) -> None:
     """Report what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
-    changed = None if before is None else differences(Record(**before), now)
+    before = Record(**before) if before is not None and set(before) == set(Record._fields) else None
+    changed = None if before is None else differences(before, now)
     moved = moved_data(config, run_dir)
     if moved and (before is None or changed):
         why = changed or "it has no record of its pictures, by which to know them again"

@@ -117,7 +117,7 @@ def launch() -> str:
 ALONE = secrets.token_hex(8)
 
 
-def wait_for_first(run_dir: Path, seconds: float = 120.0) -> None:
+def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
     """Wait, in a process that is not the first, until the first one has locked the run directory.
 
     Raises FirstProcessReports where another training holds the directory all the time.
