@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from cgan.config import RunConfig, uses_joint_encoder
+from cgan.config import RunConfig
 from cgan.damage import building, reading
 from cgan.interfaces import ImageEncoder, TextEncoder, UserError
 from cgan.models.discriminator import DiscriminatorConfig
@@ -32,12 +32,12 @@ def build_gan(
         text_encoder = PretrainedTextEncoder(config.text.name, config.text.max_words)
     image_encoder, coattention = outside_image_encoder(config.gan.discriminator), None
     shared_latent = image_encoder is None and text_encoder is None
-    if uses_joint_encoder(config) and (text_encoder is None or image_encoder is None):
+    if text_encoder is None and config.text.encoder == "custom":
+        raise UserError("text.encoder=custom: give it in Python, train(config, text_encoder=...)")
+    if text_encoder is None or (config.gan.discriminator.form == "features" and image_encoder is None):
         joint = joint or loaded_joint(config)
         text_encoder = text_encoder or joint.text
         image_encoder, coattention = image_encoder or joint.image, joint.coattention
-    if text_encoder is None:
-        raise UserError(f"text.encoder={config.text.encoder}: give it in Python, train(config, text_encoder=...)")
     torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
     gan = TextToImageGAN(config.gan, text_encoder, image_encoder, config.data.resolution, shared_latent, coattention)
     gan.extra_losses = dict(extra_losses or {})

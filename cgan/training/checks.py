@@ -30,6 +30,19 @@ def check_before_training(config: RunConfig, report: Report = silent) -> None:
         check_networks(config)
 
 
+def check_dataset(dataset, resolution: int) -> None:
+    """Raise UserError where a data set that is given in Python does not keep the contract of cgan.interfaces.Sample."""
+    if len(dataset) == 0:
+        raise UserError("the data set is empty")
+    image, captions = dataset[0].image, dataset[0].captions
+    if image.dtype != torch.uint8 or tuple(image.shape) != (3, resolution, resolution):
+        found = f"{tuple(image.shape)} {image.dtype}".replace("torch.", "")
+        raise UserError(f"the data set's images are {found}; data.resolution={resolution} asks for "
+                        f"(3, {resolution}, {resolution}) uint8")  # fmt: skip
+    if not captions or list(dataset.captions_of(0)) != list(captions):
+        raise UserError("the data set's captions_of(0) must be the captions of its first sample, at least one")
+
+
 # ------------------------------------------------------------------------------------------------ files
 
 

@@ -15,7 +15,7 @@ from cgan.config import RunConfig
 from cgan.data.sources import build_dataset, check_data
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import Report, TextEncoder, silent
-from cgan.training.checks import check_batches, check_before_training
+from cgan.training.checks import check_batches, check_before_training, check_dataset
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan
 from cgan.training.joint_run import train_joint
@@ -94,6 +94,8 @@ def train(
         return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
     if dataset is None:
         check_data(config.data)
+    else:
+        check_dataset(dataset, config.data.resolution)
     check_before_training(config, report)
     with taken(config, run_dir) as run_dir:
         pl.seed_everything(config.seed, verbose=False)

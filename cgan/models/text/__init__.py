@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cgan.interfaces import TextEncoder
+from cgan.interfaces import TextEncoder, UserError
 
 
 @dataclass
@@ -28,4 +28,5 @@ def restore_text_encoder(spec: dict) -> TextEncoder:
             from cgan.models.text.pretrained import PretrainedTextEncoder
 
             return PretrainedTextEncoder(spec["name"], spec["max_words"])
-    raise ValueError(f"unknown text encoder {spec['encoder']}")
+    raise UserError(f"the text encoder {spec['encoder']!r} is not one of cgan's; give it in Python, "
+                    "TextToImage.from_pretrained(..., text_encoder=...)")  # fmt: skip
