@@ -67,7 +67,7 @@ def test_every_metric_knows_which_way_it_is_better():
         (["trainer.best_metric=fid"], "not measured in this run; choose one of scene_accuracy"),
         (["trainer.metrics=[scenes,fidd]"], "fidd is not one of scenes"),
         (["trainer.evaluation_images=3"], "take at least 8"),
-        (["trainer.examiner=none.safetensors"], "no such file"),
+        (["trainer.eval_joint_encoder=none.safetensors"], "no such file"),
         (["data.level=two", "trainer.metrics=[scenes,fid]"], "fid is not for data.level=two"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
 
 
 def test_an_examiner_of_another_run_judges_without_flattering():
-    plan = plan_of("data.source=folder", "data.root=x", f"trainer.examiner={STARTER_JOINT}")
+    plan = plan_of("data.source=folder", "data.root=x", f"trainer.eval_joint_encoder={STARTER_JOINT}")
     assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
 
 
@@ -254,10 +254,10 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     vocabulary = Vocabulary(["picture"])
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
     text_encoder, heard = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), vocabulary).eval(), []
-    examination = measures.examination
-    values = examination.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))
-    assert set(values) == set(examination.names) == {"joint/frechet_distance", "clip_score"}
-    assert examination.num_captions == 12 and heard[-1] == (12, 12)
+    evaluator = measures.evaluator
+    values = evaluator.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))
+    assert set(values) == set(evaluator.names) == {"joint/frechet_distance", "clip_score"}
+    assert evaluator.num_captions == 12 and heard[-1] == (12, 12)
 
 
 def test_pictures_kept_out_of_training_are_those_that_are_compared(drawn):

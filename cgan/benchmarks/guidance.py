@@ -16,7 +16,7 @@ from cgan.evaluation.scenes import SEEDS_PER_CAPTION, captions_of, scenes_of
 from cgan.figures.plots import Line, Plot, figure_of, save_figure
 from cgan.files import check_writable, write_json, write_text
 from cgan.interfaces import TextFeatures, UserError
-from cgan.metrics.scenes import SceneAccuracy, distances_within, load_judge
+from cgan.metrics.scenes import SceneAccuracy, distances_within, load_scene_classifier
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.resources import STARTER_JOINT
@@ -95,7 +95,7 @@ class Yardstick:
     """yardstick(draw, noise_dim) -> accuracy and relative diversity; all ways draw from the same captions and noise."""
 
     def __init__(self, resolution: int, num_images: int, seed: int) -> None:
-        self.judge, self.seed = load_judge(), seed
+        self.judge, self.seed = load_scene_classifier(), seed
         self.captions = captions_of("seen", num_images, seed)
         different = captions_of("seen", max(2, num_images // 64), seed + 2)
         self.repeated = [caption for caption in different for _ in range(SEEDS_PER_CAPTION)]

@@ -73,13 +73,13 @@ class Lesson(NamedTuple):
 
 
 def lesson_of(level: str) -> Lesson:
-    from cgan.metrics.scenes import JudgeConfig
+    from cgan.metrics.scenes import SceneClassifierConfig
 
     if level == "one":
         from cgan.data.scenes.one_object import ONE
         from cgan.data.scenes.unrecognisable import KINDS, spoil
 
-        return Lesson(ONE, KINDS, spoil, JudgeConfig().num_values)
+        return Lesson(ONE, KINDS, spoil, SceneClassifierConfig().num_values)
     from cgan.data.scenes.two_objects import TWO
     from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
     from cgan.metrics.two_objects import NUM_VALUES
@@ -147,11 +147,11 @@ def train(images, values, recognisable, options):
     from torch.nn import functional as F
 
     from cgan.data.scenes.unrecognisable import slightly_changed
-    from cgan.metrics.scenes import JudgeConfig, SceneJudge
+    from cgan.metrics.scenes import SceneClassifier, SceneClassifierConfig
     from cgan.pixels import as_floats
 
-    config, batch_size = JudgeConfig(num_values=lesson_of(options.level).num_values), 128
-    judge = SceneJudge(config).to(memory_format=torch.channels_last)
+    config, batch_size = SceneClassifierConfig(num_values=lesson_of(options.level).num_values), 128
+    judge = SceneClassifier(config).to(memory_format=torch.channels_last)
     steps, generator = options.images // batch_size, torch.Generator().manual_seed(options.seed)
     optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)

@@ -36,7 +36,7 @@ from cgan.training.joint import JointEncoder
 
 BATCH = 64
 log = logging.getLogger(__name__)
-Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
+Progress = Callable[[int, int], None]  # hears how many pictures of how many are done
 
 
 class Pictures(NamedTuple):
@@ -174,13 +174,13 @@ def shares(count: int, batch: int = BATCH) -> Iterator[Tensor]:
     return iter(torch.arange(first, count, num_processes()).split(batch))
 
 
-def silent(done: int, total: int) -> None:
+def no_progress(done: int, total: int) -> None:
     """Tells nobody."""
 
 
 @torch.no_grad()
 def measure(
-    pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", tell: Tell = silent
+    pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", progress: Progress = no_progress
 ) -> dict[str, float]:
     """All metrics of all pictures; every process calls it, and gets the same values.
 
@@ -188,7 +188,7 @@ def measure(
     """
     with placed(metrics, device):
         metrics.reset()
-        feed(pictures, metrics, device, tell)
+        feed(pictures, metrics, device, progress)
         return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -202,14 +202,16 @@ def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
         network.to("cpu")
 
 
-def feed(pictures: Pictures, metrics: MetricCollection, device: torch.device | str, tell: Tell = silent) -> None:
+def feed(
+    pictures: Pictures, metrics: MetricCollection, device: torch.device | str, progress: Progress = no_progress
+) -> None:
     done = 0
     for places in shares(pictures.count):
         images = loaded(pictures, places, device)
         texts = None if pictures.captions is None else [pictures.captions[i] for i in places.tolist()]
         metrics.update(images=images, captions=texts, ids=places)
         done += len(places) * num_processes()
-        tell(min(done, pictures.count), pictures.count)
+        progress(min(done, pictures.count), pictures.count)
 
 
 def loaded(pictures: Pictures, places: Tensor, device: torch.device | str) -> Tensor:
@@ -240,7 +242,7 @@ class Collected(Metric):
 
 
 def real_features(
-    network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", tell: Tell = silent
+    network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
 ) -> Tensor:
     """Features of real pictures (N, F) on the CPU, kept in the cache under a key of pictures, preparation and network.
 
@@ -252,7 +254,7 @@ def real_features(
     if not everywhere(found is not None, device):
         metrics = MetricCollection({"features": Collected(network)}, compute_groups=False)
         with placed(metrics, device), torch.no_grad():
-            feed(pictures, metrics, device, tell)
+            feed(pictures, metrics, device, progress)
             found = metrics.compute()["features"].cpu()
         store(path, found)
     return found

@@ -8,25 +8,24 @@ from typing import NamedTuple
 
 import torch
 
-from cgan.cli.evaluate import NAMES
 from cgan.config import RunConfig
 from cgan.data.scenes.one_object import Scenes
 from cgan.data.sources import build_dataset
-from cgan.evaluation.images import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
+from cgan.evaluation.images import NUM_DISTRACTORS, EvalSet, Networks, PictureEvaluator, eval_set_of, other_captions
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
-from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, choice_of
+from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, contradicted_r_precision
 from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
 from cgan.evaluation.two_objects import TwoObjectEvaluator
 from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import Inception, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice
-from cgan.metrics.names import PREFERRED, is_known
+from cgan.metrics.features import Inception, SceneClassifierFeatures
+from cgan.metrics.matching import GeneratedRPrecision
+from cgan.metrics.names import NAMES, PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
-from cgan.training.callbacks.evaluation import Examination, Measures
+from cgan.training.callbacks.evaluation import Evaluator, Measures
 from cgan.training.joint import JointEncoder
 from cgan.training.trainer import say
 
@@ -84,8 +83,11 @@ def plan_of(config: RunConfig) -> Plan | None:
     if settings.best_metric is not None and not is_known(settings.best_metric):
         known = ", ".join(PREFERRED)
         raise UserError(f"trainer.best_metric={settings.best_metric}: no such metric; {known} and others are")
-    if settings.examiner is not None and not Path(settings.examiner).is_file():
-        raise UserError(f"trainer.examiner={settings.examiner}: no such file; give another run's joint.safetensors")
+    if settings.eval_joint_encoder is not None and not Path(settings.eval_joint_encoder).is_file():
+        raise UserError(
+            f"trainer.eval_joint_encoder={settings.eval_joint_encoder}: no such file; "
+            "give another run's joint.safetensors"
+        )
     if settings.evaluate_every <= 0 or settings.metrics == []:
         return None
     if settings.evaluation_images < FEWEST:
@@ -106,7 +108,7 @@ def possible(config: RunConfig) -> Plan:
     asked = settings.metrics is not None
     wanted = set(settings.metrics if asked else ON_SCENES if on_scenes else ON_OTHERS)
     missing = missing_weights(wanted, inception_file(config), settings.clip, fetch=asked)
-    independent = settings.examiner is not None
+    independent = settings.eval_joint_encoder is not None
     own = not on_scenes and (independent or makes_joint(config))
     clip = None
     if "clip_score" in wanted - set(missing) or (not on_scenes and "r_precision" in wanted):
@@ -177,30 +179,30 @@ def measures_of(
         return []
     settings = config.trainer
     if plan.level == "two":
-        examination = of_two_objects(plan, config)
+        evaluator = of_two_objects(plan, config)
     elif config.data.source == "scenes":
-        examination = of_scenes(plan, config)
+        evaluator = of_scenes(plan, config)
     else:
         question = question_about(config, dataset)
         plan = fitting_to(plan, question)
         if not plan.wanted:
             return []
-        examination = of_pictures(plan, config, question, run_dir)
+        evaluator = of_pictures(plan, config, question, run_dir)
     followed = plan.followed(settings.best_metric)
     what = ", ".join(name for name in NAMES if name in plan.wanted)
     say(f"measuring {what} every {settings.evaluate_every:,} images; best.ckpt follows {followed}")
-    return [Measures(examination, run_dir, settings.evaluate_every, followed, captions, tell)]
+    return [Measures(evaluator, run_dir, settings.evaluate_every, followed, captions, tell)]
 
 
-def question_about(config: RunConfig, dataset) -> Question:
+def question_about(config: RunConfig, dataset) -> EvalSet:
     """Pictures kept out of training, where there are any; without random crops."""
     data = replace(config.data, crop="center", flip=False)
     part = "test" if data.test_images > 0 else "train"
     chosen = dataset if part == "train" and data == config.data else build_dataset(data, part)
-    return question_of(chosen, config.trainer.evaluation_images, SEED)
+    return eval_set_of(chosen, config.trainer.evaluation_images, SEED)
 
 
-def fitting_to(plan: Plan, question: Question) -> Plan:
+def fitting_to(plan: Plan, question: EvalSet) -> Plan:
     """Without what so few pictures and captions do not allow, which is said."""
     unfit, num_texts = {}, len(set(question.captions))
     if "r_precision" in plan.wanted and num_texts <= 2 * NUM_DISTRACTORS:
@@ -220,7 +222,7 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
         case "":
             features = Inception(inception_weights(inception_file(config)))
         case "judge":
-            features = JudgeFeatures(load_judge())
+            features = SceneClassifierFeatures(load_scene_classifier())
         case "joint":
             features = joint
         case unknown:
@@ -229,21 +231,23 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
     return Networks(features, clip, clip)
 
 
-def of_scenes(plan: Plan, config: RunConfig) -> Examination:
+def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
     """Both splits where scenes are wanted; other metrics see the pictures of seen combinations.
 
-    R-precision is judged by trainer.examiner or the starter weights, not by the encoder that the generator is trained
-    against.
+    R-precision is that of trainer.eval_joint_encoder or of the starter weights, not of the encoder that the generator
+    is trained against.
     """
-    count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_judge()
+    count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_scene_classifier()
     captions, networks = captions_of("seen", count, SEED), networks_of(plan, config)
-    question = Question(captions, of_dataset(Scenes(count, resolution, SEED)), {})
-    joint = JointEncoder.load(config.trainer.examiner or STARTER_JOINT) if "r_precision" in plan.wanted else None
+    question = EvalSet(captions, of_dataset(Scenes(count, resolution, SEED)), {})
+    joint = (
+        JointEncoder.load(config.trainer.eval_joint_encoder or STARTER_JOINT) if "r_precision" in plan.wanted else None
+    )
     others = PictureEvaluator(question, networks, plan.wanted - {"scenes", "r_precision"}, SEED)
     if "scenes" not in plan.wanted:
         if joint is not None:
-            others.more["r_precision"] = choice_of(JointNetwork(joint), captions, SEED)
-        return Examination(lambda g, t, tell: others(g, t, tell=tell), plan.names(), count)
+            others.more["r_precision"] = contradicted_r_precision(JointNetwork(joint), captions, SEED)
+        return Evaluator(lambda g, t, tell: others(g, t, progress=tell), plan.names(), count)
 
     @cache
     def evaluator(device: torch.device) -> SceneEvaluator:  # real pictures are looked at where training takes place
@@ -252,24 +256,24 @@ def of_scenes(plan: Plan, config: RunConfig) -> Examination:
     def evaluate(generator, text_encoder, tell) -> dict[str, float]:
         return evaluator(device_of(generator))(generator, text_encoder, tell).metrics()
 
-    return Examination(evaluate, plan.names(), count)
+    return Evaluator(evaluate, plan.names(), count)
 
 
-def of_two_objects(plan: Plan, config: RunConfig) -> Examination:
+def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
     count = config.trainer.evaluation_images
-    evaluator = TwoObjectEvaluator(load_judge(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
-    return Examination(evaluator, plan.names(), count)
+    evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
+    return Evaluator(evaluator, plan.names(), count)
 
 
-def of_pictures(plan: Plan, config: RunConfig, question: Question, run_dir: Path) -> Examination:
-    """Where there is no trainer.examiner, the encoder that the generator is trained against judges, and so flatters."""
+def of_pictures(plan: Plan, config: RunConfig, question: EvalSet, run_dir: Path) -> Evaluator:
+    """Without trainer.eval_joint_encoder, R-precision is by the encoder the generator is trained against: too high."""
     joint, more = None, {}
     if plan.joint:
-        file = config.trainer.examiner or config.joint.checkpoint or run_dir / "joint.safetensors"
+        file = config.trainer.eval_joint_encoder or config.joint.checkpoint or run_dir / "joint.safetensors"
         joint = JointNetwork(JointEncoder.load(file))
         if "r_precision" in plan.wanted:
             others = torch.from_numpy(other_captions(question.captions, question.places, NUM_DISTRACTORS, SEED))
             name = "r_precision" if plan.independent else "joint/r_precision"
-            more[name] = CaptionChoice(joint, question.captions, others)
+            more[name] = GeneratedRPrecision(joint, question.captions, others)
     evaluator = PictureEvaluator(question, networks_of(plan, config, joint), plan.wanted, SEED, more)
-    return Examination(lambda g, t, tell: evaluator(g, t, tell=tell), plan.names(), len(question.captions))
+    return Evaluator(lambda g, t, tell: evaluator(g, t, progress=tell), plan.names(), len(question.captions))

@@ -1,4 +1,4 @@
-"""How well a generator draws scenes: read by the judge, beside real scenes read by the same judge.
+"""How well a generator draws scenes: read by a scene classifier, beside real scenes read by the same classifier.
 
 Every process draws its share of the pictures; all of them end with the same numbers.
 """
@@ -27,36 +27,36 @@ from cgan.data.scenes.one_object import (
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,
-    Tell,
+    Progress,
     device_of,
     digest,
     loaded,
     measure,
+    no_progress,
     of_dataset,
     of_generator,
     placed,
     real_features,
     shares,
-    silent,
 )
 from cgan.interfaces import TextEncoder, UserError
-from cgan.metrics.features import Given, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice, embedded
+from cgan.metrics.features import PrecomputedFeatures, SceneClassifierFeatures
+from cgan.metrics.matching import GeneratedRPrecision, embedded
 from cgan.metrics.quality import PictureQuality, frechet_distance
 from cgan.metrics.retrieval import RPrecision
-from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneJudge, distances_within
+from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneClassifier, distances_within
 from cgan.models.generators.base import Generator
 from cgan.pixels import as_floats
 from cgan.training.joint import JointEncoder
 
 SEEDS_PER_CAPTION = 8
-FEWEST = 8  # pictures in an evaluation
+FEWEST, NUM_SCENES = 8, 2000  # images in an evaluation: at least, and of each split unless another number is given
 NUM_REAL = 1000  # real scenes whose R-precision is measured: each is drawn for its caption
 
 
 @dataclass
 class SceneReport:
-    """The numbers of a generator; distances are Fréchet distances on the judge's features."""
+    """The numbers of a generator; distances are Fréchet distances on the classifier's features."""
 
     scene_accuracy: float  # of captions of seen combinations
     scene_accuracy_heldout: float
@@ -76,25 +76,25 @@ class SceneReport:
 class RealScenes(NamedTuple):
     """What real scenes reach, by the same measures."""
 
-    features: Tensor  # (N, F), the judge's
+    features: Tensor  # (N, F), the classifier's
     floor: float
     diversity: float
     r_precision: float | None
 
 
 class SceneReading(WrapperMetric):
-    """Scene accuracy, and the quality of the pictures by the features that the judge found on the way."""
+    """Scene accuracy, and the quality of the pictures by the features that the classifier found on the way."""
 
     full_state_update = False
 
-    def __init__(self, judge: SceneJudge, quality: PictureQuality | None = None) -> None:
+    def __init__(self, classifier: SceneClassifier, quality: PictureQuality | None = None) -> None:
         super().__init__()
-        self.judge, self.accuracy, self.quality = judge, SceneAccuracy(), quality
+        self.classifier, self.accuracy, self.quality = classifier, SceneAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
         """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes; B may be 0."""
         with torch.autocast(images.device.type, enabled=False):
-            reading = self.judge.read(as_floats(images))
+            reading = self.classifier.read(as_floats(images))
         said = [mentioned_in(caption) for caption in captions]
         mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
         self.accuracy.update(reading, mentioned)
@@ -120,7 +120,7 @@ class SceneEvaluator:
 
     def __init__(
         self,
-        judge: SceneJudge,
+        classifier: SceneClassifier,
         resolution: int,
         num_images: int = 2000,
         seed: int = 1234,
@@ -130,21 +130,23 @@ class SceneEvaluator:
     ) -> None:
         if num_images < FEWEST:
             raise UserError(f"{num_images} pictures are too few to evaluate; take at least {FEWEST}, better 2000")
-        self.judge, self.resolution, self.num_images, self.seed = judge, resolution, num_images, seed
+        self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
         self.captions = {split: captions_of(split, num_images, seed) for split in ("seen", "heldout")}
         self.repeated = captions_of("seen", max(2, num_images // 64), seed + 2)
         self.more, self.truncation = dict(more or {}), truncation
-        self.choice = choice_of(JointNetwork(joint), self.captions["seen"], seed) if joint is not None else None
+        self.choice = (
+            contradicted_r_precision(JointNetwork(joint), self.captions["seen"], seed) if joint is not None else None
+        )
         self.real: RealScenes | None = None
 
     # ------------------------------------------------------------------------------------------ real scenes
 
     def measure_real(self, device: torch.device) -> RealScenes:
         """Once for all calls; features are kept in the cache."""
-        judge = JudgeFeatures(self.judge)
+        classifier = SceneClassifierFeatures(self.classifier)
         scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
-        features, other = (real_features(judge, pictures, device) for pictures in scenes)
-        repetitions = real_features(judge, scenes_of(self.repetitions(), self.resolution, [self.seed, 3]), device)
+        features, other = (real_features(classifier, pictures, device) for pictures in scenes)
+        repetitions = real_features(classifier, scenes_of(self.repetitions(), self.resolution, [self.seed, 3]), device)
         diversity = distances_within(repetitions.unflatten(0, (-1, SEEDS_PER_CAPTION))).mean()
         floor = frechet_distance(other, features)
         return RealScenes(features, floor, float(diversity), self.r_precision_of_real(device))
@@ -167,14 +169,16 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ a generator
 
     @torch.no_grad()
-    def __call__(self, generator: Generator, text_encoder: TextEncoder, tell: Tell = silent) -> SceneReport:
+    def __call__(
+        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
+    ) -> SceneReport:
         """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
         device = device_of(generator)
         self.real = self.real or self.measure_real(device)
         values = {}
         for split, metrics in self.metrics().items():
             pictures = of_generator(generator, text_encoder, self.captions[split], self.seed, self.truncation)
-            values[split] = measure(pictures, MetricCollection(metrics, compute_groups=False), device, tell)
+            values[split] = measure(pictures, MetricCollection(metrics, compute_groups=False), device, progress)
         seen = values["seen"]
         return SceneReport(
             scene_accuracy=seen.pop("scene_accuracy"),
@@ -189,19 +193,19 @@ class SceneEvaluator:
 
     def metrics(self) -> dict[Split, dict[str, Metric]]:
         """Of the pictures of each split."""
-        quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real.features)
+        quality = PictureQuality(PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real.features)
         choice = {"r_precision": self.choice} if self.choice is not None else {}
-        seen = {"reading": SceneReading(self.judge, quality), **choice, **self.more}
-        return {"seen": seen, "heldout": {"reading": SceneReading(self.judge)}}
+        seen = {"reading": SceneReading(self.classifier, quality), **choice, **self.more}
+        return {"seen": seen, "heldout": {"reading": SceneReading(self.classifier)}}
 
     def diversity_of(self, generator: Generator, text_encoder: TextEncoder) -> float:
         device = device_of(generator)
         pictures = of_generator(generator, text_encoder, self.repetitions(), self.seed, self.truncation)
         metric = IntraCaptionDiversity().to(device)
-        with placed(self.judge, device), torch.autocast(device.type, enabled=False):
+        with placed(self.classifier, device), torch.autocast(device.type, enabled=False):
             for captions in shares(len(self.repeated), batch=8):
                 places = (captions[:, None] * SEEDS_PER_CAPTION + torch.arange(SEEDS_PER_CAPTION)).flatten()
-                features = self.judge.read(as_floats(loaded(pictures, places, device))).features
+                features = self.classifier.read(as_floats(loaded(pictures, places, device))).features
                 metric.update(features.unflatten(0, (len(captions), SEEDS_PER_CAPTION)))
         return float(metric.compute())
 
@@ -220,9 +224,9 @@ def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures
     return Pictures(len(captions), load, about, captions)
 
 
-def choice_of(network: JointNetwork, captions: list[str], seed: int) -> CaptionChoice:
+def contradicted_r_precision(network: JointNetwork, captions: list[str], seed: int) -> GeneratedRPrecision:
     """R-precision, 1 of 100: the others contradict the caption."""
-    return CaptionChoice(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
+    return GeneratedRPrecision(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
 
 
 def captions_of(split: Split, count: int, seed: int) -> list[str]:

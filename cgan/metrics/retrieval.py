@@ -99,12 +99,12 @@ def check_embeddings(embeddings: Tensor, *ids: Tensor) -> None:
 
 
 def check_pairs(images: Embedded, captions: Embedded) -> None:
-    silent = images.image_ids[~torch.isin(images.image_ids, captions.image_ids)]
-    if len(silent):
-        raise ValueError(f"{len(silent)} images have no caption, the first is image {int(silent[0])}")
-    blind = captions.image_ids[~torch.isin(captions.image_ids, images.image_ids)]
-    if len(blind):
-        raise ValueError(f"{len(blind)} captions have no image, the first is of image {int(blind[0])}")
+    captionless = images.image_ids[~torch.isin(images.image_ids, captions.image_ids)]
+    if len(captionless):
+        raise ValueError(f"{len(captionless)} images have no caption, the first is image {int(captionless[0])}")
+    imageless = captions.image_ids[~torch.isin(captions.image_ids, images.image_ids)]
+    if len(imageless):
+        raise ValueError(f"{len(imageless)} captions have no image, the first is of image {int(imageless[0])}")
 
 
 class ImageTextRecall(Metric):

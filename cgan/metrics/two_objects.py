@@ -1,6 +1,5 @@
 """How well pictures of two objects are drawn: objects, whose colour is whose, and how they stand to each other."""
 
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric

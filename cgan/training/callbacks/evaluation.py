@@ -20,7 +20,7 @@ from cgan.training.schedule import leave_uncounted, minutes_of
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes
 
 
-class Examination(NamedTuple):
+class Evaluator(NamedTuple):
     """evaluate(generator, text_encoder, tell) -> values by name, alike in all processes."""
 
     evaluate: Callable[..., dict[str, float]]
@@ -36,14 +36,14 @@ class Measures(pl.Callback):
 
     def __init__(
         self,
-        examination: Examination,
+        evaluator: Evaluator,
         folder: Path,
         every_images: int,
         followed: str,
         captions: list[str],
         tell: Callable[[int, int], None],
     ) -> None:
-        self.examination, self.folder, self.every_images = examination, folder, every_images
+        self.evaluator, self.folder, self.every_images = evaluator, folder, every_images
         self.followed, self.captions, self.tell = followed, captions, tell
         self.best, self.latest, self.measured_at, self.columns = None, {}, None, []
 
@@ -59,7 +59,7 @@ class Measures(pl.Callback):
         if trainer.world_size == 1:
             return
         found = [None] * trainer.world_size
-        distributed.all_gather_object(found, self.examination.names)
+        distributed.all_gather_object(found, self.evaluator.names)
         if any(names != found[0] for names in found):
             end_all("trainer.metrics: the weights that they need are on some of the machines only; copy them to all")
 
@@ -88,7 +88,7 @@ class Measures(pl.Callback):
     def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         start, minutes = time.monotonic(), minutes_of(trainer)
         with torch.autocast(module.device.type, enabled=False), breakable():
-            self.latest = self.examination.evaluate(module.generator_ema, module.text_encoder, self.tell)
+            self.latest = self.evaluator.evaluate(module.generator_ema, module.text_encoder, self.tell)
         seconds, self.measured_at = time.monotonic() - start, self.seen
         leave_uncounted(trainer, seconds)
         log(trainer, {**self.latest, "evaluation_seconds": seconds, "training_minutes": minutes}, self.seen)
@@ -107,7 +107,7 @@ class Measures(pl.Callback):
         first = [self.followed, *dict.fromkeys(others)][:5]
         values = ", ".join(f"{name} {self.latest.get(name, float('nan')):.3g}" for name in first)
         best = "; the best so far" if better else ""
-        return f"measured {self.examination.num_captions} captions in {seconds:.0f} s: {values}{best}"
+        return f"measured {self.evaluator.num_captions} captions in {seconds:.0f} s: {values}{best}"
 
     @torch.no_grad()
     def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
