@@ -82,7 +82,7 @@ def test_numbers_have_ranges(command, arguments, said, tmp_path, monkeypatch):
         (retrieve, "dog --images folder --out file/a.png", "cgan.retrieval.open_index"),
         (retrieve, "dog --images folder --out file/sheets", "cgan.retrieval.open_index"),
         (retrieve, "dog --images folder --index file/a.safetensors", "cgan.retrieval.open_index"),
-        (judge, "--out file/a.safetensors", "cgan.cli.judge.pictures"),
+        (judge, "--out file/a.safetensors", "cgan.evaluation.scene_classifier_training.draw_examples"),
         (benchmark, "guidance a.ckpt --out file/out", "cgan.benchmarks.guidance.TextToImage.load"),
         (benchmark, "speed --json folder", "cgan.benchmarks.speed.measured"),
         (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race.train_all"),

@@ -9,7 +9,6 @@ import torch
 
 from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
-from cgan.cli.judge import save as save_judge
 from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS, Scenes
 from cgan.data.scenes.two_objects import (
     PAIR_ATTRIBUTES,
@@ -26,6 +25,7 @@ from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
 from cgan.evaluation import two_object_report
+from cgan.evaluation.scene_classifier_training import save_scene_classifier
 from cgan.evaluation.two_objects import NAMES, TwoObjectEvaluator, pair_captions
 from cgan.metrics.scenes import Reading, SceneClassifier, SceneClassifierConfig, load_scene_classifier
 from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
@@ -216,10 +216,10 @@ def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
 
 
 @pytest.fixture
-def small_judge(tmp_path, monkeypatch):
+def small_classifier(tmp_path, monkeypatch):
     """In the place of the project's own, untrained."""
     torch.manual_seed(0)
-    save_judge(
+    save_scene_classifier(
         SceneClassifier(SceneClassifierConfig(num_values=NUM_VALUES, width=4, feature_dim=8)),
         {},
         tmp_path / "two.safetensors",
@@ -228,7 +228,7 @@ def small_judge(tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
 
 
-def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path, capsys):
+def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_classifier, tmp_path, capsys):
     out = ["--out", str(tmp_path / "report.json")]
     evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "12", *out])
     report, table = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
@@ -242,7 +242,7 @@ def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path
     assert report["protocol"]["captions"]["heldout"]["num_captions"] == 12 and "12 pictures against 12" in table
 
 
-def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_judge, capsys):
+def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_classifier, capsys):
     evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "8", "--anchors"])
     assert "real of" in capsys.readouterr().out
 
