@@ -1,4 +1,4 @@
-"""cgan benchmark speed --grow and --plan: what other sizes of a configuration take, measured or predicted."""
+"""What smaller and larger sizes of a configuration take, measured or predicted."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -23,7 +23,7 @@ PLANNED, FACTORS = (64, 128, 256, 512), (1, 2)
 
 
 def scaled(config: RunConfig, factor: float) -> RunConfig:
-    """Both players so many times as wide, at every resolution."""
+    """Generator and discriminator so many times as wide, at every resolution."""
 
     def wider(part):
         return replace(part, width=round(part.width * factor), max_channels=round(part.max_channels * factor))
@@ -45,7 +45,7 @@ def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
 
 
 def variants(config: RunConfig, what: str) -> dict[str, RunConfig]:
-    """Smaller and larger ones, by what is said of each."""
+    """Smaller and larger configurations, by their names in a table."""
     match what:
         case "resolution":
             return {f"{size} px": at_resolution(config, size) for size in RESOLUTIONS}
@@ -57,8 +57,8 @@ def variants(config: RunConfig, what: str) -> dict[str, RunConfig]:
             return {f"batch {size}": with_batch(config, size) for size in sizes}
 
 
-def grown(config: RunConfig, what: str, num_steps: int) -> list[dict]:
-    """The bare loop's pace and cost at several sizes."""
+def measure_sizes(config: RunConfig, what: str, num_steps: int) -> list[dict]:
+    """The speed and the cost of the bare loop at several sizes; what: "resolution", "width" or "batch"."""
     device, rows = present_device(), []
     for name, one in variants(config, what).items():
         batch = random_batch(one.trainer.batch_size, one.data.resolution, device)
@@ -131,7 +131,7 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A row for each size; the paces of all by the FLOP/s of a step of measured_batch of the configuration's own."""
+    """A row for each size; the speeds of all by the FLOP/s of a step of measured_batch of the configuration's own."""
 
     rows: list[Row]
     batch_size: int
@@ -139,7 +139,8 @@ class Plan(NamedTuple):
     measured_batch: int
 
 
-def plan(config: RunConfig, num_steps: int) -> Plan:
+def plan_sizes(config: RunConfig, num_steps: int) -> Plan:
+    """Count what each size takes, and predict its speed from some measured steps of the configuration's own size."""
     own, batch_size = size_of(config), config.trainer.batch_size
     rate, measured_batch = flops_per_second(config, own, num_steps)
     rows = []

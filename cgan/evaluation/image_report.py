@@ -1,6 +1,5 @@
 """The evaluation of any images: opens the images and the networks, measures, and writes down the protocol."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from cgan.evaluation.scenes import (
     scenes_of,
 )
 from cgan.evaluation.settings import EvaluationSettings
-from cgan.interfaces import UserError
+from cgan.interfaces import Report, UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
 from cgan.metrics.names import NAMES
@@ -57,9 +56,7 @@ class ImageEvaluation:
     Raises UserError for images, captions and weights that are missing, damaged or too few.
     """
 
-    def __init__(
-        self, settings: EvaluationSettings, data: DataConfig, report: Callable[[str], None], progress: Progress
-    ) -> None:
+    def __init__(self, settings: EvaluationSettings, data: DataConfig, report: Report, progress: Progress) -> None:
         self.settings, self.asked, self.report, self.progress = settings, settings.metrics, report, progress
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = None if settings.checkpoint is None else TextToImage.from_pretrained(settings.checkpoint)

@@ -1,7 +1,7 @@
 """Evaluation as one call: the images of a checkpoint or of a folder against real images and their captions."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from cgan.evaluation.loop import Progress, no_progress
 from cgan.evaluation.protocol import EvaluationReport
 from cgan.evaluation.settings import EvaluationSettings, evaluation_settings
 from cgan.evaluation.two_object_report import evaluate_two_objects
+from cgan.interfaces import Report, silent
 
 
 def evaluate(
@@ -30,7 +31,7 @@ def evaluate(
     anchors: bool = False,
     seed: int = 1234,
     truncation: float = 1.0,
-    report: Callable[[str], None] = lambda message: None,
+    report: Report = silent,
     progress: Progress = no_progress,
 ) -> EvaluationReport:
     """Measure the images that a checkpoint generates, or the images of a folder; on a GPU where there is one.
@@ -63,7 +64,7 @@ def evaluate(
     return evaluate_by(settings, report, progress)
 
 
-def evaluate_by(settings: EvaluationSettings, report: Callable[[str], None], progress: Progress) -> EvaluationReport:
+def evaluate_by(settings: EvaluationSettings, report: Report, progress: Progress) -> EvaluationReport:
     """Evaluate scenes of two objects by their own classifier, all other images by ImageEvaluation."""
     start, config = time.monotonic(), load_config(list(settings.data)).data
     if settings.reference is None and config.source == "scenes" and config.level == "two":

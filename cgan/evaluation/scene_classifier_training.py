@@ -20,6 +20,7 @@ from cgan.data.scenes.two_objects import TWO
 from cgan.data.scenes.unrecognisable import KINDS, slightly_changed, spoil
 from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
 from cgan.files import write_bytes, write_json
+from cgan.interfaces import Report, silent
 from cgan.metrics.scenes import SceneClassifier, SceneClassifierConfig
 from cgan.metrics.two_objects import NUM_VALUES
 from cgan.pixels import as_floats
@@ -65,7 +66,7 @@ def train_scene_classifier(
     young_images: int = 1500,
     test_images: int = 3600,
     seed: int = 0,
-    report: Callable[[str], None] = lambda message: None,
+    report: Report = silent,
 ) -> TrainedSceneClassifier:
     """Train a scene classifier on the CPU, and measure it on images that it has not seen.
 
@@ -150,7 +151,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level_name: LevelNam
 
 
 def fit_classifier(
-    examples: Examples, num_values: tuple[int, ...], steps: int, seed: int, report: Callable[[str], None]
+    examples: Examples, num_values: tuple[int, ...], steps: int, seed: int, report: Report
 ) -> SceneClassifier:
     """A new classifier, trained by AdamW with a one-cycle learning rate; in evaluation mode."""
     classifier = SceneClassifier(SceneClassifierConfig(num_values=num_values)).to(memory_format=torch.channels_last)
