@@ -121,6 +121,7 @@ class KeptMemory:
         self.hooks.__exit__(*error)
 
     def pack(self, tensor: Tensor) -> Kept:
+        """Count the storage of a tensor that autograd is about to keep."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, 0 if storage._cdata in self.weights else storage.nbytes()
         self.users[key] += 1
@@ -130,6 +131,7 @@ class KeptMemory:
         return Kept(tensor, partial(self.release, key, size))
 
     def release(self, key: int, size: int) -> None:
+        """Stop counting a storage when the last tensor on it is let go."""
         self.users[key] -= 1
         if self.users[key] == 0:
             self.bytes -= size

@@ -41,6 +41,7 @@ class Race:
     measures: list[str] | None = None  # all that are common when absent
 
     def arguments(self, variant: str) -> list[str]:
+        """What cgan train is given for a variant, the seed and the folder apart."""
         return [self.config, *self.settings, *self.variants[variant]]
 
 
@@ -55,14 +56,17 @@ class Run(NamedTuple):
 
     @property
     def log(self) -> Path:
+        """The file of what the training prints."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def result(self) -> Path:
+        """The file of what the training reached, written when it ends well."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def command(self) -> list[str]:
+        """The command line that trains the run."""
         return [sys.executable, "-m", "cgan", "train", *self.arguments]
 
 

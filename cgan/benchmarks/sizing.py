@@ -34,10 +34,12 @@ def scaled(config: RunConfig, factor: float) -> RunConfig:
 
 
 def at_resolution(config: RunConfig, resolution: int) -> RunConfig:
+    """The configuration with images of another resolution, in pixels."""
     return replace(config, data=replace(config.data, resolution=resolution))
 
 
 def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
+    """The configuration with another batch size."""
     return replace(config, trainer=replace(config.trainer, batch_size=batch_size))
 
 
@@ -81,6 +83,7 @@ class Line(NamedTuple):
     once: float
 
     def at(self, batch_size: int) -> float:
+        """The cost of a batch of that size."""
         return self.once + self.each * batch_size
 
 
@@ -107,6 +110,7 @@ def size_of(config: RunConfig, batches: tuple[int, int] = (2, 4)) -> Size:
 
 
 def line(batches: tuple[int, int], costs: list[float]) -> Line:
+    """The line through the costs of two batches."""
     each = (costs[1] - costs[0]) / (batches[1] - batches[0])
     return Line(each, costs[0] - each * batches[0])
 
@@ -121,6 +125,8 @@ def flops_per_second(config: RunConfig, size: Size, num_steps: int) -> tuple[flo
 
 
 class Row(NamedTuple):
+    """One size of a GAN."""
+
     resolution: int
     width: int
     parameters: int

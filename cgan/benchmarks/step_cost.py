@@ -79,6 +79,7 @@ class BareLoop:
 
     @classmethod
     def of(cls, gan: TextToImageGAN, precision: str = "32-true") -> "BareLoop":
+        """The loop of a GAN with the optimizers that its training has."""
         return cls(gan.train(), [chosen["optimizer"] for chosen in gan.configure_optimizers()], precision)
 
     def __call__(self, batch: Batch) -> None:

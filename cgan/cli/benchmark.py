@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> None:
 
 
 def subject_parser(parser_of: ParserOf | None = None) -> Parser:
+    """The parser of the benchmark's name; with parser_of, of all that follows it as well."""
     result = Parser(prog="cgan benchmark", usage="cgan benchmark SUBJECT ...")
     add_subcommands(result, "subject", SUBJECTS, parser_of)
     return result
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def quality_parser() -> argparse.ArgumentParser:
+    """The arguments of cgan benchmark quality."""
     result = Parser(
         prog="cgan benchmark quality",
         description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
@@ -95,6 +97,7 @@ def plan(runs: list, jobs: int) -> str:
 
 
 def guidance_parser() -> argparse.ArgumentParser:
+    """The arguments of cgan benchmark guidance."""
     result = Parser(
         prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
     )
@@ -118,6 +121,7 @@ def guidance(options: argparse.Namespace) -> None:
 
 
 def speed_parser() -> argparse.ArgumentParser:
+    """The arguments of cgan benchmark speed."""
     result = Parser(
         prog="cgan benchmark speed",
         description="Measure a GAN's training step, its parts, its memory and its sampling on this machine. Images "

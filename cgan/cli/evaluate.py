@@ -28,6 +28,7 @@ SETTINGS = (
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of cgan evaluate."""
     result = Parser(
         prog="cgan evaluate",
         description="Measure a checkpoint, or any folder of pictures.",
@@ -102,6 +103,7 @@ def asked(options: argparse.Namespace) -> list[str] | None:
 
 
 def write_captions(options: argparse.Namespace) -> None:
+    """Write the ids of COCO captions, chosen by the seed, as JSON."""
     from cgan.config import load_config
     from cgan.evaluation.images import fixed_caption_ids
     from cgan.interfaces import UserError

@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of cgan judge."""
     result = Parser(prog="cgan judge", description="Train the classifier that reads scenes.")
     result.add_argument("--level", choices=("one", "two"), default="one", help="objects in a scene")
     result.add_argument("--num-images", type=int, default=30_000, help="real scenes; as many unrecognisable ones")

@@ -103,11 +103,13 @@ class ImageEvaluation:
         return EvalSet(captions, eval_set.reference, about, captions and list(range(len(captions))))
 
     def scenes_eval_set(self) -> EvalSet:
+        """Captions of seen combinations by the seed, and as many real scenes."""
         captions = captions_of("seen", len(self.dataset), self.settings.seed)
         about = {"choice": "scenes drawn by the seed", "seed": self.settings.seed, **counted(captions)}
         return EvalSet(captions, of_dataset(self.dataset), about)
 
     def dataset_eval_set(self) -> EvalSet:
+        """A caption of each image by the seed, or COCO's captions of fixed ids."""
         if self.settings.captions is None:
             return eval_set_of(self.dataset, self.settings.num_images or NUM_CAPTIONS, self.settings.seed)
         if self.config.annotations is None:
@@ -115,6 +117,7 @@ class ImageEvaluation:
         return eval_set_of_ids(self.dataset, Path(self.config.annotations), read_caption_ids(self.settings.captions))
 
     def measured(self) -> Pictures:
+        """The images to measure."""
         if self.folder is not None:
             return self.folder
         generator, text_encoder = self.pipe.generator, self.pipe.text_encoder
@@ -125,14 +128,17 @@ class ImageEvaluation:
     # ------------------------------------------------------------------------------------------ networks
 
     def possible(self) -> tuple[set[str], dict[str, str]]:
-        """The metrics that can run, and why others can't, which is said; of what is out of place only if asked."""
+        """The metrics that can run, and why others can't.
+
+        The reasons are reported; of metrics that do not fit the images only where they are asked for.
+        """
         wanted = set(self.asked or NAMES)
         unfit = self.out_of_place()
         missing = missing_weights(
             wanted - set(unfit), self.settings.inception, self.settings.clip, fetch=self.asked is not None
         )
-        said = wanted if self.asked else ON_FEATURES
-        for line in in_lines(missing | {name: reason for name, reason in unfit.items() if name in said & wanted}):
+        reported = wanted if self.asked else ON_FEATURES
+        for line in in_lines(missing | {name: reason for name, reason in unfit.items() if name in reported & wanted}):
             self.report(line)
         stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
         wanted = wanted - set(unfit) - set(missing) | stand_in
@@ -144,7 +150,7 @@ class ImageEvaluation:
         """Metrics that these pictures and captions do not allow, and why."""
         captions, unfit = self.eval_set.captions, self.too_few()
         if not self.on_scenes or captions is None:
-            unfit["scenes"] = "the judge reads only the built-in scenes, with their captions"
+            unfit["scenes"] = "the scene classifier reads only the built-in scenes, with their captions"
         if captions is None:
             return unfit | dict.fromkeys(("clip_score", "r_precision"), "the pictures have no captions")
         num_texts = len(set(captions))
@@ -155,11 +161,13 @@ class ImageEvaluation:
         return unfit
 
     def too_few(self) -> dict[str, str]:
+        """Why distances of sets are left out where there are too few images."""
         measured = len(self.eval_set.captions) if self.folder is None else self.folder.count
         count = min(measured, self.eval_set.reference.count)
         return {} if count >= FEWEST else dict.fromkeys(sorted(ON_FEATURES), f"{count} pictures are too few to compare")
 
     def draws_scenes(self) -> bool:
+        """Whether a checkpoint generates the built-in scenes."""
         return self.on_scenes and self.pipe is not None
 
     def joint_file(self) -> Path | None:
@@ -173,6 +181,7 @@ class ImageEvaluation:
         return "judge" if self.on_scenes else "joint" if self.joint_file() is not None else None
 
     def loaded(self, missing: dict[str, str]) -> Networks:
+        """The networks of the metrics that can run."""
         joint = clip = None
         if self.joint_file() is not None:
             joint = JointNetwork(JointEncoder.load(self.joint_file()))
@@ -181,6 +190,7 @@ class ImageEvaluation:
         return Networks(self.feature_network(bool(ON_FEATURES & set(missing)), joint), clip, joint or clip)
 
     def feature_network(self, inception_missing: bool, joint: JointNetwork | None) -> FeatureNetwork | None:
+        """Inception, or what stands in its place; None where no metric needs it."""
         if not ON_FEATURES & self.wanted:
             return None
         if not inception_missing:
@@ -202,8 +212,9 @@ class ImageEvaluation:
 
     def of_scenes(self) -> dict[str, float]:
         """Both splits of scenes, held-out combinations too; other metrics see the pictures of the seen ones."""
-        on_judge = isinstance(self.networks.features, SceneClassifierFeatures)  # distances on it are reported anyway
-        wanted = self.wanted - {"r_precision", *(("fid", "kid", "prdc") if on_judge else ())}
+        # distances by the scene classifier's features are reported anyway
+        on_classifier = isinstance(self.networks.features, SceneClassifierFeatures)
+        wanted = self.wanted - {"r_precision", *(("fid", "kid", "prdc") if on_classifier else ())}
         more = PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed).metrics(self.device)
         joint = self.networks.matching.joint if "r_precision" in self.wanted else None
         evaluator = SceneEvaluator(
@@ -213,6 +224,7 @@ class ImageEvaluation:
         return evaluator(self.pipe.generator, self.pipe.text_encoder, self.progress).metrics()
 
     def evaluator(self) -> PictureEvaluator:
+        """All metrics of images that are not generated scenes."""
         wanted, more = set(self.wanted), {}
         if "scenes" in wanted:
             more["reading"] = SceneReading(load_scene_classifier())

@@ -1,7 +1,7 @@
-"""Any pictures against real ones and their captions: what is asked, the metrics that answer, and two anchors.
+"""Any images against real ones and their captions: the evaluation set, the metrics, and two anchors.
 
-The anchors are measured by the same code: real pictures against real ones, and for each caption the training picture
-whose own caption is nearest.
+The anchors are measured by the same code: real images against real ones, and for each caption the training image whose
+own caption is nearest.
 """
 
 import logging
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class EvalSet(NamedTuple):
-    """Captions to draw, and the real pictures to be compared with."""
+    """Captions to generate images of, and the real images to compare them with."""
 
     captions: list[str] | None
     reference: Pictures
@@ -57,17 +57,17 @@ class EvalSet(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """What metrics look through; None where it is missing or not wanted."""
+    """The networks of metrics; None where one is missing or not wanted."""
 
     features: FeatureNetwork | None = None  # Inception, or what stands in its place
     clip: MatchingNetwork | None = None
-    matching: MatchingNetwork | None = None  # judge of R-precision
+    matching: MatchingNetwork | None = None  # of R-precision
 
     def spec(self) -> dict:
         return {name: None if network is None else network.spec() for name, network in self._asdict().items()}
 
 
-# ------------------------------------------------------------------------------------------------ what is asked
+# ------------------------------------------------------------------------------------------------ evaluation sets
 
 
 def eval_set_of(dataset, num_images: int, seed: int) -> EvalSet:
@@ -81,6 +81,7 @@ def eval_set_of(dataset, num_images: int, seed: int) -> EvalSet:
 
 
 def counted(captions: list[str]) -> dict:
+    """The number of captions and their hash, for the protocol."""
     return {"num_captions": len(captions), "sha256": digest(captions)}
 
 
@@ -166,7 +167,7 @@ def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipp
     return f"{folder}: its captions are not used, as {total} (such as {example}){why}"
 
 
-# ------------------------------------------------------------------------------------------------ what answers
+# ------------------------------------------------------------------------------------------------ metrics
 
 
 class PictureEvaluator:
@@ -190,28 +191,30 @@ class PictureEvaluator:
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, progress: Progress = no_progress
     ) -> dict[str, float]:
-        """Of pictures that a generator in evaluation mode draws from the eval_set's captions."""
+        """The values of the images that a generator in evaluation mode makes of the set's captions."""
         pictures = of_generator(generator, text_encoder, self.eval_set.captions, self.seed, truncation)
         return self.of(pictures, device_of(generator), progress)
 
     def of(
         self, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
     ) -> dict[str, float]:
-        """Of any pictures; where there are captions, in the eval_set's order."""
+        """The values of any images; those with captions are in the order of the evaluation set."""
         return measure(
             pictures, MetricCollection(self.metrics(device, progress), compute_groups=False), device, progress
         )
 
     def metrics(self, device: torch.device | str = "cpu", progress: Progress = no_progress) -> dict[str, Metric]:
-        """The first call looks at the real pictures, unless the cache knows their features."""
+        """The metrics by their names; the first call computes the features of real images, unless cached."""
         if self.prepared is None:
             self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}
         return self.prepared
 
     def measures(self) -> set[str]:
+        """Those of the wanted metrics that compare sets of features."""
         return self.wanted & {"fid", "kid", "prdc"}
 
     def quality(self, device: torch.device | str, progress: Progress) -> dict[str, Metric]:
+        """The metrics that compare images with the real ones."""
         network = self.networks.features
         if network is None or not self.measures():
             return {}
@@ -219,6 +222,7 @@ class PictureEvaluator:
         return {"quality": PictureQuality(network, real, self.measures())}
 
     def matching(self) -> dict[str, Metric]:
+        """The metrics that compare images with their captions."""
         (_, clip, matching), captions, found = self.networks, self.eval_set.captions, {}
         if clip is not None and "clip_score" in self.wanted:
             found["clip_score"] = CLIPScore(clip)
@@ -236,12 +240,13 @@ class PictureEvaluator:
         return between_halves(features, network.name, self.measures(), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
-        """What the captions' own pictures reach where captions matter; they would be no test of the rest."""
+        """The values of the captions' own images, by the metrics that compare images with captions."""
         metrics = {name: metric for name, metric in self.metrics(device).items() if name != "quality"}
         return measure(pictures, MetricCollection(metrics, compute_groups=False), device) if metrics else {}
 
 
 def r_precision_by(network: MatchingNetwork) -> str:
+    """The name of R-precision by a network: that of the joint encoder has none before it."""
     return "r_precision" if network.name == "joint" else f"{network.name}/r_precision"
 
 
@@ -270,7 +275,7 @@ def other_captions(captions: list[str], places: list[int], count: int, seed: int
 def nearest_training_pictures(joint, eval_set: EvalSet, dataset, same: bool) -> Pictures:
     """For each caption the training picture of the nearest caption, by the joint encoder's embeddings.
 
-    same: the eval_set was drawn from this very data set; a caption's own picture is then passed over.
+    same: the evaluation set is of this very data set; a caption's own image is then passed over.
     """
     texts = [(caption, i) for i in range(len(dataset)) for caption in dataset.captions_of(i)]
     owners = np.array([i for _, i in texts])

@@ -38,21 +38,18 @@ def evaluate(
 
     checkpoint: a .ckpt or .safetensors file, a run directory, an exported folder or a name on the hub.
     images: a folder of images, in place of a checkpoint; its captions are used where each image has one.
-    reference: a folder of real images, in place of a data set's; only together with images.
+    reference: a folder of real images, in place of a data set's.
     data: the data set, as load_config takes it: names of YAML files and key=value. The built-in scenes when empty.
-    resolution: to which the images of folders are cropped and resized, in pixels; as they are when absent.
+    resolution: pixels to which the images of folders are cropped and resized; none when absent.
     num_images: number of captions; 2000 of each split of scenes, else 5000, when absent.
-    captions: a file of ids of COCO captions, JSON or one a line; the seed chooses captions when absent.
+    captions: a file of ids of COCO captions; the seed chooses captions when absent.
     metrics: some of cgan.metrics.names.NAMES, whose weights may be downloaded; all that can run here when absent.
-    inception: the file of Inception's weights; torch's downloaded one when absent.
-    resize: how images come to Inception's 299 pixels.
+    inception: the file of Inception's weights; torch's downloaded one when absent. resize: how to its 299 pixels.
     clip: the CLIP of clip_score, a folder or a name on the hub.
     joint: the joint encoder of r_precision, a file or a run directory; on scenes the starter weights when absent.
-    anchors: also measure real images against real ones, and for each caption the nearest training image.
-    seed: from 0 to 2**32 - 1; it sets the captions and the noise.
-    truncation: factor of the noise; below 1 images are more typical and less varied.
-    report: is called with a line of text about each metric that is left out, and why.
-    progress: is called with the numbers of images that are done and to be done.
+    anchors: also measure real images, and for each caption the nearest training image.
+    seed: of captions and noise, from 0 to 2**32 - 1. truncation: factor of the noise.
+    report: takes a line about each metric that is left out. progress: takes the numbers of images done and to do.
 
     Raises UserError for a mistake in the arguments, and for files that are missing or damaged.
     """

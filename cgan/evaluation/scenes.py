@@ -1,6 +1,6 @@
-"""How well a generator draws scenes: read by a scene classifier, beside real scenes read by the same classifier.
+"""How true a generator's scenes are to their captions, as the scene classifier reads them, beside real scenes.
 
-Every process draws its share of the pictures; all of them end with the same numbers.
+Every process generates its share of the images; all of them get the same values.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -68,13 +68,14 @@ class SceneReport:
     others: dict[str, float] = field(default_factory=dict)  # judge/precision and so on, and further metrics
 
     def metrics(self) -> dict[str, float]:
+        """All values by their names; absent ones are left out."""
         values = asdict(self)
         others = values.pop("others")
         return {name: value for name, value in (values | others).items() if value is not None}
 
 
 class RealScenes(NamedTuple):
-    """What real scenes reach, by the same measures."""
+    """What real scenes reach, by the same metrics."""
 
     features: Tensor  # (N, F), the classifier's
     floor: float
@@ -95,8 +96,8 @@ class SceneReading(WrapperMetric):
         """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes; B may be 0."""
         with torch.autocast(images.device.type, enabled=False):
             reading = self.classifier.read(as_floats(images))
-        said = [mentioned_in(caption) for caption in captions]
-        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
+        values = [mentioned_in(caption) for caption in captions]
+        mentioned = torch.tensor(values, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
         self.accuracy.update(reading, mentioned)
         if self.quality is not None:
             self.quality.update(reading.features, ids)
@@ -142,7 +143,7 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ real scenes
 
     def measure_real(self, device: torch.device) -> RealScenes:
-        """Once for all calls; features are kept in the cache."""
+        """Measure real scenes, once for all calls; their features are kept in the cache."""
         classifier = SceneClassifierFeatures(self.classifier)
         scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
         features, other = (real_features(classifier, pictures, device) for pictures in scenes)
@@ -152,9 +153,11 @@ class SceneEvaluator:
         return RealScenes(features, floor, float(diversity), self.r_precision_of_real(device))
 
     def repetitions(self) -> list[str]:
+        """Each of the repeated captions SEEDS_PER_CAPTION times."""
         return [caption for caption in self.repeated for _ in range(SEEDS_PER_CAPTION)]
 
     def r_precision_of_real(self, device: torch.device) -> float | None:
+        """R-precision of real scenes of the captions; None without a joint encoder."""
         if self.choice is None:
             return None
         network, captions = self.choice.network, self.captions["seen"]
@@ -172,7 +175,7 @@ class SceneEvaluator:
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
     ) -> SceneReport:
-        """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
+        """Evaluate a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         device = device_of(generator)
         self.real = self.real or self.measure_real(device)
         values = {}
@@ -192,13 +195,14 @@ class SceneEvaluator:
         )
 
     def metrics(self) -> dict[Split, dict[str, Metric]]:
-        """Of the pictures of each split."""
+        """The metrics of the images of each split."""
         quality = PictureQuality(PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real.features)
         choice = {"r_precision": self.choice} if self.choice is not None else {}
         seen = {"reading": SceneReading(self.classifier, quality), **choice, **self.more}
         return {"seen": seen, "heldout": {"reading": SceneReading(self.classifier)}}
 
     def diversity_of(self, generator: Generator, text_encoder: TextEncoder) -> float:
+        """The mean distance of two images that a generator makes of the same caption."""
         device = device_of(generator)
         pictures = of_generator(generator, text_encoder, self.repetitions(), self.seed, self.truncation)
         metric = IntraCaptionDiversity().to(device)
@@ -219,8 +223,8 @@ def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures
         pictures = [draw_scene(scene, resolution, rng) for scene, rng in zip(scenes, rngs, strict=True)]
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
-    said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": seed, "resolution": resolution}
-    about = {**said, "captions": digest(captions), "num_images": len(captions)}
+    source = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": seed, "resolution": resolution}
+    about = {**source, "captions": digest(captions), "num_images": len(captions)}
     return Pictures(len(captions), load, about, captions)
 
 
@@ -230,6 +234,7 @@ def contradicted_r_precision(network: JointNetwork, captions: list[str], seed: i
 
 
 def captions_of(split: Split, count: int, seed: int) -> list[str]:
+    """So many captions of random scenes of a split; the same seed gives the same captions."""
     rng = np.random.default_rng([seed, split == "heldout"])
     return [describe(sample_scene(rng, split), rng) for _ in range(count)]
 
@@ -239,17 +244,17 @@ def scene_of(caption: str, rng: np.random.Generator) -> Scene:
     mentioned = mentioned_in(caption)
     while True:
         drawn = (int(rng.integers(len(values))) for values in ATTRIBUTES.values())
-        scene = Scene(*(one if said < 0 else said for said, one in zip(mentioned, drawn, strict=True)))
+        scene = Scene(*(one if value < 0 else value for value, one in zip(mentioned, drawn, strict=True)))
         if not is_heldout(scene):
             return scene
 
 
 def contradicting(captions: list[str], count: int, seed: int) -> np.ndarray:
     """For each caption the places of captions with which it can't be true together, (N, count), at random."""
-    rng, said = np.random.default_rng([seed, 5]), np.array([mentioned_in(caption) for caption in captions])
+    rng, mentioned = np.random.default_rng([seed, 5]), np.array([mentioned_in(caption) for caption in captions])
     rows = []
-    for mine in said:
-        differs = ((said != mine) & (said >= 0) & (mine >= 0)).any(axis=1)
+    for mine in mentioned:
+        differs = ((mentioned != mine) & (mentioned >= 0) & (mine >= 0)).any(axis=1)
         candidates = np.flatnonzero(differs)
         rows.append(rng.choice(candidates, count, replace=len(candidates) < count))
     return np.stack(rows)

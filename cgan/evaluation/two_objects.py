@@ -1,4 +1,4 @@
-"""How well a generator draws scenes of two objects, read by their own classifier; the same in every process."""
+"""How true a generator's scenes of two objects are to their captions, read by a classifier of their own."""
 
 import numpy as np
 import torch
@@ -41,8 +41,8 @@ class PairReading(WrapperMetric):
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
         """Add pictures, uint8 (B, 3, H, W), with a caption each; B may be 0."""
         reading = self.classifier.read(as_floats(images))
-        said = [mentioned_in_pair(caption) for caption in captions]
-        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(NUM_VALUES))
+        values = [mentioned_in_pair(caption) for caption in captions]
+        mentioned = torch.tensor(values, dtype=torch.int64, device=images.device).view(-1, len(NUM_VALUES))
         self.accuracy.update(reading, mentioned)
         if self.quality is not None:
             self.quality.update(reading.features, ids)
@@ -77,7 +77,7 @@ class TwoObjectEvaluator:
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
     ) -> dict[str, float]:
-        """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
+        """Evaluate a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         pictures = {
             split: of_generator(generator, text_encoder, captions, self.seed, self.truncation)
             for split, captions in self.captions.items()
@@ -93,6 +93,7 @@ class TwoObjectEvaluator:
         return self.measured(pictures, device, progress)
 
     def measured(self, pictures: dict[Split, Pictures], device: torch.device, progress: Progress) -> dict[str, float]:
+        """The values of the images of each split, those of held-out combinations with _heldout behind their names."""
         values = {}
         for split, metric in self.metrics(device).items():
             found = measure(
@@ -102,6 +103,7 @@ class TwoObjectEvaluator:
         return values
 
     def metrics(self, device: torch.device) -> dict[Split, Metric]:
+        """The metric of each split; real scenes are looked at once for all calls."""
         if self.real is None:
             scenes = of_dataset(Scenes(self.num_images, self.resolution, self.seed, level=TWO))
             self.real = real_features(SceneClassifierFeatures(self.classifier), scenes, device)
@@ -112,5 +114,6 @@ class TwoObjectEvaluator:
 
 
 def pair_captions(split: Split, count: int, seed: int) -> list[str]:
+    """So many captions of random scenes of two objects; the same seed gives the same captions."""
     rng = np.random.default_rng([seed, split == "heldout", 2])
     return [describe_pair(sample_pair(rng, split), rng) for _ in range(count)]

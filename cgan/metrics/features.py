@@ -1,4 +1,4 @@
-"""Pictures as feature vectors, by which sets of pictures are compared: Inception's, or what stands in its place."""
+"""Feature vectors of images, by which sets of images are compared: those of Inception, or of a stand-in."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -77,6 +77,7 @@ class Inception(FeatureNetwork):
 
 
 def resized_like_tensorflow(images: Tensor) -> Tensor:
+    """Images (B, 3, 299, 299), bilinear without antialiasing, as TensorFlow 1 resizes."""
     from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
     return interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
@@ -102,7 +103,7 @@ class SceneClassifierFeatures(FeatureNetwork):
 
 
 class PrecomputedFeatures(FeatureNetwork):
-    """Takes features for pictures, where a network has already been asked for something else as well."""
+    """Takes features in place of images, where another metric has computed them already."""
 
     def __init__(self, name: str, num_features: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How well pictures of scenes are drawn: a classifier that reads them, and the metrics of its readings."""
+"""The scene classifier, and metrics of what it reads in images."""
 
 import json
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from cgan.resources import SCENE_CLASSIFIER
 
 @dataclass
 class SceneClassifierConfig:
+    """Sizes of a SceneClassifier."""
+
     num_values: tuple[int, ...] = (8, 8, 2, 3, 6)  # of object, colour, size, position, ground
     width: int = 32
     feature_dim: int = 128
@@ -24,7 +26,7 @@ class SceneClassifierConfig:
 
 
 class Reading(NamedTuple):
-    """What the classifier sees in pictures."""
+    """What the classifier reads in images."""
 
     values: Tensor  # (B, attributes) int64
     recognisable: Tensor  # (B,) bool
@@ -76,7 +78,7 @@ class SceneClassifier(nn.Module):
 
 
 def load_scene_classifier(path: Path = SCENE_CLASSIFIER) -> SceneClassifier:
-    """The classifier that comes with the project."""
+    """The classifier of a file, in evaluation mode; raises UserError where there is none."""
     if not path.is_file():
         raise UserError(f"{path}: the scene classifier's weights are not there; train them with `cgan judge`")
     with safe_open(path, "pt") as file:
