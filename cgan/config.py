@@ -1,6 +1,7 @@
 """RunConfig: the settings of a run, from dataclass defaults, then a YAML file, then key=value."""
 
 import difflib
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from cgan.ranges import check_ranges
 from cgan.resources import shipped
 from cgan.training.gan import GANConfig
 from cgan.training.joint import JointConfig
+
+RENAMED = {"trainer.examiner": "trainer.eval_joint_encoder"}  # old keys, which are read still, and their new names
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,7 +45,7 @@ class TrainerConfig:
     best_metric: str | None = None  # that best.ckpt follows: scene_accuracy, else fid, else r_precision when absent
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
-    examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
+    eval_joint_encoder: str | None = None  # joint.safetensors of another run, for r_precision and in place of Inception
     checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
@@ -98,7 +102,11 @@ def layer(argument: str) -> DictConfig:
         return layer_of_file(Path(argument))
     if "=" not in argument:
         raise UserError(f"{argument}: expected a .yaml file or key=value")
-    key, _, value = argument.partition("=")
+    old, _, value = argument.partition("=")
+    key = RENAMED.get(old, old)
+    if key != old:
+        log.warning("%s: %s is now called %s", argument, old, key)
+        argument = f"{key}={value}"
     names, kind = key.split("."), kind_of(key)
     if is_text(kind):
         return OmegaConf.create(nested(names, as_typed(value, kind)))
@@ -115,7 +123,18 @@ def layer_of_file(path: Path) -> DictConfig:
     content = read_text(path)
     result = OmegaConf.create(content)
     keep_text(result, yaml.compose(content), RunConfig)
-    return result
+    return with_new_names(result, path)
+
+
+def with_new_names(settings: DictConfig, path: Path) -> DictConfig:
+    """The settings of a file with old keys replaced by their new names, which is logged in a line for each."""
+    for old, new in RENAMED.items():
+        section, _, name = old.rpartition(".")
+        holder = OmegaConf.select(settings, section) if OmegaConf.is_dict(settings) else None
+        if OmegaConf.is_dict(holder) and name in holder:
+            log.warning("%s: %s is now called %s", path, old, new)
+            OmegaConf.update(settings, new, holder.pop(name))
+    return settings
 
 
 def shipped_config(path: Path) -> Path:

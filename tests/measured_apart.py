@@ -18,11 +18,11 @@ from cgan.evaluation.images import between_halves, other_captions
 from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features
 from cgan.evaluation.scenes import SceneEvaluator, SceneReading
 from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import Inception, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.features import Inception, SceneClassifierFeatures
+from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.generators.modulated import ModulatedGenerator
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -48,12 +48,12 @@ def on_pictures(inception: str, clip: str) -> dict[str, float]:
     """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
     fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
     captions = [fake_caption(i) for i in range(COUNT)]
-    judge, joint = load_judge(), JointNetwork(JointEncoder.load(STARTER_JOINT))
-    networks = Inception(Path(inception), num_features=64), JudgeFeatures(judge)
+    judge, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
+    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(judge)
     metrics = {n.name or "inception": PictureQuality(n, real_features(n, real)) for n in networks}
     metrics["clip_score"] = CLIPScore(CLIPNetwork(clip))
     others = other_captions(captions, list(range(COUNT)), 20, seed=0)
-    metrics["r_precision"] = CaptionChoice(joint, captions, torch.from_numpy(others))
+    metrics["r_precision"] = GeneratedRPrecision(joint, captions, torch.from_numpy(others))
     metrics["reading"] = SceneReading(judge)
     floor = between_halves(real_features(networks[1], real), "floor", {"fid", "kid", "prdc"}, seed=0)
     return floor | measure(fake._replace(captions=captions), MetricCollection(metrics, compute_groups=False))
@@ -74,7 +74,9 @@ def recalls() -> dict[str, float]:
 
 
 def on_scenes() -> dict[str, float]:
-    evaluator = SceneEvaluator(load_judge(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER_JOINT))
+    evaluator = SceneEvaluator(
+        load_scene_classifier(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER_JOINT)
+    )
     text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
     return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cgan.interfaces import UserError
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.scenes import load_scene_classifier
 from cgan.resources import STARTER_GAN
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.joint import JointEncoder
@@ -206,7 +206,7 @@ def test_the_judge_is_trained_by_a_command(workplace):
     command += ["--out", str(workplace / "judge.safetensors")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert load_judge(workplace / "judge.safetensors").read(torch.zeros(2, 3, 64, 64)).values.shape == (2, 5)
+    assert load_scene_classifier(workplace / "judge.safetensors").read(torch.zeros(2, 3, 64, 64)).values.shape == (2, 5)
     assert "rejected: blob" in json.loads((workplace / "judge.json").read_text())
 
 

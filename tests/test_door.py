@@ -34,7 +34,7 @@ def check(*settings: str) -> None:
         "gan.discriminator.dino=/nowhere gan.discriminator.features=dino",
         "trainer.inception=nowhere.pth",
         "trainer.clip=~/nowhere",
-        "trainer.examiner=nowhere.safetensors",
+        "trainer.eval_joint_encoder=nowhere.safetensors",
     ],
 )
 def test_what_a_training_reads_has_to_be_there(settings):
@@ -58,7 +58,7 @@ def test_nothing_is_decoded_where_init_is_not_there(tmp_path, monkeypatch):
         ("text.name=/nowhere", "text.encoder=joint"),
         ("task=joint init=nowhere.ckpt", "task=joint"),
         ("task=joint joint.checkpoint=nowhere", "task=joint"),
-        ("trainer.examiner=nowhere trainer.evaluate_every=0", "trainer.evaluate_every=0"),
+        ("trainer.eval_joint_encoder=nowhere trainer.evaluate_every=0", "trainer.evaluate_every=0"),
         ("joint.clip=nowhere", "joint.encoders=own"),
     ],
 )

@@ -84,7 +84,7 @@ def tv_loss(fakes: Tensor, real: Tensor, text: TextFeatures) -> Tensor:
 def own(tmp_path_factory) -> tuple[TrainResult, Hashed, CountSteps, list[str], dict, str]:
     """A training on a data set, text encoder, loss and callback of one's own; what it reported and left behind."""
     folder, encoder, counter, messages = tmp_path_factory.mktemp("own"), Hashed(), CountSteps(), []
-    evaluated = [f"trainer.examiner={STARTER_JOINT}", "trainer.metrics=[fid]", "trainer.evaluate_every=160"]
+    evaluated = [f"trainer.eval_joint_encoder={STARTER_JOINT}", "trainer.metrics=[fid]", "trainer.evaluate_every=160"]
     config = load_config([*TINY, *evaluated, "trainer.images=320", f"run_dir={folder / 'run'}"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     before = repr(config)

@@ -11,18 +11,18 @@ import torch
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.scenes.one_object import Scenes
 from cgan.data.sources import build_dataset
-from cgan.evaluation.images import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
+from cgan.evaluation.images import NUM_DISTRACTORS, EvalSet, Networks, PictureEvaluator, eval_set_of, other_captions
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
-from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, choice_of
+from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, contradicted_r_precision
 from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
 from cgan.evaluation.two_objects import TwoObjectEvaluator
 from cgan.interfaces import Report, UserError, silent
 from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import Inception, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice
+from cgan.metrics.features import Inception, SceneClassifierFeatures
+from cgan.metrics.matching import GeneratedRPrecision
 from cgan.metrics.names import NAMES, PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
 from cgan.training.joint import JointEncoder
@@ -92,8 +92,11 @@ def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
     if settings.best_metric is not None and not is_known(settings.best_metric):
         known = ", ".join(PREFERRED)
         raise UserError(f"trainer.best_metric={settings.best_metric}: no such metric; {known} and others are")
-    if settings.examiner is not None and not Path(settings.examiner).is_file():
-        raise UserError(f"trainer.examiner={settings.examiner}: no such file; give another run's joint.safetensors")
+    if settings.eval_joint_encoder is not None and not Path(settings.eval_joint_encoder).is_file():
+        raise UserError(
+            f"trainer.eval_joint_encoder={settings.eval_joint_encoder}: no such file; "
+            "give another run's joint.safetensors"
+        )
     if settings.evaluate_every <= 0 or settings.metrics == []:
         return None
     if settings.evaluation_images < FEWEST:
@@ -114,7 +117,7 @@ def possible(config: RunConfig, report: Report) -> Plan:
     asked = settings.metrics is not None
     wanted = set(settings.metrics if asked else ON_SCENES if on_scenes else ON_OTHERS)
     missing = missing_weights(wanted, inception_file(config), settings.clip, fetch=asked)
-    independent = settings.examiner is not None
+    independent = settings.eval_joint_encoder is not None
     own = not on_scenes and (independent or uses_joint_encoder(config))
     clip = None
     if "clip_score" in wanted - set(missing) or (not on_scenes and "r_precision" in wanted):
@@ -181,28 +184,28 @@ def evaluator_of(
         return plan, of_two_objects(plan, config)
     if config.data.source == "scenes":
         return plan, of_scenes(plan, config)
-    question = question_about(config, dataset)
-    plan = fitting_to(plan, question, report)
-    return plan, of_pictures(plan, config, question, run_dir) if plan.wanted else None
+    eval_set = eval_set_for(config, dataset)
+    plan = fitting_to(plan, eval_set, report)
+    return plan, of_pictures(plan, config, eval_set, run_dir) if plan.wanted else None
 
 
-def question_about(config: RunConfig, dataset) -> Question:
+def eval_set_for(config: RunConfig, dataset) -> EvalSet:
     """Pictures kept out of training, where there are any; without random crops."""
     data = replace(config.data, crop="center", flip=False)
     if config.data.source == "custom":
-        return question_of(dataset, config.trainer.evaluation_images, SEED)
+        return eval_set_of(dataset, config.trainer.evaluation_images, SEED)
     part = "test" if data.test_images > 0 else "train"
     chosen = dataset if part == "train" and data == config.data else build_dataset(data, part)
-    return question_of(chosen, config.trainer.evaluation_images, SEED)
+    return eval_set_of(chosen, config.trainer.evaluation_images, SEED)
 
 
-def fitting_to(plan: Plan, question: Question, report: Report) -> Plan:
+def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
     """Without what so few pictures and captions do not allow, which is said."""
-    unfit, num_texts = {}, len(set(question.captions))
+    unfit, num_texts = {}, len(set(eval_set.captions))
     if "r_precision" in plan.wanted and num_texts <= 2 * NUM_DISTRACTORS:
         unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
-    if len(question.captions) < FEWEST:
-        few = f"{len(question.captions)} pictures are too few to compare"
+    if len(eval_set.captions) < FEWEST:
+        few = f"{len(eval_set.captions)} pictures are too few to compare"
         unfit |= {name: few for name in ON_FEATURES if name in plan.wanted}
     for line in in_lines(unfit):
         report(line)
@@ -216,7 +219,7 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
         case "":
             features = Inception(inception_weights(inception_file(config)))
         case "judge":
-            features = JudgeFeatures(load_judge())
+            features = SceneClassifierFeatures(load_scene_classifier())
         case "joint":
             features = joint
         case unknown:
@@ -228,44 +231,46 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
 def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
     """Both splits where scenes are wanted; other metrics see the pictures of seen combinations.
 
-    R-precision is judged by trainer.examiner or the starter weights, not by the encoder that the generator is trained
-    against.
+    R-precision is that of trainer.eval_joint_encoder or of the starter weights, not of the encoder that the generator
+    is trained against.
     """
-    count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_judge()
+    count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_scene_classifier()
     captions, networks = captions_of("seen", count, SEED), networks_of(plan, config)
-    question = Question(captions, of_dataset(Scenes(count, resolution, SEED)), {})
-    joint = JointEncoder.load(config.trainer.examiner or STARTER_JOINT) if "r_precision" in plan.wanted else None
-    others = PictureEvaluator(question, networks, plan.wanted - {"scenes", "r_precision"}, SEED)
+    eval_set = EvalSet(captions, of_dataset(Scenes(count, resolution, SEED)), {})
+    joint = (
+        JointEncoder.load(config.trainer.eval_joint_encoder or STARTER_JOINT) if "r_precision" in plan.wanted else None
+    )
+    others = PictureEvaluator(eval_set, networks, plan.wanted - {"scenes", "r_precision"}, SEED)
     if "scenes" not in plan.wanted:
         if joint is not None:
-            others.more["r_precision"] = choice_of(JointNetwork(joint), captions, SEED)
-        return Evaluator(lambda g, t, tell: others(g, t, tell=tell), plan.names(), count)
+            others.more["r_precision"] = contradicted_r_precision(JointNetwork(joint), captions, SEED)
+        return Evaluator(lambda g, t, progress: others(g, t, progress=progress), plan.names(), count)
 
     @cache
     def evaluator(device: torch.device) -> SceneEvaluator:  # real pictures are looked at where training takes place
         return SceneEvaluator(judge, resolution, count, SEED, joint, others.metrics(device))
 
-    def evaluate(generator, text_encoder, tell) -> dict[str, float]:
-        return evaluator(device_of(generator))(generator, text_encoder, tell).metrics()
+    def evaluate(generator, text_encoder, progress) -> dict[str, float]:
+        return evaluator(device_of(generator))(generator, text_encoder, progress).metrics()
 
     return Evaluator(evaluate, plan.names(), count)
 
 
 def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
     count = config.trainer.evaluation_images
-    evaluator = TwoObjectEvaluator(load_judge(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
+    evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
     return Evaluator(evaluator, plan.names(), count)
 
 
-def of_pictures(plan: Plan, config: RunConfig, question: Question, run_dir: Path) -> Evaluator:
-    """Where there is no trainer.examiner, the encoder that the generator is trained against judges, and so flatters."""
+def of_pictures(plan: Plan, config: RunConfig, eval_set: EvalSet, run_dir: Path) -> Evaluator:
+    """Without trainer.eval_joint_encoder, R-precision is by the encoder the generator is trained against: too high."""
     joint, more = None, {}
     if plan.joint:
-        file = config.trainer.examiner or config.joint.checkpoint or run_dir / "joint.safetensors"
+        file = config.trainer.eval_joint_encoder or config.joint.checkpoint or run_dir / "joint.safetensors"
         joint = JointNetwork(JointEncoder.load(file))
         if "r_precision" in plan.wanted:
-            others = torch.from_numpy(other_captions(question.captions, question.places, NUM_DISTRACTORS, SEED))
+            others = torch.from_numpy(other_captions(eval_set.captions, eval_set.places, NUM_DISTRACTORS, SEED))
             name = "r_precision" if plan.independent else "joint/r_precision"
-            more[name] = CaptionChoice(joint, question.captions, others)
-    evaluator = PictureEvaluator(question, networks_of(plan, config, joint), plan.wanted, SEED, more)
-    return Evaluator(lambda g, t, tell: evaluator(g, t, tell=tell), plan.names(), len(question.captions))
+            more[name] = GeneratedRPrecision(joint, eval_set.captions, others)
+    evaluator = PictureEvaluator(eval_set, networks_of(plan, config, joint), plan.wanted, SEED, more)
+    return Evaluator(lambda g, t, progress: evaluator(g, t, progress=progress), plan.names(), len(eval_set.captions))

@@ -10,12 +10,12 @@ PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "cli
 
 
 def is_known(name: str) -> bool:
-    """Whether it is told which way such a metric is better; joint/recall is a recall."""
+    """Whether HIGHER or LOWER lists a metric, be it with the name of its network before it, as in joint/recall."""
     return name.rpartition("/")[2] in HIGHER + LOWER
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """Never so for NaN."""
+    """Whether a value is better than the best so far, which is None at first; NaN is never better."""
     if best is None:
         return value == value
     return value < best if name.rpartition("/")[2] in LOWER else value > best

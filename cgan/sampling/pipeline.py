@@ -22,11 +22,12 @@ from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.lstm import UNKNOWN, LSTMTextEncoder
+from cgan.models.weights_hash import hash_tensors
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.sampling.guidance import away_from
 from cgan.sampling.metadata import MOST_GUIDANCE
-from cgan.sampling.weights import DAMAGED, PARTS, digest, find, read, write
+from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
@@ -194,7 +195,7 @@ class TextToImage:
     @cached_property
     def sha256(self) -> str:
         """Of the weights as they are drawn with: equal where the pictures are."""
-        return digest({name: value.float() for name, value in self.tensors.items()})
+        return hash_tensors({name: value.float() for name, value in self.tensors.items()})
 
 
 def is_single(seed: object) -> bool:

@@ -78,7 +78,7 @@ def inputs_of(config: RunConfig) -> Iterator[Input]:
     never = no_gan or (None if trainer.evaluate_every > 0 else "trainer.evaluate_every=0")
     yield Input("trainer.inception", trainer.inception, "file", "give Inception's weights of torch-fidelity", never)
     yield Input("trainer.clip", trainer.clip, "model", MODEL, never)
-    yield Input("trainer.examiner", trainer.examiner, "file", IN_RUN, never)
+    yield Input("trainer.eval_joint_encoder", trainer.eval_joint_encoder, "file", IN_RUN, never)
 
 
 def joint_inputs(config: RunConfig) -> Iterator[Input]:
