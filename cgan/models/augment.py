@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cgan.training.distributed import random_rows
+from cgan.sharding import sharded_rand
 
 Augmentation = Literal["colour", "translation", "cutout"]
 
@@ -28,7 +28,7 @@ def augment(images: Tensor, kinds: list[Augmentation]) -> Tensor:
 
 def jitter_colour(images: Tensor) -> Tensor:
     """Brightness by up to a half, saturation up to twofold, contrast from a half to one and a half."""
-    brightness, saturation, contrast = random_rows(torch.rand, len(images), 3, 1, 1, 1, device=images.device).unbind(1)
+    brightness, saturation, contrast = sharded_rand(len(images), 3, 1, 1, 1, device=images.device).unbind(1)
     images = images + (brightness - 0.5)
     mean = images.mean(dim=1, keepdim=True)
     images = mean + (images - mean) * 2 * saturation
@@ -40,7 +40,7 @@ def translate(images: Tensor, share: float = 0.125) -> Tensor:
     """Shifted by whole pixels, up to a share of the size; what comes in from outside is grey."""
     size = images.shape[-1]
     reach = round(size * share)
-    chance = random_rows(torch.rand, len(images), 2, 1, device=images.device)
+    chance = sharded_rand(len(images), 2, 1, device=images.device)
     shift = (chance * (2 * reach + 1)).long() - reach
     places = torch.arange(size, device=images.device) + shift + 1  # (B, 2, H), 0 and size + 1 are the border
     rows, columns = places.clamp(0, size + 1).unbind(dim=1)
@@ -53,6 +53,6 @@ def cut_out(images: Tensor, share: float = 0.5) -> Tensor:
     """A square of half the size turned grey."""
     size = images.shape[-1]
     half = round(size * share) // 2
-    centre = (random_rows(torch.rand, len(images), 2, 1, device=images.device) * (size + 1)).long()
+    centre = (sharded_rand(len(images), 2, 1, device=images.device) * (size + 1)).long()
     inside = (torch.arange(size, device=images.device) - centre).abs() < half  # (B, 2, H)
     return images * ~(inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]

@@ -16,7 +16,7 @@ from torch import nn
 from cgan.damage import Damaged, first_line, reading, system_fault
 from cgan.files import CannotWrite, cannot_write, replacing_stream, sync_folder, temporary_name
 from cgan.interfaces import UserError
-from cgan.training.distributed import num_processes
+from cgan.sharding import num_processes
 
 NAME = re.compile(r"last(-[1-9]\d*)?\.ckpt")  # of the checkpoints that a training goes on from
 

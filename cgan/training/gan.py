@@ -25,8 +25,9 @@ from cgan.models.layers import recomputed
 from cgan.models.posterior import Posterior
 from cgan.models.precision import inner_products
 from cgan.pixels import as_floats
+from cgan.sharding import local_shard, num_processes, sharded_rand, sharded_randn
 from cgan.training import losses
-from cgan.training.distributed import num_processes, own_first, own_rows, random_rows, rows_of_all
+from cgan.training.distributed import all_gather_local_first, all_gather_with_grad
 from cgan.training.muon import Muon
 from cgan.training.schedule import by_cosine, late_decay, progress_of
 
@@ -227,7 +228,7 @@ class TextToImageGAN(pl.LightningModule):
     def parts_of(self, batch: Batch) -> list[Part]:
         """The batch in as many parts as gan.accumulate says; mismatched pairs are of the whole of it."""
         text = self.text_encoder(batch.captions)
-        noise = random_rows(torch.randn, len(batch.images), self.config.generator.noise_dim, device=self.device)
+        noise = sharded_randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
         whole = Part(batch, text, noise, *self.mismatched(batch, text), [])
         size = len(batch.images) // self.config.accumulate
@@ -280,11 +281,11 @@ class TextToImageGAN(pl.LightningModule):
 
     def prior_loss(self, mean: Tensor, log_variance: Tensor, sentence: Tensor, num_samples: int = 8) -> Tensor:
         """How badly the prior explains latents of the posterior."""
-        noise = random_rows(torch.randn, len(mean), num_samples, mean.shape[1], device=mean.device).flatten(0, 1)
+        noise = sharded_randn(len(mean), num_samples, mean.shape[1], device=mean.device).flatten(0, 1)
         mean, log_variance, sentence = (x.repeat_interleave(num_samples, dim=0) for x in (mean, log_variance, sentence))
         latent = mean + noise * (log_variance / 2).exp()
-        start = random_rows(torch.randn, *latent.shape, device=mean.device)
-        time = random_rows(torch.rand, len(latent), 1, device=mean.device)
+        start = sharded_randn(*latent.shape, device=mean.device)
+        time = sharded_rand(len(latent), 1, device=mean.device)
         return self.generator.prior.loss(latent, sentence, start, time)
 
     def maps(self, images: Tensor) -> list[Tensor]:
@@ -312,12 +313,14 @@ class TextToImageGAN(pl.LightningModule):
     def mismatched(self, batch: Batch, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """For each picture the sentence of another one in the whole batch, (B, D), and whether it truly differs."""
         ids = batch.image_ids, caption_ids(batch.captions, self.device)
-        sentences, similarity = rows_of_all(self, text.sentence), None
+        sentences, similarity = all_gather_with_grad(text.sentence), None
         if self.config.mismatched != "random":
             directions = F.normalize(sentences.float(), dim=1)
             similarity = inner_products(directions, directions)
-        chosen = mismatched_captions(*(rows_of_all(self, x) for x in ids), similarity, self.config.mismatched == "hard")
-        index, valid = (own_rows(x) for x in chosen)
+        chosen = mismatched_captions(
+            *(all_gather_with_grad(x) for x in ids), similarity, self.config.mismatched == "hard"
+        )
+        index, valid = (local_shard(x) for x in chosen)
         return sentences[index], valid
 
     def gradient_penalty(self, part: Part, fakes: Fakes) -> Tensor | float:
@@ -336,7 +339,7 @@ class TextToImageGAN(pl.LightningModule):
             real, fake = (augment(images.float(), self.config.augmentation) for images in pictures)
             match self.config.penalty:
                 case "finite":
-                    noise = random_rows(torch.randn, *real.shape, device=self.device)
+                    noise = sharded_randn(*real.shape, device=self.device)
                     penalty = sum(losses.finite_gradient_penalty(critic, images, noise) for images in (real, fake))
                 case "exact":
                     penalty = sum(losses.exact_gradient_penalty(critic, images) for images in (real, fake))
@@ -405,17 +408,19 @@ class TextToImageGAN(pl.LightningModule):
     def choice_loss(self, part: Part, embedding: Tensor) -> Tensor:
         """Each fake should find its caption among the whole batch's, in the joint encoder's latent."""
         pictures, captions = (F.normalize(x.float(), dim=1) / 0.1**0.5 for x in (embedding, part.text.sentence))
-        ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
-        found = losses.info_nce(inner_products(pictures, own_first(self, captions)), *ids)
-        return (found + losses.info_nce(inner_products(captions, own_first(self, pictures)), *ids)) / 2
+        ids = part.batch.image_ids, all_gather_local_first(part.batch.image_ids)
+        found = losses.info_nce(inner_products(pictures, all_gather_local_first(captions)), *ids)
+        return (found + losses.info_nce(inner_products(captions, all_gather_local_first(pictures)), *ids)) / 2
 
     def attention_loss(self, part: Part, last_map: Tensor) -> Tensor:
         """The same by words and regions that look at each other."""
         regions, score = self.coattention.regions(last_map), self.coattention.score
         words, mask = padded(self.coattention.words(part.text.words), part.text.mask, num_processes() > 1)
-        captions = score(regions, own_first(self, words), own_first(self, mask)) / 0.1  # for each picture, (B, N)
-        pictures = score(own_first(self, regions), words, mask).t() / 0.1
-        ids = part.batch.image_ids, own_first(self, part.batch.image_ids)
+        captions = (
+            score(regions, all_gather_local_first(words), all_gather_local_first(mask)) / 0.1
+        )  # for each picture, (B, N)
+        pictures = score(all_gather_local_first(regions), words, mask).t() / 0.1
+        ids = part.batch.image_ids, all_gather_local_first(part.batch.image_ids)
         return (losses.info_nce(captions, *ids) + losses.info_nce(pictures, *ids)) / 2
 
     def look(self, images: Tensor, maps: list[Tensor], augmented: bool = False) -> list[Tensor]:

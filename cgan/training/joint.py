@@ -30,8 +30,9 @@ from cgan.models.precision import inner_products
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.pixels import as_floats
+from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses
-from cgan.training.distributed import num_processes, own_first, random_rows
+from cgan.training.distributed import all_gather_local_first
 from cgan.training.muon import Muon
 from cgan.training.schedule import late_decay, progress_of
 
@@ -117,15 +118,15 @@ class JointEncoder(pl.LightningModule):
     def contrastive_loss(self, pictures: ImageFeatures, text: TextFeatures, image_ids: Tensor) -> Tensor:
         """Mean of both directions; candidates are those of all processes, so that negatives grow with GPUs."""
         embeddings, sentences = self.comparable(pictures.embedding), self.comparable(text.sentence)
-        all_ids = own_first(self, image_ids)
-        captions = inner_products(embeddings, own_first(self, sentences))  # scores for each picture, (B, N)
-        images = inner_products(sentences, own_first(self, embeddings))
+        all_ids = all_gather_local_first(image_ids)
+        captions = inner_products(embeddings, all_gather_local_first(sentences))  # scores for each picture, (B, N)
+        images = inner_products(sentences, all_gather_local_first(embeddings))
         if self.coattention is not None:
             regions = self.coattention.regions(pictures.maps[-1])
             words, mask = padded(self.coattention.words(text.words), text.mask, num_processes() > 1)
             score, weight = self.coattention.score, self.config.coattention_weight
-            captions = captions + weight * score(regions, own_first(self, words), own_first(self, mask))
-            images = images + weight * score(own_first(self, regions), words, mask).t()
+            captions = captions + weight * score(regions, all_gather_local_first(words), all_gather_local_first(mask))
+            images = images + weight * score(all_gather_local_first(regions), words, mask).t()
         loss = (self.ranking_loss(captions, image_ids, all_ids) + self.ranking_loss(images, image_ids, all_ids)) / 2
         self.log("loss/contrastive", loss, prog_bar=True)
         return loss
@@ -306,4 +307,4 @@ BLOCK = 128  # pictures and captions whose words and regions are compared at onc
 
 def one_of_each(first: Tensor, second: Tensor) -> Tensor:
     """Of each pair of rows one, by the toss of a coin."""
-    return torch.where(random_rows(torch.rand, len(first), 1, device=first.device) < 0.5, first, second)
+    return torch.where(sharded_rand(len(first), 1, device=first.device) < 0.5, first, second)
