@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from cgan.data.sources import DataConfig
 from cgan.data.text_files import read_text
 from cgan.interfaces import UserError
+from cgan.models.joint import JointConfig
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.training.gan import GANConfig
-from cgan.training.joint import JointConfig
 
 
 @dataclass

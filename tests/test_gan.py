@@ -16,9 +16,9 @@ from cgan.interfaces import Batch
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.generators.base import GeneratorConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training.gan import GANConfig, TextToImageGAN, caption_ids, mismatched_captions
-from cgan.training.joint import JointConfig, JointEncoder
 from cgan.training.losses import exact_gradient_penalty
 from cgan.training.schedule import progress_of
 

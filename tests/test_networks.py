@@ -254,13 +254,14 @@ def test_a_learned_caption_is_written_again():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.1 and decoder.write(LATENT[:2]).tolist() == F.pad(known, (0, 1)).tolist()  # the end is written as 0
+    decoded = decoder.greedy_decode(LATENT[:2])
+    assert loss < 0.1 and decoded.tolist() == F.pad(known, (0, 1)).tolist()  # the end is written as 0
 
 
 def test_captions_end_once_and_hold_no_padding_before_their_end():
     decoder = caption_decoder()
     decoder.logits.weight.data *= 30  # sure of itself, so that captions end at all sorts of places
-    written = decoder.write(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), max_words=6)
+    written = decoder.greedy_decode(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), max_words=6)
     lengths = (written != 0).sum(dim=1)
     assert torch.equal(written != 0, torch.arange(written.shape[1]) < lengths[:, None])
     assert written.max() < decoder.begin and not (written == 1).any() and len(lengths.unique()) > 3
@@ -269,9 +270,9 @@ def test_captions_end_once_and_hold_no_padding_before_their_end():
 def test_what_is_written_does_not_depend_on_the_other_captions():
     decoder = caption_decoder()
     decoder.logits.weight.data *= 30
-    together = decoder.write(LATENT, max_words=6)
+    together = decoder.greedy_decode(LATENT, max_words=6)
     for latent, words in zip(LATENT, together, strict=True):
-        alone = decoder.write(latent[None], max_words=6)[0]
+        alone = decoder.greedy_decode(latent[None], max_words=6)[0]
         assert F.pad(alone, (0, together.shape[1] - len(alone))).tolist() == words.tolist()
 
 

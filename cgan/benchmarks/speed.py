@@ -37,10 +37,10 @@ from cgan.config import RunConfig
 from cgan.data.sources import check_data
 from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import Batch, UserError
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.training.callbacks.samples import ProgressLine, SampleGrid
 from cgan.training.gan import TextToImageGAN
-from cgan.training.joint import JointEncoder
 from cgan.training.loggers import loggers
 from cgan.training.precision import chosen_precision
 from cgan.training.trainer import trainer_of

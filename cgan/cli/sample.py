@@ -169,8 +169,8 @@ class Judge:
 
     def __init__(self, path: Path) -> None:
         from cgan.evaluation.loop import resized
+        from cgan.models.joint import JointEncoder
         from cgan.sampling.weights import digest
-        from cgan.training.joint import JointEncoder
 
         self.joint, self.resized = JointEncoder.load(path), resized
         self.about = {"file": label(path), "sha256": digest(self.joint.state_dict())}

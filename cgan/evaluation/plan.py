@@ -25,9 +25,9 @@ from cgan.metrics.names import PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
 from cgan.metrics.scenes import load_judge
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
 from cgan.training.callbacks.evaluation import Examination, Measures
-from cgan.training.joint import JointEncoder
 from cgan.training.trainer import say
 
 SEED = 1234  # of captions and noise, as in cgan evaluate

@@ -36,10 +36,10 @@ from cgan.metrics.features import FeatureNetwork, Inception, JudgeFeatures, weig
 from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
 from cgan.metrics.scenes import load_judge
 from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
 from cgan.retrieval import joint_checkpoint_of, progress
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 ON_FEATURES = {"fid", "kid", "prdc"}
 NUM_SCENES, NUM_CAPTIONS = 2000, 5000

@@ -11,9 +11,9 @@ from cgan.config import RunConfig
 from cgan.evaluation.plan import makes_joint
 from cgan.interfaces import UserError
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 from cgan.training.loggers import wandb_mode
 from cgan.training.trainer import say, whole_batch
 

@@ -380,7 +380,7 @@ class TextToImageGAN(pl.LightningModule):
     def redrawing_loss(self, part: Part, fakes: Fakes) -> Tensor:
         """Real pictures drawn again from the posterior's noise: by pixels, by frozen features, and by its KL."""
         config, n, (mean, log_variance) = self.config, fakes.num_redrawn, fakes.moments
-        pixels = losses.pyramid_loss(fakes.images[:n], part.batch.images[:n])
+        pixels = losses.multiscale_l1(fakes.images[:n], part.batch.images[:n])
         divergence = losses.kl_to_normal(mean, log_variance)
         prior = self.prior_loss(mean.detach(), log_variance.detach(), part.text.sentence)
         self.log("loss/reconstruction", pixels, prog_bar=True)
@@ -388,7 +388,7 @@ class TextToImageGAN(pl.LightningModule):
         self.log("loss/prior", prior)
         loss = config.reconstruction_weight * pixels + config.kl_weight * divergence + prior
         if fakes.maps:
-            loss = loss + config.feature_weight * losses.feature_loss(
+            loss = loss + config.feature_weight * losses.feature_matching_loss(
                 [x[:n] for x in fakes.maps], [x[:n] for x in part.real_maps]
             )
         return loss

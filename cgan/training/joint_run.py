@@ -23,7 +23,7 @@ def train_joint_alone(config, run_dir: Path) -> None:
 
 def joint_encoder(config, dataset, run_dir: Path):
     """The joint encoder of pictures and captions: from its checkpoint, or trained on the same data."""
-    from cgan.training.joint import JointEncoder
+    from cgan.models.joint import JointEncoder
     from cgan.training.metrics_file import MetricsFile
     from cgan.training.resume import has_joint
 
@@ -37,10 +37,11 @@ def joint_encoder(config, dataset, run_dir: Path):
 def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list):
     """Train and write joint.safetensors; a signal ends the process, Ctrl-C with what was learned until then."""
     from cgan.errors import CTRL_C
+    from cgan.models.joint import JointEncoder
     from cgan.models.text.lstm import Vocabulary
     from cgan.training.callbacks.recovery import FiniteLosses, Signals, SteppingRules, StopOnSignal
     from cgan.training.callbacks.samples import ProgressLine
-    from cgan.training.joint import JointEncoder
+    from cgan.training.joint import JointTraining
     from cgan.training.resume import note_done
     from cgan.training.trainer import fit, is_first_process, leave, say, trainer_of, whole_batch
 
@@ -56,7 +57,7 @@ def fitted(config, dataset, run_dir: Path, chosen_loggers: list, callbacks: list
     callbacks += [StopOnSignal(Signals())]
     max_steps = settings.joint_images // batch_size
     trainer = trainer_of(settings, max_steps, settings.joint_minutes, config.seed, chosen_loggers, callbacks)
-    status = fit(trainer, joint, dataset, batch_size, config)
+    status = fit(trainer, JointTraining(joint), dataset, batch_size, config)
     if is_first_process() and status in (0, CTRL_C):
         joint.save(path)
     if status:

@@ -137,7 +137,7 @@ def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
 
 
 def tell_unknown_words(config: RunConfig, run_dir: Path, dataset) -> None:
-    from cgan.training.joint import JointEncoder
+    from cgan.models.joint import JointEncoder
 
     path = Path(config.joint.checkpoint or run_dir / "joint.safetensors")
     if config.text.encoder == "pretrained" or not path.exists():

@@ -93,7 +93,7 @@ class ReconstructionSheet(pl.Callback):
             self.draw(trainer, module)
 
     def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        sheet = reconstruction_sheet(module, self.samples)
+        sheet = reconstruction_sheet(module.joint, self.samples)
         module.train()
         save_png(sheet, self.folder / f"reconstructions_{self.seen:09d}.png")
         for logger in trainer.loggers:
