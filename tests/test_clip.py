@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from cgan.config import GANConfig
 from cgan.interfaces import Batch, UserError
 from cgan.models.decoders import DecoderConfig
 from cgan.models.discriminator import DiscriminatorConfig
@@ -17,7 +18,7 @@ from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.gan import GANConfig, TextToImageGAN
+from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat", "a blue tree"]

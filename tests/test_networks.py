@@ -6,7 +6,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
 from cgan.interfaces import TextFeatures, UserError
-from cgan.models.augment import augment, cut_out, translate
+from cgan.models.augment import augment, cut_out, draw_augmentation, translate
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.imagenet import ImageNetEncoder
@@ -64,8 +64,8 @@ def test_discriminator_has_a_head_for_the_trunk_and_for_each_map(spectral_norm):
 
 def test_logits_depend_on_the_caption():
     discriminator = Discriminator(DiscriminatorConfig(form="trunk", width=4, max_channels=16), 32, text_dim=16)
-    hidden = discriminator.look(torch.randn(2, 3, 32, 32), [])
-    first, second = (discriminator.judge(hidden, torch.randn(2, 16)) for _ in range(2))
+    hidden = discriminator.features(torch.randn(2, 3, 32, 32), [])
+    first, second = (discriminator.logits(hidden, torch.randn(2, 16)) for _ in range(2))
     assert not torch.allclose(first, second)
 
 
@@ -282,28 +282,31 @@ def test_what_is_written_does_not_depend_on_the_other_captions():
 def test_translation_moves_the_picture_as_a_whole():
     images = torch.zeros(64, 3, 32, 32)
     images[:, :, 16, 16] = 1
-    places = translate(images).flatten(2).argmax(dim=2)
+    (draws,) = draw_augmentation(["translation"], 64, images.device)
+    places = translate(images, draws).flatten(2).argmax(dim=2)
     rows, columns = places // 32 - 16, places % 32 - 16
-    assert (translate(images).sum(dim=(1, 2, 3)) == 3).all()
+    assert (translate(images, draws).sum(dim=(1, 2, 3)) == 3).all()
     assert rows.min() == columns.min() == -4 and rows.max() == columns.max() == 4
 
 
 def test_cutout_greys_a_quarter_of_the_picture_at_most():
-    cut = (cut_out(torch.ones(256, 3, 32, 32)) == 0).float().mean(dim=(1, 2, 3))
+    images = torch.ones(256, 3, 32, 32)
+    cut = (cut_out(images, *draw_augmentation(["cutout"], 256, images.device)) == 0).float().mean(dim=(1, 2, 3))
     assert cut.max() <= 0.25 and cut.min() >= 0.04 and cut.std() > 0
 
 
 def test_gradients_pass_through_augmentation():
     images = torch.rand(4, 3, 32, 32, requires_grad=True)
-    changed = augment(images, ["colour", "translation", "cutout"])
+    kinds = ["colour", "translation", "cutout"]
+    changed = augment(images, kinds, draw_augmentation(kinds, 4, images.device))
     changed.square().sum().backward()
     assert changed.shape == images.shape and images.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(("channels", "size", "places"), [(6, 16, 8), (6, 4, 4), (6, 7, 4), (6, 14, 8)])
 def test_a_head_may_pool_before_or_after_its_pointwise_convolution(channels, size, places):
-    head, x = Head(channels, text_dim=5, head_dim=8, num_places=places), torch.randn(2, channels, size, size)
+    head, x = Head(channels, text_dim=5, head_dim=8, resolution=places), torch.randn(2, channels, size, size)
     after = F.adaptive_avg_pool2d(head.reduce(x), min(size, places))
     mixed = F.leaky_relu(head.mix(F.leaky_relu(after, 0.2)), 0.2)
     rows = F.adaptive_avg_pool2d(mixed, 4).flatten(1)
-    assert torch.allclose(head(x), F.leaky_relu(head.places(rows), 0.2), atol=1e-5)
+    assert torch.allclose(head(x), F.leaky_relu(head.positions(rows), 0.2), atol=1e-5)

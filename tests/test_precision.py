@@ -14,7 +14,7 @@ from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.layers import at_most
 from cgan.models.precision import inner_products
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
-from cgan.training import losses
+from cgan.training import losses, step
 from cgan.training.joint import JointTraining
 
 
@@ -53,8 +53,8 @@ def test_logits_beside_the_caption_are_computed_in_float32():
 def test_all_logits_of_a_discriminator_are_computed_in_float32(condition):
     config = DiscriminatorConfig(condition=condition, width=4, max_channels=16, head_dim=8)
     discriminator = Discriminator(config, 32, text_dim=16).eval()
-    hidden = [x.detach().bfloat16() for x in discriminator.look(torch.randn(4, 3, 32, 32), [])]
-    assert_float32(lambda h, s: discriminator.judge([h], s), *hidden, rounded(4, 16))
+    hidden = [x.detach().bfloat16() for x in discriminator.features(torch.randn(4, 3, 32, 32), [])]
+    assert_float32(lambda h, s: discriminator.logits([h], s), *hidden, rounded(4, 16))
 
 
 def test_scores_of_coattention_are_computed_in_float32():
@@ -96,8 +96,8 @@ def test_contrastive_scores_of_the_joint_encoder_are_computed_in_float32(coatten
 
 def test_scores_of_the_matching_term_are_computed_in_float32(monkeypatch):
     gan, batch = tiny_gan(), some_batch()
-    (part,), embedding = gan.parts_of(batch), torch.randn(4, 16)
-    seen = seen_by_info_nce(monkeypatch, lambda: gan.choice_loss(part, embedding))
+    (part,), embedding = gan.prepare(batch), torch.randn(4, 16)
+    seen = seen_by_info_nce(monkeypatch, lambda: step.contrastive_loss(part, embedding))
     expected = 10 * F.normalize(embedding, dim=1) @ F.normalize(part.text.sentence, dim=1).t()
     assert torch.allclose(seen[0], expected, atol=1e-4) and torch.allclose(seen[1], expected.t(), atol=1e-4)
 

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from cgan import sharding
+from cgan.config import GANConfig
 from cgan.data.loading import endless_loader
 from cgan.interfaces import Sample
 from cgan.models.discriminator import DiscriminatorConfig
@@ -15,7 +16,7 @@ from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training.callbacks.samples import SeededSteps
 from cgan.training.distributed import SharedGradients
-from cgan.training.gan import GANConfig, TextToImageGAN
+from cgan.training.gan import TextToImageGAN
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree", "a red cat"]
 BATCH, STEPS = 8, 3

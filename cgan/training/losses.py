@@ -1,13 +1,13 @@
 """Losses of both players and of the joint encoder: functions of tensors that return a scalar."""
 
 from collections.abc import Callable
-from typing import Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
+from cgan.config import Adversarial
 
 
 def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import distributed
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
 from cgan.training.checkpoints import Hurried, breakable, end_all, save_checkpoint
-from cgan.training.schedule import leave_uncounted, minutes_of
+from cgan.training.schedule import minutes_of, pause_training_clock
 
 MOST_COLUMNS = 24  # of the table of pictures; then every second goes
 
@@ -90,7 +90,7 @@ class Measures(pl.Callback):
         with torch.autocast(module.device.type, enabled=False), breakable():
             self.latest = self.examination.evaluate(module.generator_ema, module.text_encoder, self.tell)
         seconds, self.measured_at = time.monotonic() - start, self.seen
-        leave_uncounted(trainer, seconds)
+        pause_training_clock(trainer, seconds)
         log(trainer, {**self.latest, "evaluation_seconds": seconds, "training_minutes": minutes}, self.seen)
         value = self.latest.get(self.followed, float("nan"))
         better = trainer.strategy.broadcast(is_better(self.followed, value, self.best))
