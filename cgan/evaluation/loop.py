@@ -31,8 +31,8 @@ from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
-from cgan.training.joint import JointEncoder
 
 BATCH = 64
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from cgan.metrics.names import NAMES, PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
 ON_FEATURES = ("fid", "kid", "prdc")
