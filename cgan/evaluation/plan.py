@@ -160,10 +160,12 @@ def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None,
 
 
 def inception_file(config: RunConfig) -> Path | None:
+    """The file of Inception's weights, where trainer.inception names one."""
     return None if config.trainer.inception is None else Path(config.trainer.inception)
 
 
 def clip_here(given: str | None, fetch: bool) -> str | None:
+    """The CLIP that can be loaded here, downloaded if fetch allows it; None where there is none."""
     try:
         return clip_source(given, fetch)
     except MissingWeights:
@@ -213,6 +215,7 @@ def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
 
 
 def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None) -> Networks:
+    """The networks that a plan's metrics look through, loaded."""
     match plan.features:
         case None:
             features = None
@@ -257,6 +260,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
 
 
 def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
+    """The evaluator of scenes with two objects, by the classifier of two objects."""
     count = config.trainer.evaluation_images
     evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
     return Evaluator(evaluator, plan.names(), count)
