@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -16,6 +17,7 @@ from cgan.data.text_files import read_text
 from cgan.interfaces import UserError
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
+from cgan.resources import shipped
 from cgan.training.gan import GANConfig
 from cgan.training.joint import JointConfig
 
@@ -68,16 +70,30 @@ class RunConfig:
 
 
 def load_config(arguments: list[str]) -> RunConfig:
-    """Settings from YAML files and key=value arguments, in their order; a mistake is a UserError of one line."""
+    """Settings from YAML files and key=value arguments, later ones over earlier ones.
+
+    A YAML file is found by its path or, where there is none, among the configurations that come with cgan: both
+    "configs/gan/scenes.yaml" and "gan/scenes.yaml" work in any folder. resume=RUN_DIR puts the settings of that run
+    before all arguments. Raises UserError for what can't be read, unknown keys, and values out of range.
+    """
+    config = merged(arguments)
+    stored = Path(config.resume or "auto") / "config.yaml"
+    if config.resume not in (None, "auto") and stored.is_file():
+        with suppress(UserError):  # where it is damaged, train() says in which way
+            config = merged([str(stored), *arguments])
+    check_ranges(config)
+    return config
+
+
+def merged(arguments: list[str]) -> RunConfig:
+    """The settings of some arguments over the defaults; raises UserError."""
     config, at_fault = OmegaConf.structured(RunConfig), "config"
     try:
         for at_fault in arguments:
             config = OmegaConf.merge(config, layer(at_fault))
-        result = OmegaConf.to_object(config)
+        return OmegaConf.to_object(config)
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
-    check_ranges(result)
-    return result
 
 
 def layer(argument: str) -> DictConfig:
@@ -101,8 +117,9 @@ def layer(argument: str) -> DictConfig:
 
 
 def layer_of_file(path: Path) -> DictConfig:
+    """The settings of a YAML file, or of the one of that name that comes with cgan; raises UserError."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+        path = shipped_config(path)
     content = read_text(path)
     result = OmegaConf.create(content)
     keep_text(result, yaml.compose(content), RunConfig)
@@ -118,6 +135,22 @@ def with_new_names(settings: DictConfig, path: Path) -> DictConfig:
             log.warning("%s: %s is now called %s", path, old, new)
             OmegaConf.update(settings, new, holder.pop(name))
     return settings
+
+
+def shipped_config(path: Path) -> Path:
+    """The path of a configuration that comes with cgan, by its name; raises UserError where there is none of it."""
+    name = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
+    found = shipped("configs", str(name))
+    if path.is_absolute() or ".." in path.parts or not found.is_file():
+        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+    return found
+
+
+def uses_joint_encoder(config: RunConfig) -> bool:
+    """Whether the GAN of a configuration stands on a joint encoder, for its captions or for its discriminator."""
+    discriminator = config.gan.discriminator
+    on_joint = discriminator.form == "features" and discriminator.features == "joint"
+    return config.text.encoder == "joint" or on_joint
 
 
 # ------------------------------------------------------------------------------------------------ text

@@ -1,4 +1,7 @@
-"""measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes."""
+"""measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes.
+
+Of three processes the last one gets no picture, as happens where there are fewer pictures than processes.
+"""
 
 import json
 import sys
@@ -10,8 +13,9 @@ from torch import distributed
 from torchmetrics import MetricCollection
 
 from cgan.data.scenes.one_object import Scenes, draw_scene, sample_scene
+from cgan.evaluation import loop, scenes
 from cgan.evaluation.images import between_halves, other_captions
-from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features
 from cgan.evaluation.scenes import SceneEvaluator, SceneReading
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
@@ -64,7 +68,7 @@ def recalls() -> dict[str, float]:
     rng = torch.Generator().manual_seed(0)
     images, captions = torch.randn(COUNT, 8, generator=rng), torch.randn(COUNT, 8, generator=rng)
     captions, metric = images + captions, ImageTextRecall()
-    for places in shares(COUNT, batch=5):
+    for places in loop.shares(COUNT, batch=5):
         metric.update(images[places], places, captions[places], places, places)
     return {name: float(value) for name, value in metric.compute().items()}
 
@@ -77,9 +81,17 @@ def on_scenes() -> dict[str, float]:
     return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
 
 
+def shares_of_two(count: int, batch: int = 64):
+    """As the shares of cgan.evaluation.loop, but only the first two processes have any."""
+    rank = distributed.get_rank()
+    return iter((torch.arange(rank, count, 2) if rank < 2 else torch.arange(0)).split(batch))
+
+
 def main(rank: str, world: str, rendezvous: str, inception: str, clip: str, out: str) -> None:
     if int(world) > 1:
         distributed.init_process_group("gloo", init_method=rendezvous, rank=int(rank), world_size=int(world))
+    if int(world) == 3:
+        loop.shares = scenes.shares = shares_of_two
     values = on_pictures(inception, clip) | recalls() | on_scenes()
     Path(out).write_text(json.dumps(values))
 

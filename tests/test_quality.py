@@ -206,12 +206,12 @@ MEASURED_APART = ROOT / "tests" / "measured_apart.py"
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(random_inception, tmp_path):
-    """A set of 53 pictures: the shares are 27 and 26, and the last batches of different sizes."""
+def test_several_processes_find_what_one_finds(random_inception, tmp_path):
+    """A set of 53 pictures: the shares are 27 and 26, and the last batches of different sizes; a third one has none."""
     found, clip = {}, tmp_path / "clip"
     clip.mkdir()
     save_clip(clip)
-    for world in (1, 2):
+    for world in (1, 2, 3):
         environment = {**os.environ, "CGAN_CACHE": str(tmp_path / f"cache{world}"), "OMP_NUM_THREADS": "1"}
         environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
         outs = [tmp_path / f"{world}-{rank}.json" for rank in range(world)]
@@ -221,7 +221,7 @@ def test_two_processes_find_what_one_finds(random_inception, tmp_path):
         assert [process.wait(timeout=500) for process in processes] == [0] * world
         found[world] = [json.loads(out.read_text()) for out in outs]
     (one,), (first, second) = found[1], found[2]
-    assert first == second and set(first) == set(one)
+    assert first == second == found[3][0] == found[3][1] == found[3][2] and set(first) == set(one)
     assert first == pytest.approx(one, rel=1e-6)
     assert {"fid", "kid", "density", "clip_score", "r_precision", "scene_accuracy", "scenes/diversity"} <= set(one)
     assert one["floor/frechet_distance"] > 0

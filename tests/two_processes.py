@@ -13,7 +13,7 @@ from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training import distributed as processes
-from cgan.training.callbacks.samples import SeededSteps
+from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.distributed import SharedGradients, random_rows
 from cgan.training.gan import GANConfig, TextToImageGAN
 

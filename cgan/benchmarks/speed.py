@@ -3,12 +3,9 @@
 import platform
 import resource
 import tempfile
-import warnings
-from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
-from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -33,18 +30,20 @@ from cgan.benchmarks.step_cost import (
     seconds_of_steps,
     watch_step,
 )
-from cgan.cli.train import gan_on, keepers, silence_lightning
-from cgan.config import RunConfig
+from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.sources import check_data
 from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import Batch, Report, UserError, silent
 from cgan.models.text.lstm import Vocabulary
-from cgan.training.callbacks.samples import ProgressLine, SampleGrid
+from cgan.training.build import build_gan
+from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
+from cgan.training.callbacks.progress import ProgressLine
+from cgan.training.callbacks.samples import SampleGrid
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointEncoder
 from cgan.training.loggers import loggers
 from cgan.training.precision import chosen_precision
-from cgan.training.trainer import trainer_of
+from cgan.training.trainer import silence_lightning, trainer_of
 
 WARM_UP, ROUND = 5, 20  # steps; a round holds one at which Lightning logs
 LOOP = "loop and callbacks"
@@ -71,7 +70,9 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
     """The GAN of a configuration with random weights, on an untrained joint encoder of the configured size."""
     torch.manual_seed(config.seed)
     vocabulary = Vocabulary.of(made_up_captions(1000))
-    gan = gan_on(config, lambda: JointEncoder(config.joint, vocabulary, config.data.resolution).eval())
+    needed = uses_joint_encoder(config)
+    joint = JointEncoder(config.joint, vocabulary, config.data.resolution).eval() if needed else None
+    gan = build_gan(config, joint)
     gan.config = replace(gan.config, adversarial_from=0.0)
     return gan.to(device)
 
@@ -137,12 +138,11 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
     with tempfile.TemporaryDirectory() as folder:
         line = ProgressLine("GAN", batch_size)
         grid = SampleGrid(Path(folder) / "samples", config.trainer.sample_every, list(CAPTIONS))
-        callbacks = [grid, line, *keepers(config, Path(folder)), watcher]
+        callbacks = [grid, line, *fault_tolerance_callbacks(config, Path(folder)), watcher]
         csv = loggers(config, Path(folder))
-        trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, players=2)
+        trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)
         loader = DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None)
-        with redirect_stdout(StringIO()):  # the progress line is not shown
-            trainer.fit(gan, loader)
+        trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 
 
@@ -156,7 +156,6 @@ def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silen
     line about each stage. Times are in seconds, memory in bytes, operations are floating-point operations.
     """
     silence_lightning()
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     device, rounds = present_device(), min(num_steps, 10)
     before = peak_memory(device)
     gan, batch_size = random_gan(config, device), config.trainer.batch_size

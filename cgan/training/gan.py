@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, NamedTuple, assert_never
@@ -33,6 +33,9 @@ from cgan.training.schedule import by_cosine, late_decay, progress_of
 SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same
 MOST_GRAPHS = 32  # that torch.compile makes of one function
 SOFTNESS = 0.1  # of cosines, when near captions are preferred
+
+
+ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
 
 
 @dataclass
@@ -168,6 +171,7 @@ class TextToImageGAN(pl.LightningModule):
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.progress = 0.0  # how much of the training is over
         self.images_seen = 0
+        self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
         self.generator.recompute = config.recompute
         self.to(memory_format=torch.channels_last)
 
@@ -361,6 +365,10 @@ class TextToImageGAN(pl.LightningModule):
             loss = loss + self.config.matching_weight * matching
         if fakes.num_redrawn > 0:
             loss = loss + self.redrawing_loss(part, fakes)
+        for name, loss_of in self.extra_losses.items():
+            extra = loss_of(fakes.images, part.batch.images, part.text)
+            self.log(f"loss/{name}", extra)
+            loss = loss + extra
         return loss
 
     def adversarial_loss(self, part: Part, fakes: Fakes) -> Tensor:
