@@ -1,9 +1,11 @@
 """RunConfig: the settings of a run, from dataclass defaults, then a YAML file, then key=value."""
 
 import difflib
-import logging
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -17,12 +19,10 @@ from cgan.data.text_files import read_text
 from cgan.interfaces import UserError
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
+from cgan.renamed import SETTINGS, rename_settings
 from cgan.resources import shipped
 from cgan.training.gan import GANConfig
 from cgan.training.joint import JointConfig
-
-RENAMED = {"trainer.examiner": "trainer.eval_joint_encoder"}  # old keys, which are read still, and their new names
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -90,10 +90,23 @@ def merged(arguments: list[str]) -> RunConfig:
     config, at_fault = OmegaConf.structured(RunConfig), "config"
     try:
         for at_fault in arguments:
-            config = OmegaConf.merge(config, layer(at_fault))
+            hint = partial(report_for, warnings.warn, at_fault)
+            config = OmegaConf.merge(config, renamed(layer(at_fault), hint))
         return OmegaConf.to_object(config)
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
+
+
+def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
+    """Reports what is said about an argument, beginning with it."""
+    report(f"{argument}: {hint}")
+
+
+def renamed(content: DictConfig, report: Callable[[str], None]) -> DictConfig:
+    """Returns settings under their present names."""
+    if not OmegaConf.is_dict(content):  # a file that holds something else; merging says so
+        return content
+    return OmegaConf.create(rename_settings(OmegaConf.to_container(content), report=report))
 
 
 def layer(argument: str) -> DictConfig:
@@ -102,12 +115,8 @@ def layer(argument: str) -> DictConfig:
         return layer_of_file(Path(argument))
     if "=" not in argument:
         raise UserError(f"{argument}: expected a .yaml file or key=value")
-    old, _, value = argument.partition("=")
-    key = RENAMED.get(old, old)
-    if key != old:
-        log.warning("%s: %s is now called %s", argument, old, key)
-        argument = f"{key}={value}"
-    names, kind = key.split("."), kind_of(key)
+    key, _, value = argument.partition("=")
+    names, kind = key.split("."), kind_of(SETTINGS.get(key, key))
     if is_text(kind):
         return OmegaConf.create(nested(names, as_typed(value, kind)))
     result = OmegaConf.from_dotlist([argument])
@@ -123,18 +132,7 @@ def layer_of_file(path: Path) -> DictConfig:
     content = read_text(path)
     result = OmegaConf.create(content)
     keep_text(result, yaml.compose(content), RunConfig)
-    return with_new_names(result, path)
-
-
-def with_new_names(settings: DictConfig, path: Path) -> DictConfig:
-    """The settings of a file with old keys replaced by their new names, which is logged in a line for each."""
-    for old, new in RENAMED.items():
-        section, _, name = old.rpartition(".")
-        holder = OmegaConf.select(settings, section) if OmegaConf.is_dict(settings) else None
-        if OmegaConf.is_dict(holder) and name in holder:
-            log.warning("%s: %s is now called %s", path, old, new)
-            OmegaConf.update(settings, new, holder.pop(name))
-    return settings
+    return result
 
 
 def shipped_config(path: Path) -> Path:
