@@ -12,10 +12,11 @@ HOMES = {  # of what can be imported from here
     "JointEncoder": "cgan.training.joint",
     "TextToImage": "cgan.sampling.pipeline",
     "build_gan": "cgan.training.build",
+    "evaluate": "cgan.evaluation.run",
     "load_config": "cgan.config",
     "train": "cgan.training.run",
 }
-__all__ = ["JointEncoder", "TextToImage", "build_gan", "load_config", "train"]
+__all__ = ["JointEncoder", "TextToImage", "build_gan", "evaluate", "load_config", "train"]
 
 
 def __getattr__(name: str) -> object:
