@@ -9,7 +9,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 HOMES = {  # of what can be imported from here
-    "JointEncoder": "cgan.training.joint",
+    "JointEncoder": "cgan.models.joint",
     "TextToImage": "cgan.sampling.pipeline",
     "build_gan": "cgan.training.build",
     "evaluate": "cgan.evaluation.run",

@@ -19,9 +19,9 @@ from cgan.data.listing import files_below, is_picture, unread_pictures
 from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or sheets would be found
 BATCH_SIZE = 64

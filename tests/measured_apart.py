@@ -25,9 +25,9 @@ from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.generators.modulated import ModulatedGenerator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 COUNT = 53
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from cgan.interfaces import UserError
 from cgan.metrics.scenes import load_scene_classifier
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_GAN
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 ROOT = Path(__file__).parents[1]
 TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32

@@ -74,5 +74,6 @@ def test_a_name_that_is_no_utf8_is_kept():
 def test_an_old_key_is_read_with_a_hint_of_its_new_name(tmp_path):
     (tmp_path / "old.yaml").write_text("trainer:\n  examiner: other.safetensors\n  images: 9\n")
     for arguments in ([str(tmp_path / "old.yaml")], ["trainer.examiner=other.safetensors"]):
-        with pytest.warns(UserWarning, match="trainer.examiner is now called trainer.eval_joint_encoder"):
-            assert load_config(arguments).trainer.eval_joint_encoder == "other.safetensors"
+        messages = []
+        assert load_config(arguments, messages.append).trainer.eval_joint_encoder == "other.safetensors"
+        assert messages == [f"{arguments[0]}: trainer.examiner is now called trainer.eval_joint_encoder"]

@@ -70,7 +70,7 @@ def test_what_is_not_read_is_told(settings, why, capsys):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("gan.generator.prior=couplings gan.generator.noise_dim=1", "noise_dim=1"),
+        ("gan.generator.latent_prior=couplings gan.generator.noise_dim=1", "noise_dim=1"),
         ("gan.generator.word_attention=true gan.generator.patch=4", "no network can be built"),
         (f"gan.matching=attention joint.checkpoint={STARTER_JOINT}", "co-attention"),
         ("joint.text.dim=64", "must be equal"),

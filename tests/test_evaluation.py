@@ -13,9 +13,9 @@ from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, l
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.generators.modulated import ModulatedGenerator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "cgan"
 FLOORS = (  # from the ground up: what stands in a row imports from the rows above it here
     {"errors"},
-    {"files", "resources", "ranges", "damage", "workers"},
+    {"files", "renamed", "resources", "ranges", "damage", "workers"},
     {"interfaces", "pixels", "sharding"},
     {"data"},
     {"models"},

@@ -9,6 +9,7 @@ import transformers
 from test_gan import CAPTIONS, fit
 from torchvision.transforms import v2
 
+from cgan.config import GANConfig
 from cgan.interfaces import UserError
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders import frozen
@@ -16,7 +17,7 @@ from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training.build import outside_image_encoder
-from cgan.training.gan import GANConfig, TextToImageGAN
+from cgan.training.gan import TextToImageGAN
 
 
 @pytest.fixture(scope="module")

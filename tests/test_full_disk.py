@@ -13,11 +13,11 @@ from cgan.config import RunConfig, load_config
 from cgan.figures.sheets import save_animation, save_png
 from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.weights import write
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.interrupts import Signals, StopOnSignal
-from cgan.training.joint import JointConfig, JointEncoder
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.resume import note_done
 from cgan.training.run_directory import write_settings

@@ -9,11 +9,11 @@ from cgan.cli.benchmark import main
 from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS
 from cgan.interfaces import TextFeatures, UserError
 from cgan.metrics.scenes import load_scene_classifier
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_GAN
 from cgan.resources import STARTER_JOINT as JOINT
 from cgan.sampling.guidance import away_from
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 
 def features(sentence: torch.Tensor) -> TextFeatures:

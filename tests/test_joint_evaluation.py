@@ -10,9 +10,10 @@ from cgan.evaluation.scenes import joint as joint_evaluation
 from cgan.interfaces import Sample
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.pixels import as_floats
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training.joint import JointTraining
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def joint(scenes) -> JointEncoder:
         max_steps=90, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(joint, endless_loader(scenes, 12, seed=0))
+    trainer.fit(JointTraining(joint), endless_loader(scenes, 12, seed=0))
     return joint.eval()
 
 

@@ -106,7 +106,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(command, argumen
 
 
 def test_captions_and_searches_use_a_gpu_where_there_is_one(tmp_path, monkeypatch, capsys):
-    from cgan.training.joint import JointEncoder
+    from cgan.models.joint import JointEncoder
 
     sent, load, move = [], JointEncoder.load, JointEncoder.to
     monkeypatch.chdir(tmp_path)

@@ -35,8 +35,8 @@ from cgan.metrics.features import FeatureNetwork, SceneClassifierFeatures
 from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "assets" / "scenes-64.safetensors"

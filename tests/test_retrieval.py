@@ -15,6 +15,7 @@ from cgan.cli.retrieve import contact_sheet, main
 from cgan.data.pictures import decode
 from cgan.interfaces import UserError
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.retrieval import (
     DamagedIndex,
@@ -26,7 +27,6 @@ from cgan.retrieval import (
     nearest,
     open_index,
 )
-from cgan.training.joint import JointConfig, JointEncoder
 
 COLOURS = ("red", "lime", "blue", "white", "orange", "purple")
 

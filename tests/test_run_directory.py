@@ -231,8 +231,8 @@ def test_other_pictures_are_noticed_when_a_run_goes_on(place, capsys):
 
 
 def test_words_that_the_vocabulary_does_not_hold_are_told(place, capsys):
+    from cgan.models.joint import JointConfig, JointEncoder
     from cgan.models.text.lstm import Vocabulary
-    from cgan.training.joint import JointConfig, JointEncoder
 
     begun(pictures(place / "pics"))
     JointEncoder(JointConfig(), Vocabulary(["card", "number", "0"]), 32).save(Path("r/joint.safetensors"))

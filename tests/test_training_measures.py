@@ -100,7 +100,7 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
     assert plan.followed(None) == "clip/r_precision"  # the generator is not trained against it
 
 
-def test_an_examiner_of_another_run_judges_without_flattering():
+def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
     plan = plan_of("data.source=folder", "data.root=x", f"trainer.eval_joint_encoder={STARTER_JOINT}")
     assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
 
@@ -264,6 +264,6 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
 def test_pictures_kept_out_of_training_are_those_that_are_compared(drawn):
     config = load_config([*drawn[1], "data.test_images=9"])
     dataset = build_dataset(config.data)
-    eval_set = training_measures.eval_set_during_training(config, dataset)
+    eval_set = training_measures.eval_set_for(config, dataset)
     training = {caption for i in range(len(dataset)) for caption in dataset.captions_of(i)}
     assert len(eval_set.captions) == 9 and not set(eval_set.captions) & training

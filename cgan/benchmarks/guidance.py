@@ -17,12 +17,12 @@ from cgan.figures.plots import Line, Plot, figure_of, save_figure
 from cgan.files import write_json, write_text
 from cgan.interfaces import Report, TextFeatures, UserError, silent
 from cgan.metrics.scenes import SceneAccuracy, distances_within, load_scene_classifier
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.resources import STARTER_JOINT
 from cgan.sampling.guidance import away_from
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 AMOUNTS = {"truncation": (0.25, 0.5, 0.75, 1.0), "best of": (1, 2, 4, 8), "away from the mean": (0.0, 0.25, 0.5, 1.0)}
 NUM_MEAN = 500  # captions whose mean is the negative one

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted, nbytes, replace, seconds_side_by_side
 from cgan.interfaces import Batch, TextFeatures
+from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 
 WORDS = "a the one some red old wide calm dog hill boat lamp near under beside with stands shines and slowly".split()
@@ -51,10 +52,10 @@ def watch_step(parts: Parts, gan: TextToImageGAN, optimizers: Callable[[], list]
 
     parts.watch(gan, "training_step", ELSE)
     parts.watch(gan.text_encoder, "forward", "text encoding")
-    parts.watch(gan, "maps", "frozen features")
-    parts.watch(gan, "imagine", "generator forward")
+    parts.watch(step, "frozen_features", "frozen features")
+    parts.watch(step, "generate_fakes", "generator forward")
     parts.watch(gan, "discriminator_loss", "discriminator forward")
-    parts.watch(gan, "gradient_penalty", "penalty")
+    parts.watch(step, "gradient_penalty", "penalty")
     parts.watch(gan, "generator_loss", "generator loss")
     parts.watch(gan, "update", optimizer_name)
     parts.watch(gan, "manual_backward", lambda _: parts.inside[-1].replace("optimizer", "backward"))
@@ -71,7 +72,7 @@ class BareLoop:
         self.stand_ins = {
             "optimizers": lambda: optimizers,
             "toggled_optimizer": partial(alone, optimizers),
-            "leave_uncounted": lambda _: None,
+            "exclude_from_global_step": lambda _: None,
             "manual_backward": lambda loss: loss.backward(),
             "log": lambda *_, **__: None,
             "follow_schedule": lambda: None,

@@ -169,8 +169,8 @@ class Judge:
 
     def __init__(self, path: Path) -> None:
         from cgan.evaluation.loop import resized
+        from cgan.models.joint import JointEncoder
         from cgan.models.weights_hash import hash_weights
-        from cgan.training.joint import JointEncoder
 
         self.joint, self.resized = JointEncoder.load(path), resized
         self.about = {"file": label(path), "sha256": hash_weights(self.joint)}

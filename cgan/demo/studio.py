@@ -14,13 +14,13 @@ from cgan.cli.sample import label, listed, versions
 from cgan.data.pictures import decode
 from cgan.errors import UserError
 from cgan.figures.sheets import save_png
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
 from cgan.retrieval import EmbeddingIndex, Progress, embed_picture, open_index, silent
 from cgan.sampling.interpolation import frames
 from cgan.sampling.metadata import Drawing
 from cgan.sampling.naming import Names, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 from cgan.training.run_records import read_run
 
 MOST_PICTURES, LONGEST_CAPTION = 16, 300  # of one wish; characters

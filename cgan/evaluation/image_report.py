@@ -38,11 +38,11 @@ from cgan.metrics.names import NAMES
 from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.models.weights_hash import hash_weights
 from cgan.resources import STARTER_JOINT
 from cgan.retrieval import joint_checkpoint_of
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 ON_FEATURES = {"fid", "kid", "prdc"}
 NUM_CAPTIONS = 5000

@@ -10,8 +10,8 @@ from torch import Tensor
 from cgan.data.scenes.one_object import Scenes, mentioned_in
 from cgan.interfaces import Sample
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
-from cgan.training.joint import JointEncoder
 
 BATCH = 100
 
@@ -112,7 +112,7 @@ def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int 
     rows = torch.cat(columns, dim=3).permute(0, 2, 3, 1)  # (N, H, columns W, 3)
     lines = [captions]
     if joint.caption_decoder is not None:
-        lines += [joint.write(e) for e in embeddings]
+        lines += [joint.greedy_decode(e) for e in embeddings]
     return sheet(as_bytes(rows).numpy(), lines, scale)
 
 

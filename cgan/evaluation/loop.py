@@ -31,8 +31,8 @@ from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
-from cgan.training.joint import JointEncoder
 
 BATCH = 64
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def identity(dataset, indices: list[int]) -> dict:
     description = {"preparation": crop(dataset.resolution), "decoding": DECODING_VERSION}
     if isinstance(dataset, CaptionedPictures):
         return description | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}
-    shards = [fingerprint(shard) for shard in dataset.shards]
+    shards = [fingerprint(x) for x in dataset.shards]
     return description | {"pictures": digest([shards, dataset.rows[indices].tolist()])}
 
 

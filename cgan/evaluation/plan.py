@@ -24,8 +24,8 @@ from cgan.metrics.names import NAMES, PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
 ON_FEATURES = ("fid", "kid", "prdc")
@@ -182,12 +182,12 @@ def evaluator_of(
         return plan, of_two_objects(plan, config)
     if config.data.source == "scenes":
         return plan, of_scenes(plan, config)
-    eval_set = eval_set_during_training(config, dataset)
+    eval_set = eval_set_for(config, dataset)
     plan = fitting_to(plan, eval_set, report)
     return plan, of_pictures(plan, config, eval_set, run_dir) if plan.wanted else None
 
 
-def eval_set_during_training(config: RunConfig, dataset) -> EvalSet:
+def eval_set_for(config: RunConfig, dataset) -> EvalSet:
     """Pictures kept out of training, where there are any; without random crops."""
     data = replace(config.data, crop="center", flip=False)
     if config.data.source == "custom":

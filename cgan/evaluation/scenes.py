@@ -46,8 +46,8 @@ from cgan.metrics.quality import PictureQuality, frechet_distance
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneClassifier, distances_within
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
-from cgan.training.joint import JointEncoder
 
 SEEDS_PER_CAPTION = 8
 FEWEST, NUM_SCENES = 8, 2000  # images in an evaluation: at least, and of each split unless another number is given

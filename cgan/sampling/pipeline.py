@@ -25,6 +25,7 @@ from cgan.models.text.lstm import UNKNOWN, LSTMTextEncoder
 from cgan.models.weights_hash import hash_tensors
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
+from cgan.renamed import rename_settings
 from cgan.sampling.guidance import away_from
 from cgan.sampling.metadata import MOST_GUIDANCE
 from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
@@ -32,7 +33,7 @@ from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
 
-BEFORE = {"prior": "couplings", "learned_places": False}  # what generators were before they could say so
+BEFORE = {"latent_prior": "couplings", "positional_bias": False}  # of generators older than these settings
 
 
 class TextToImage:
@@ -43,7 +44,7 @@ class TextToImage:
         self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
         self.guidance = 0.0
         self.text_encoder: TextEncoder = (text_encoder or restore_text_encoder(spec["text"])).eval()
-        config = GeneratorConfig(**BEFORE | spec["generator"])
+        config = GeneratorConfig(**BEFORE | rename_settings(spec["generator"], "gan.generator"))
         self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}

@@ -9,9 +9,9 @@ from cgan.config import RunConfig
 from cgan.damage import building, reading
 from cgan.interfaces import ImageEncoder, TextEncoder, UserError
 from cgan.models.discriminator import DiscriminatorConfig
+from cgan.models.joint import JointEncoder
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.gan import ExtraLoss, TextToImageGAN
-from cgan.training.joint import JointEncoder
 
 
 def build_gan(

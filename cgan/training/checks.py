@@ -10,10 +10,10 @@ import torch
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.interfaces import Report, UserError, silent
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.build import build_gan
-from cgan.training.joint import JointEncoder
 from cgan.training.loggers import wandb_mode
 from cgan.training.processes import whole_batch
 

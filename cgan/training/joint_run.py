@@ -10,12 +10,13 @@ from cgan.config import RunConfig
 from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C
 from cgan.files import write_json
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.training.callbacks.health import FiniteLosses, SteppingRules
 from cgan.training.callbacks.interrupts import Signals, StopOnSignal
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import ReconstructionSheet
-from cgan.training.joint import JointEncoder
+from cgan.training.joint import JointTraining
 from cgan.training.loggers import loggers
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import is_first_process, whole_batch
@@ -64,7 +65,7 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
     callbacks += [StopOnSignal(Signals(session.handle_signals))]
     max_steps = settings.joint_images // batch_size
     trainer = trainer_of(settings, max_steps, settings.joint_minutes, config.seed, chosen, callbacks)
-    status = fit(trainer, joint, session.dataset, batch_size, config)
+    status = fit(trainer, JointTraining(joint), session.dataset, batch_size, config)
     if is_first_process() and status in (0, CTRL_C):
         joint.save(path)
     if status:

@@ -143,7 +143,7 @@ def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
 
 def report_unknown_words(config: RunConfig, run_dir: Path, dataset, report: Report) -> None:
     """Report the words of captions that the joint encoder of a run has not learned."""
-    from cgan.training.joint import JointEncoder
+    from cgan.models.joint import JointEncoder
 
     path = Path(config.joint.checkpoint or run_dir / "joint.safetensors")
     if config.text.encoder == "pretrained" or not path.exists():

@@ -5,6 +5,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from cgan.config import RunConfig, load_config
+from cgan.interfaces import silent
 from cgan.training.run_records import settings_in
 
 FIXED = ("trainer.batch_size",)  # of the trainer's keys, those that can't change during a training
@@ -15,7 +16,7 @@ OWN = ("run_dir", "resume", "init")  # settings that are no part of what is comp
 def stored_settings(run_dir: Path) -> RunConfig:
     """The settings of a run; raises UserError where its config.yaml is not whole, or not what cgan has written."""
     settings_in(run_dir)
-    return load_config([str(run_dir / "config.yaml")])
+    return load_config([str(run_dir / "config.yaml")], silent)  # load_config has reported old names before
 
 
 def changes(stored: RunConfig, wanted: RunConfig) -> dict[str, tuple]:

@@ -18,7 +18,7 @@ from cgan.pixels import as_bytes
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, interruptible
 from cgan.training.checkpoints import save_checkpoint
 from cgan.training.processes import end_all
-from cgan.training.schedule import leave_uncounted, minutes_of
+from cgan.training.schedule import minutes_of, pause_training_clock
 
 MOST_COLUMNS = 24  # of the table of samples; then every second goes
 
@@ -99,7 +99,7 @@ class Evaluation(pl.Callback):
         with torch.autocast(module.device.type, enabled=False), interruptible():
             self.latest = self.evaluator.evaluate(module.generator_ema, module.text_encoder, self.progress)
         seconds, self.evaluated_at = time.monotonic() - start, self.seen
-        leave_uncounted(trainer, seconds)
+        pause_training_clock(trainer, seconds)
         log(trainer, {**self.latest, "evaluation_seconds": seconds, "training_minutes": minutes}, self.seen)
         value = self.latest.get(self.followed, float("nan"))
         better = trainer.strategy.broadcast(is_better(self.followed, value, self.best))

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 
 from cgan.errors import CTRL_C, REQUEUE
+from cgan.sharding import num_processes
 from cgan.training.callbacks.checkpointing import save_if_healthy
-from cgan.training.distributed import num_processes
 
 STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 

@@ -78,7 +78,7 @@ class ReconstructionSheet(pl.Callback):
 
     def write(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write the sheet, named for the images seen."""
-        sheet = reconstruction_sheet(module, self.samples)
+        sheet = reconstruction_sheet(module.joint, self.samples)
         module.train()
         save_png(sheet, self.folder / f"reconstructions_{self.seen:09d}.png")
         for logger in trainer.loggers:
