@@ -145,6 +145,8 @@ def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
 
 def renamed(content: DictConfig, report: Callable[[str], None]) -> DictConfig:
     """Returns settings under their present names."""
+    if not OmegaConf.is_dict(content):  # a file that holds something else; merging says so
+        return content
     return OmegaConf.create(rename_settings(OmegaConf.to_container(content), report=report))
 
 
