@@ -24,7 +24,8 @@ from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
 
-Adversarial = Literal["hinge", "nonsaturating", "relativistic"]  # see cgan.training.losses
+# the adversarial losses of cgan.training.losses
+Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
 
 
 @dataclass
@@ -65,6 +66,8 @@ class GANConfig:
 
 @dataclass
 class TrainerConfig:
+    """Budgets, batch sizes, hardware, evaluation, checkpoints and logging of a training."""
+
     joint_images: int = 100_000  # images that the joint encoder sees
     joint_minutes: float | None = None  # its training also ends after these
     images: int = 120_000  # images that the GAN sees
@@ -93,6 +96,8 @@ class TrainerConfig:
 
 @dataclass
 class RunConfig:
+    """All settings of a run."""
+
     name: str = "scenes"
     task: Literal["gan", "joint"] = "gan"  # gan trains the joint encoder first where it needs one
     seed: int = 0
@@ -151,6 +156,7 @@ def layer(argument: str) -> DictConfig:
 
 
 def layer_of_file(path: Path) -> DictConfig:
+    """Returns the settings of a YAML file; raises UserError where there is none."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
     content = read_text(path)
@@ -188,6 +194,7 @@ def as_typed(value: str, kind: object) -> str | None:
 
 
 def nested(names: list[str], value: object) -> dict:
+    """Returns a value in nested dictionaries, by the names of the levels."""
     for name in reversed(names):
         value = {name: value}
     return value
