@@ -42,8 +42,8 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
 def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
     """Returns the loss of real images with captions of other ones, which count as fake (Reed et al. 2016).
 
-    matched and mismatched are logits (B, ...) of an image with its own and with the other caption. Rows where valid (B,)
-    is False count as 0. It is a mean over all rows, so that the micro-batches of a batch average to the whole.
+    matched and mismatched are logits (B, ...) of an image with its own and with the other caption. Rows where
+    valid (B,) is False count as 0. It is a mean over all rows, so that micro-batches average to the whole batch.
     """
     match kind:
         case "hinge":
