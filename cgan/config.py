@@ -3,6 +3,7 @@
 import difflib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from cgan.models.joint import JointConfig
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
+from cgan.resources import shipped
 
 # the adversarial losses of cgan.training.losses
 Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
@@ -86,7 +88,7 @@ class TrainerConfig:
     best_metric: str | None = None  # that best.ckpt follows: scene_accuracy, else fid, else r_precision when absent
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
-    examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
+    eval_joint_encoder: str | None = None  # joint.safetensors of another run, for r_precision and in place of Inception
     checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
@@ -115,18 +117,30 @@ class RunConfig:
 def load_config(arguments: list[str], report: Callable[[str], None] = warnings.warn) -> RunConfig:
     """Returns the settings that YAML files and key=value arguments give, in their order, over the defaults.
 
-    `report` gets a line for each setting that has another name by now. Raises UserError of one line for a mistake.
+    A YAML file is found by its path or, where there is none, among the configurations that come with cgan: both
+    "configs/gan/scenes.yaml" and "gan/scenes.yaml" work in any folder. resume=RUN_DIR puts the settings of that run
+    before all arguments. `report` gets a line for each setting that has another name by now. Raises UserError of one
+    line for what can't be read, unknown keys, and values out of range.
     """
+    config = merged(arguments, report)
+    stored = Path(config.resume or "auto") / "config.yaml"
+    if config.resume not in (None, "auto") and stored.is_file():
+        with suppress(UserError):  # where it is damaged, train() says in which way
+            config = merged([str(stored), *arguments], report)
+    check_ranges(config)
+    return config
+
+
+def merged(arguments: list[str], report: Callable[[str], None]) -> RunConfig:
+    """Returns the settings of some arguments over the defaults; raises UserError."""
     config, at_fault = OmegaConf.structured(RunConfig), "config"
     try:
         for at_fault in arguments:
             hint = partial(report_for, report, at_fault)
             config = OmegaConf.merge(config, renamed(layer(at_fault), hint))
-        result = OmegaConf.to_object(config)
+        return OmegaConf.to_object(config)
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
-    check_ranges(result)
-    return result
 
 
 def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
@@ -136,6 +150,8 @@ def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
 
 def renamed(content: DictConfig, report: Callable[[str], None]) -> DictConfig:
     """Returns settings under their present names."""
+    if not OmegaConf.is_dict(content):  # a file that holds something else; merging says so
+        return content
     return OmegaConf.create(rename_settings(OmegaConf.to_container(content), report=report))
 
 
@@ -156,13 +172,29 @@ def layer(argument: str) -> DictConfig:
 
 
 def layer_of_file(path: Path) -> DictConfig:
-    """Returns the settings of a YAML file; raises UserError where there is none."""
+    """Returns the settings of a YAML file, or of the one of that name that comes with cgan; raises UserError."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+        path = shipped_config(path)
     content = read_text(path)
     result = OmegaConf.create(content)
     keep_text(result, yaml.compose(content), RunConfig)
     return result
+
+
+def shipped_config(path: Path) -> Path:
+    """The path of a configuration that comes with cgan, by its name; raises UserError where there is none of it."""
+    name = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
+    found = shipped("configs", str(name))
+    if path.is_absolute() or ".." in path.parts or not found.is_file():
+        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+    return found
+
+
+def uses_joint_encoder(config: RunConfig) -> bool:
+    """Whether the GAN of a configuration stands on a joint encoder, for its captions or for its discriminator."""
+    discriminator = config.gan.discriminator
+    on_joint = discriminator.form == "features" and discriminator.features == "joint"
+    return config.text.encoder == "joint" or on_joint
 
 
 # ------------------------------------------------------------------------------------------------ text

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 SETTINGS = {  # dotted keys of RunConfig: the earlier name, and the present one
+    "trainer.examiner": "trainer.eval_joint_encoder",
     "gan.redrawn_share": "gan.reconstructed_fraction",
     "gan.prior_learning_rate": "gan.latent_prior_learning_rate",
     "gan.generator.learned_places": "gan.generator.positional_bias",

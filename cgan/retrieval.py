@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,19 +151,6 @@ def encode(
 
 def silent(done: int, total: int) -> None:
     """The progress that nobody wants to see."""
-
-
-@contextmanager
-def progress() -> Iterator:
-    """A bar of rich on the terminal, for cgan/evaluation/report.py alone until it takes a callback as well."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar if console.is_terminal else nullcontext():
-        yield bar
 
 
 class EmbeddingIndex:

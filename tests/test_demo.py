@@ -149,10 +149,11 @@ def test_files_of_old_answers_go(studio, monkeypatch):
 
 
 def test_pictures_of_a_run_are_those_it_was_trained_on(tmp_path, pictures):
-    settings = {"task": "gan", "trainer": {}, "data": {"source": "folder", "root": str(pictures)}}
-    (tmp_path / "config.yaml").write_text(json.dumps(settings))
+    data = {"source": "folder", "root": str(pictures)}
+    settings = {"name": "a", "task": "gan", "seed": 0, "data": data, "trainer": {"wandb": "disabled"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n")
     assert demo_studio.pictures_of_run(tmp_path / "last.ckpt") == pictures
-    (tmp_path / "config.yaml").write_text(json.dumps({**settings, "data": {"source": "scenes", "root": None}}))
+    (tmp_path / "config.yaml").write_text(json.dumps({**settings, "data": {"source": "scenes", "root": None}}) + "\n")
     assert demo_studio.pictures_of_run(tmp_path / "last.ckpt") is None
 
 

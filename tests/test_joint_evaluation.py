@@ -5,8 +5,8 @@ import torch
 
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.one_object import Scenes, mentioned_in
-from cgan.evaluation import joint as joint_evaluation
 from cgan.evaluation.joint import evaluate_joint, reconstruction_sheet
+from cgan.evaluation.scenes import joint as joint_evaluation
 from cgan.interfaces import Sample
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig
@@ -38,7 +38,7 @@ def joint(scenes) -> JointEncoder:
     """Trained for a moment, so that some of what it says is right and some is wrong."""
     joint = small_joint(scenes, coattention_weight=0.5, caption_weight=1.0)
     trainer = pl.Trainer(
-        max_steps=60, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        max_steps=90, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
         enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(JointTraining(joint), endless_loader(scenes, 12, seed=0))

@@ -11,8 +11,8 @@ from cgan.benchmarks.sizing import size_of
 from cgan.benchmarks.speed import prepared, random_gan
 from cgan.benchmarks.step_cost import (
     BareLoop,
+    cost_of_sampling,
     cost_of_step,
-    drawing,
     in_float32,
     layers_of,
     random_batch,
@@ -159,7 +159,7 @@ def test_the_layers_of_a_generator_are_its_forward_pass_without_the_rest():
         for layer in layers_of(gan.generator, lambda: gan.generator(noise, text)):
             layer()
         assert flops() == 3 * whole  # once to see the layers, once by the layers alone
-    assert 0 < drawing(gan, 2, 2).fraction < 1.5
+    assert 0 < cost_of_sampling(gan, 2, 2).fraction < 1.5
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
-from cgan.training.callbacks.samples import SeededSteps
+from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.distributed import SharedGradients
 from cgan.training.gan import TextToImageGAN
 

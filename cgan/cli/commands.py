@@ -18,7 +18,7 @@ VERBS = {
     "runs": "list trainings and what they reached",
     "plot": "draw the curves of trainings",
     "export": "write what sampling needs as a small file",
-    "judge": "train the judge of scenes",
+    "judge": "train the scene classifier",
     "benchmark": "compare variants over several seeds, or measure speed",
     "env": "describe this machine and its software, for a bug report",
     "completion": "print what lets a shell complete commands",

@@ -170,10 +170,10 @@ class Judge:
     def __init__(self, path: Path) -> None:
         from cgan.evaluation.loop import resized
         from cgan.models.joint import JointEncoder
-        from cgan.sampling.weights import digest
+        from cgan.models.weights_hash import hash_weights
 
         self.joint, self.resized = JointEncoder.load(path), resized
-        self.about = {"file": label(path), "sha256": digest(self.joint.state_dict())}
+        self.about = {"file": label(path), "sha256": hash_weights(self.joint)}
 
     def __call__(self, images, caption: str):
         return self.joint.scores(self.resized(images, self.joint.resolution), [caption])[:, 0]

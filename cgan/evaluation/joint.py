@@ -49,12 +49,14 @@ def pictures_of(samples: list[Sample]) -> Tensor:
 
 
 def parts(items: list) -> list[list]:
+    """The items in lists of at most BATCH."""
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
 
 def recalls(
     joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], num_folds: int
 ) -> dict[str, float]:
+    """Recall and median rank both ways, and the ceilings of recall."""
     captions = [caption for sample in samples for caption in sample.captions]
     owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
     metric = ImageTextRecall(num_folds=num_folds, score=joint.score_vectors)
@@ -68,6 +70,7 @@ def recalls(
 def agreement(
     joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], attributes: Tensor
 ) -> dict[str, float]:
+    """The share of images whose best caption is true of them: of all captions, and of other images' captions alone."""
     captions = [caption for sample in samples for caption in sample.captions]
     owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
     mentioned, agrees, agrees_others = torch.tensor([mentioned_in(caption) for caption in captions]), 0, 0
@@ -86,6 +89,7 @@ def agree(mentioned: Tensor, attributes: Tensor) -> Tensor:
 
 
 def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Tensor) -> dict[str, float]:
+    """The share of the decoder's captions that are true, and how many attributes they mention on average."""
     written = [text for some in parts(samples) for text in joint.captions_of(pictures_of(some))]
     mentioned = torch.tensor([mentioned_in(caption) for caption in written])
     right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object says nothing

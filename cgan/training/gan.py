@@ -1,7 +1,7 @@
 """TextToImageGAN: the training of a generator and a discriminator on a frozen text encoder, step by step."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.config import GANConfig
-from cgan.interfaces import Batch, ImageEncoder, TextEncoder, UserError
+from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures, UserError
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
 from cgan.models.generators import build_generator
@@ -31,6 +31,7 @@ from cgan.training.muon import Muon
 from cgan.training.schedule import by_cosine, late_decay, progress_of
 
 MOST_GRAPHS = 32  # that torch.compile makes of one function
+ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
 SHOWN = "loss/discriminator", "loss/generator", "loss/reconstruction"  # in the progress bar
 
 
@@ -85,6 +86,7 @@ class TextToImageGAN(pl.LightningModule):
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.progress = 0.0  # fraction of the training that is over
         self.images_seen = 0
+        self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
         self.generator.recompute = config.recompute
         self.to(memory_format=torch.channels_last)
 
@@ -155,7 +157,11 @@ class TextToImageGAN(pl.LightningModule):
     def generator_loss(self, batch: MicroBatch, fakes: step.Fakes) -> tuple[Tensor, step.Scalars]:
         """Draws random numbers and returns step.generator_loss."""
         noise = draw_generator_noise(self.config, batch.noise, self.is_adversarial())
-        return step.generator_loss(self.networks, batch, fakes, noise, self.is_adversarial())
+        loss, scalars = step.generator_loss(self.networks, batch, fakes, noise, self.is_adversarial())
+        for name, extra_loss in self.extra_losses.items():
+            extra = extra_loss(fakes.images, batch.images, batch.text)
+            loss, scalars[f"loss/{name}"] = loss + extra, extra.detach()
+        return loss, scalars
 
     def log_all(self, scalars: step.Scalars) -> None:
         """Logs the terms of a loss; of several micro-batches the last one counts."""

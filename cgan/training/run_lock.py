@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cgan.errors import UserError
+from cgan.errors import FirstProcessReports, UserError
 from cgan.files import Busy, cannot_write, hold_lock, is_locked, make_folder, write_json
 
 MARK = ".under-way"  # the lock
@@ -117,15 +117,15 @@ def launch() -> str:
 ALONE = secrets.token_hex(8)
 
 
-def wait_for_first(run_dir: Path, seconds: float = 120.0) -> None:
-    """What a process that is not the first waits for, where the run directory was named for all of them.
+def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
+    """Wait, in a process that is not the first, until the first one has locked the run directory.
 
-    Ends this process in silence where another training has the directory: the first one says so.
+    Raises FirstProcessReports where another training holds the directory all the time.
     """
     deadline = time.monotonic() + seconds
     while is_of_others(run_dir):
         if time.monotonic() > deadline:
-            raise SystemExit(0)
+            raise FirstProcessReports(f"{run_dir}: another training is under way in it")
         time.sleep(0.2)
 
 
