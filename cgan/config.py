@@ -92,7 +92,7 @@ class TrainerConfig:
     checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
-    gradient_clip: float | None = None  # largest norm of either player's gradient
+    gradient_clip: float | None = None  # largest norm of the generator's and of the discriminator's gradient
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
 
 
@@ -172,7 +172,7 @@ def layer(argument: str) -> DictConfig:
 
 
 def layer_of_file(path: Path) -> DictConfig:
-    """The settings of a YAML file, or of the one of that name that comes with cgan; raises UserError."""
+    """Returns the settings of a YAML file, or of the one of that name that comes with cgan; raises UserError."""
     if not path.is_file():
         path = shipped_config(path)
     content = read_text(path)
