@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from cgan.cli import demo, sample
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.demo import studio as demo_studio
 from cgan.demo.studio import LONGEST_CAPTION, STEPS, Studio, Wish
 from cgan.errors import UserError

@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils.data import DataLoader
 
 from cgan.data.loading import endless_loader
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Batch
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.resnet import SmallResNet

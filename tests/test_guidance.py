@@ -6,7 +6,7 @@ import torch
 
 from cgan.benchmarks.guidance import AMOUNTS, best_of, ways_of
 from cgan.cli.benchmark import main
-from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.interfaces import TextFeatures, UserError
 from cgan.metrics.scenes import load_judge
 from cgan.resources import STARTER_GAN

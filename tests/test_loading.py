@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cgan.data.loading import ShuffledDraws, endless_loader
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import loading
 
 

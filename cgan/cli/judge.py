@@ -66,7 +66,7 @@ def check(options: argparse.Namespace) -> None:
 class Lesson(NamedTuple):
     """What the judge of a level is to learn."""
 
-    level: object  # cgan.data.scenes.one_object.Level
+    level: object  # cgan.data.scenes.dataset.Level
     kinds: tuple[str, ...]  # of unrecognisable pictures
     spoil: Callable
     num_values: tuple[int, ...]  # of each attribute
@@ -76,12 +76,12 @@ def lesson_of(level: str) -> Lesson:
     from cgan.metrics.scenes import JudgeConfig
 
     if level == "one":
-        from cgan.data.scenes.one_object import ONE
-        from cgan.data.scenes.unrecognisable import KINDS, spoil
+        from cgan.data.scenes.corruptions import KINDS, spoil
+        from cgan.data.scenes.dataset import ONE
 
         return Lesson(ONE, KINDS, spoil, JudgeConfig().num_values)
+    from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
     from cgan.data.scenes.two_objects import TWO
-    from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
     from cgan.metrics.two_objects import NUM_VALUES
 
     return Lesson(TWO, PAIR_KINDS, spoil_pair, NUM_VALUES)
@@ -146,7 +146,7 @@ def train(images, values, recognisable, options):
     import torch
     from torch.nn import functional as F
 
-    from cgan.data.scenes.unrecognisable import slightly_changed
+    from cgan.data.scenes.corruptions import slightly_changed
     from cgan.metrics.scenes import JudgeConfig, SceneJudge
     from cgan.pixels import as_floats
 

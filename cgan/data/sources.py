@@ -51,7 +51,7 @@ def check_data(config: DataConfig) -> None:
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> Dataset:
     """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
-    from cgan.data.scenes.one_object import ONE, Scenes
+    from cgan.data.scenes.dataset import ONE, Scenes
     from cgan.data.scenes.two_objects import TWO
 
     check_data(config)

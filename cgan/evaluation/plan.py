@@ -10,7 +10,7 @@ import torch
 
 from cgan.cli.evaluate import NAMES
 from cgan.config import RunConfig
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import NUM_DISTRACTORS, Networks, PictureEvaluator, Question, other_captions, question_of
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset

@@ -14,7 +14,7 @@ import torch
 import cgan
 from cgan.cli.evaluate import NAMES
 from cgan.config import load_config
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import (
     NUM_DISTRACTORS,

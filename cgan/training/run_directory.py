@@ -11,7 +11,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from cgan.config import RunConfig
-from cgan.data.record import Record, all_captions, differences, record_of
+from cgan.data.fingerprint import Fingerprint, all_captions, differences, fingerprint_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
 from cgan.interfaces import UserError
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
@@ -97,7 +97,7 @@ def begin(config: RunConfig, run_dir: Path, dataset) -> None:
     """
     if config.resume is None and not is_first_process():
         return
-    now = record_of(dataset)
+    now = fingerprint_of(dataset)
     if config.resume is not None:
         compare(config, run_dir, dataset, now)
     if not is_first_process():
@@ -116,10 +116,10 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
     write_text(run_dir / "config.yaml", content + WHOLE)
 
 
-def compare(config: RunConfig, run_dir: Path, dataset, now: Record) -> None:
+def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint) -> None:
     """Say what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
-    changed = None if before is None else differences(Record(**before), now)
+    changed = None if before is None else differences(Fingerprint(**before), now)
     moved = moved_data(config, run_dir)
     if moved and (before is None or changed):
         why = changed or "it has no record of its pictures, by which to know them again"

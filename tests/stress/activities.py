@@ -18,7 +18,7 @@ from cgan.cli import run
 from cgan.data.pictures import CaptionedPictures
 from cgan.data.preparation import Options, prepare
 from cgan.data.readers.folder import read_folder
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 
 PASSING = ("*.tmp", ".*.tmp", "*.part", ".*.lock", "*.tmp.npy")  # files that must not stay
 

@@ -6,19 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cgan.data.scenes.one_object import (
-    COLOURS,
-    DRAWERS,
-    GROUND_WORDS,
-    GROUNDS,
-    OBJECTS,
-    Brush,
-    Level,
-    Split,
-    draw_ground,
-    paint_of,
-    shadow,
-)
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS, Split
+from cgan.data.scenes.captions import GROUND_WORDS
+from cgan.data.scenes.dataset import Level
+from cgan.data.scenes.drawing import DRAWERS, Brush, draw_ground, paint_of, shadow
 
 LAYOUTS = ("beside", "stacked")
 PAIR_ATTRIBUTES = {

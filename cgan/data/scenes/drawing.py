@@ -1,32 +1,15 @@
-"""Captioned scenes drawn by code: one object on one ground, with English captions whose attributes are known."""
+"""Scenes drawn by code: eight objects in eight colours on six grounds, as pictures of any resolution."""
 
-import hashlib
 import math
-import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFilter
-from torch.utils.data import Dataset
 
-from cgan.data.cache import cache_folder, made_once, mapped, num_rows_at_once, write_array
-from cgan.interfaces import Sample
-from cgan.workers import in_parallel
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, Scene
 
 DRAWING_VERSION = 1  # part of the cache's name: raise it when a picture changes
-OBJECTS = ("dog", "cat", "bird", "fish", "tree", "house", "car", "ball")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
-SIZES = ("small", "big")
-POSITIONS = ("left", "centre", "right")
-GROUNDS = ("grass", "sand", "snow", "water", "night sky", "brick")
-ATTRIBUTES = {"object": OBJECTS, "colour": COLOURS, "size": SIZES, "position": POSITIONS, "ground": GROUNDS}
-CAPTIONS_PER_SCENE = 5
 
-Split = Literal["seen", "heldout"]
 Colour = tuple[int, int, int]
 RGB: dict[str, Colour] = {
     "red": (214, 40, 40),
@@ -38,86 +21,6 @@ RGB: dict[str, Colour] = {
     "white": (245, 245, 240),
     "black": (38, 38, 42),
 }
-
-
-class Scene(NamedTuple):
-    """Indices into ATTRIBUTES; -1 stands for an attribute that a caption does not mention."""
-
-    object: int
-    colour: int
-    size: int
-    position: int
-    ground: int
-
-
-def is_heldout(scene: Scene) -> bool:
-    """Whether this (object, colour, ground) is of the tenth that training never sees."""
-    on_diagonal = (scene.object + scene.colour + scene.ground) % len(OBJECTS) == 0  # 48 of 384: one a row and column
-    return on_diagonal and (scene.object + 2 * scene.ground) % len(GROUNDS) != 0
-
-
-def sample_scene(rng: np.random.Generator, split: Split) -> Scene:
-    """A scene of the split, uniformly."""
-    while True:
-        scene = Scene(*(int(rng.integers(len(values))) for values in ATTRIBUTES.values()))
-        if is_heldout(scene) == (split == "heldout"):
-            return scene
-
-
-# ------------------------------------------------------------------------------------------------ captions
-
-SIZE_WORDS = (("small", "small", "little", "tiny"), ("big", "big", "large"))
-PLACE_WORDS = (
-    ("on the left", "to the left", "on the left side"),
-    ("in the centre", "in the middle", "in the center"),
-    ("on the right", "to the right", "on the right side"),
-)
-GROUND_WORDS = (
-    ("on grass", "on the grass", "on green grass"),
-    ("on sand", "on the sand", "at the beach"),
-    ("on snow", "in the snow", "on the snow"),
-    ("on water", "on the water", "at sea"),
-    ("at night", "under the night sky", "in the night sky"),
-    ("in front of a brick wall", "before a brick wall", "by a brick wall"),
-)
-MENTION_CHANCE = (1.0, 0.8, 0.5, 0.5, 0.8)
-
-
-def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """An English caption of a scene; the object is always named, other attributes now and then."""
-    colour, size, position, ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE[1:])
-    thing = [str(rng.choice(SIZE_WORDS[scene.size]))] if size else []
-    thing += [COLOURS[scene.colour]] if colour else []
-    thing = " ".join([*thing, OBJECTS[scene.object]])
-    thing = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
-    places = [str(rng.choice(PLACE_WORDS[scene.position]))] if position else []
-    places += [str(rng.choice(GROUND_WORDS[scene.ground]))] if ground else []
-    if places and rng.random() < 0.3:
-        rng.shuffle(places)
-        return f"{', '.join(places)}, there is {thing}"
-    return " ".join([thing, *places])
-
-
-def mentioned_in(caption: str) -> Scene:
-    """The attributes that a caption names, -1 where it names none: the inverse of describe."""
-    words = re.sub(r"[^a-z ]", " ", caption.lower())
-    grounds = (("grass",), ("sand", "beach"), ("snow",), ("water", "sea"), ("night",), ("brick",))
-    ground = find(words, grounds)
-    words = words.replace("green grass", "grass")
-    object_, colour = find(words, [(name,) for name in OBJECTS]), find(words, [(name,) for name in COLOURS])
-    position = find(words, (("left",), ("centre", "center", "middle"), ("right",)))
-    return Scene(object_, colour, find(words, SIZE_WORDS), position, ground)
-
-
-def find(words: str, choices: Sequence[Sequence[str]]) -> int:
-    """The first choice of which any phrase stands in words as a whole, or -1."""
-    for index, phrases in enumerate(choices):
-        if any(re.search(rf"\b{phrase}\b", words) for phrase in phrases):
-            return index
-    return -1
-
-
-# ------------------------------------------------------------------------------------------------ drawing
 
 
 class Brush:
@@ -376,74 +279,3 @@ def shadow(picture: Image.Image, centre: tuple[float, float], radius: float) -> 
     mask = Image.new("L", picture.size)
     ImageDraw.Draw(mask).ellipse([x - radius, y - 0.14 * radius, x + radius, y + 0.16 * radius], fill=80)
     picture.paste((25, 30, 45), mask=mask.filter(ImageFilter.BoxBlur(radius * 0.06)))
-
-
-# ------------------------------------------------------------------------------------------------ data set
-
-
-def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
-    return np.random.default_rng([seed, split == "heldout", index])
-
-
-class Level(NamedTuple):
-    """What is in the pictures: scenes are drawn and described after attributes, a tuple of numbers each."""
-
-    name: str
-    scene: Callable[..., NamedTuple]  # of its attributes
-    sample: Callable[[np.random.Generator, Split], NamedTuple]
-    draw: Callable[[NamedTuple, int, np.random.Generator], np.ndarray]
-    describe: Callable[[NamedTuple, np.random.Generator], str]
-
-
-ONE = Level("one", Scene, sample_scene, draw_scene, describe)
-
-
-def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
-    rng = rng_of(seed, split, index)
-    return level.draw(level.sample(rng, split), resolution, rng)
-
-
-class Scenes(Dataset):
-    """Captioned scenes; picture i is a function of (seed, split, i) alone, drawn once into a file of the cache."""
-
-    def __init__(
-        self,
-        num_images: int,
-        resolution: int,
-        seed: int = 0,
-        split: Split = "seen",
-        cache: Path | None = None,
-        level: Level = ONE,
-    ) -> None:
-        self.resolution, self.seed, self.split, self.level = resolution, seed, split, level
-        scenes = [level.sample(rng_of(seed, split, i), split) for i in range(num_images)]
-        self.attributes = np.array(scenes, dtype=np.int64)  # (N, attributes)
-        self.captions: dict[int, list[str]] = {}  # those described so far
-        self.pictures = self.drawn(cache or cache_folder())
-
-    def drawn(self, cache: Path) -> np.ndarray:
-        """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""
-        level = "" if self.level.name == "one" else f"-{self.level.name}"
-        key = f"{DRAWING_VERSION}{level}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
-        path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
-        shape = (len(self.attributes), self.resolution, self.resolution, 3)
-        return made_once(path, partial(mapped, path, np.uint8, shape), partial(self.draw_into, path, shape))
-
-    def draw_into(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        draw = partial(draw_indexed, self.level, self.seed, self.split, self.resolution)
-        with in_parallel(draw, range(shape[0]), num_rows_at_once(3 * self.resolution**2)) as pictures:
-            return write_array(path, np.uint8, shape, (picture[None] for picture in pictures))
-
-    def __len__(self) -> int:
-        return len(self.attributes)
-
-    def __getitem__(self, index: int) -> Sample:
-        image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1)
-        return Sample(image, self.captions_of(index), index)
-
-    def captions_of(self, index: int) -> list[str]:
-        if index not in self.captions:
-            rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
-            scene = self.level.scene(*self.attributes[index].tolist())
-            self.captions[index] = [self.level.describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
-        return self.captions[index]
