@@ -1,7 +1,8 @@
 """cgan: text-to-image GANs in PyTorch Lightning. `from cgan import TextToImage` draws; importing cgan costs nothing."""
 
-__version__ = "0.1.0"
-__all__ = ["TextToImage"]
+from cgan.version import __version__
+
+__all__ = ["TextToImage", "__version__"]
 
 
 def __getattr__(name: str) -> object:

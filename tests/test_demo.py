@@ -87,7 +87,7 @@ def again(path: Path) -> np.ndarray:
 def test_each_picture_is_the_samplers_and_says_how_it_was_drawn(studio, pipe):
     shown, archive = studio.draw(DOG, 3)
     for each, seed in zip(shown, (4, 5, 6), strict=True):
-        assert (pixels(each.path) == pipe.draw([DOG.caption], [seed])[0]).all()
+        assert (pixels(each.path) == pipe.sample([DOG.caption], [seed])[0]).all()
     assert (again(shown[2].path) == pixels(shown[2].path)).all()
     assert sorted(zipfile.ZipFile(archive).namelist()) == sorted(each.path.name for each in shown)
 
@@ -100,7 +100,7 @@ def test_a_walk_is_the_strip_that_sample_draws(studio):
 
 
 def test_the_nearest_picture_to_a_copy_is_the_copied_one(studio, pictures, pipe):
-    Image.fromarray(pipe.draw([DOG.caption], [DOG.seed])[0]).save(pictures / "copy.png")
+    Image.fromarray(pipe.sample([DOG.caption], [DOG.seed])[0]).save(pictures / "copy.png")
     by_caption, by_picture = studio.nearest(DOG)
     (pictures / "copy.png").unlink()
     assert by_picture[0].words.startswith("copy.png, 1.00") and len(by_caption) == len(by_picture) == 8
@@ -237,7 +237,7 @@ def test_a_client_gets_pictures_with_all_they_say_of_themselves(served, client, 
     gallery, told, file = client.predict(STARTER, "a blue car with a zeppelin", 3, 1.0, 1, api_name="/draw")
     path = file["value"] if isinstance(file, dict) else file
     assert read_drawing(Path(path))[0].seeds == [3] and "zeppelin" in told
-    assert (pixels(path) == pipe.draw(["a blue car with a zeppelin"], [3])[0]).all()
+    assert (pixels(path) == pipe.sample(["a blue car with a zeppelin"], [3])[0]).all()
 
 
 @pytest.mark.slow
@@ -306,7 +306,7 @@ def test_many_at_once_wait_or_are_refused_and_each_gets_its_own(served, pipe):
 
     with ThreadPoolExecutor(50) as visitors:
         paths = list(visitors.map(drawn, range(50)))
-    assert all((pixels(path) == pipe.draw(["a cat"], [seed])[0]).all() for seed, path in enumerate(paths) if path)
+    assert all((pixels(path) == pipe.sample(["a cat"], [seed])[0]).all() for seed, path in enumerate(paths) if path)
     assert 10 < sum(path is not None for path in paths) < 50
 
 
@@ -360,7 +360,7 @@ def test_a_caption_that_is_typed_becomes_the_samplers_picture_without_any_other_
     write(page, "seed", "11")
     page.click("#draw")
     page.wait_for_selector("#pictures img")
-    assert (as_shown(page, "#pictures img") == pipe.draw(["a white zeppelin at night"], [11])[0]).all()
+    assert (as_shown(page, "#pictures img") == pipe.sample(["a white zeppelin at night"], [11])[0]).all()
     assert "the word 'zeppelin'" in page.inner_text("#told")
     with page.expect_download() as download:
         page.click("#download")
@@ -386,7 +386,7 @@ def test_the_slider_walks_and_the_nearest_are_found_on_a_phone(served, browser, 
         page.keyboard.press("Tab")
         page.wait_for_timeout(500)
         seen = Image.open(io.BytesIO(page.locator("#walked").screenshot())).convert("RGB").resize((64, 64))
-        difference = np.abs(np.asarray(seen).astype(int) - pipe.draw([caption], [seed])[0])
+        difference = np.abs(np.asarray(seen).astype(int) - pipe.sample([caption], [seed])[0])
         assert difference[:, 4:-4].mean() < 8
     page.get_by_role("tab", name="Nearest training pictures").click()
     page.click("#find")

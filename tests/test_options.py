@@ -87,8 +87,8 @@ def test_numbers_have_ranges(command, arguments, said, tmp_path, monkeypatch):
         (benchmark, "guidance a.ckpt --out file/out", "cgan.benchmarks.guidance.TextToImage.load"),
         (benchmark, "speed --json folder", "cgan.benchmarks.speed.measured"),
         (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race.train_all"),
-        (sample, f"dog --checkpoint {STARTER_GAN} --out file/a.png", "cgan.cli.sample.drawn"),
-        (sample, f"dog --checkpoint {STARTER_GAN} --out file/drawn", "cgan.cli.sample.drawn"),
+        (sample, f"dog --checkpoint {STARTER_GAN} --out file/a.png", "cgan.sampling.writing.sample_pictures"),
+        (sample, f"dog --checkpoint {STARTER_GAN} --out file/drawn", "cgan.sampling.writing.sample_pictures"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told_before_the_work(command, arguments, work, tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_captions_and_searches_use_a_gpu_where_there_is_one(tmp_path, monkeypatc
     Path("pictures").mkdir()
     Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save("pictures/a.png")
     monkeypatch.setattr(JointEncoder, "to", lambda self, device: sent.append(device) or move(self, "cpu"))
-    monkeypatch.setattr("cgan.retrieval.JointEncoder.load", lambda path: load(path))
+    monkeypatch.setattr("cgan.retrieval.embedding.JointEncoder.load", lambda path: load(path))
     for present in (False, True):
         monkeypatch.setattr("torch.cuda.is_available", lambda present=present: present)
         caption.main(["pictures/a.png"])

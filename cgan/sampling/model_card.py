@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from huggingface_hub import ModelCard, ModelCardData
 
-import cgan
+from cgan.version import __version__
 
 TAGS = ("text-to-image", "gan", "pytorch")
 NO_MEASURES = ("epoch", "step")  # columns beside the measures in their rows of metrics.csv
@@ -86,7 +86,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
         f"---\n{data.to_yaml()}\n---",
         f"# {name}",
         f"A text-to-image GAN: one forward pass from a caption to a picture of {size} x {size} pixels. Written by cgan "
-        f"{cgan.__version__}; SHA-256 of the weights `{pipe.sha256}`.",
+        f"{__version__}; SHA-256 of the weights `{pipe.sha256}`.",
         "![Rows of captions, columns of seeds](samples.png)",
         "Each row is a caption, with the seeds 0 to 7; none is chosen.",
         "## Use",
