@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -21,11 +21,13 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from signal import SIG_DFL, SIG_IGN, SIGINT, SIGTERM, signal
+from typing import TypeVar
 
 from cgan.errors import UserError
 
 AHEAD = 4  # chunks for each worker that are handed out before the first of them is taken back
 FEWER = "run the same again with more free memory, or on fewer cores (taskset -c 0-3 COMMAND)"
+T = TypeVar("T")
 
 
 class WorkerKilled(Exception):
@@ -161,3 +163,31 @@ def in_order(
             return
         first: Future = begun.popleft()
         yield from first.result()
+
+
+# ---------------------------------------------------------------------------------------------- progress
+
+Progress = Callable[[int, int], None]  # receives how much is done, of how much
+
+
+def silent(*_: object) -> None:
+    """A progress callback that does nothing."""
+
+
+class ProgressCounter:
+    """Counts what is done, from `done` on, and reports it to a progress callback."""
+
+    def __init__(self, progress: Progress, total: int, done: int = 0) -> None:
+        self.progress, self.total, self.done = progress, total, done
+        progress(done, total)
+
+    def add(self, number: int = 1) -> None:
+        """Adds to what is done."""
+        self.done += number
+        self.progress(self.done, self.total)
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """Yields the items, and counts each when the next one is asked for."""
+        for item in items:
+            yield item
+            self.add()

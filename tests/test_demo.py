@@ -153,9 +153,10 @@ def test_files_of_old_answers_go(backend, monkeypatch):
 
 def test_pictures_of_a_run_are_those_it_was_trained_on(tmp_path, pictures):
     settings = {"task": "gan", "trainer": {}, "data": {"source": "folder", "root": str(pictures)}}
-    (tmp_path / "config.yaml").write_text(json.dumps(settings) + WHOLE)
+    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n" + WHOLE)
     assert backend_module.pictures_of_run(tmp_path / "last.ckpt") == pictures
-    (tmp_path / "config.yaml").write_text(json.dumps({**settings, "data": {"source": "scenes", "root": None}}) + WHOLE)
+    settings["data"] = {"source": "scenes", "root": None}
+    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n" + WHOLE)
     assert backend_module.pictures_of_run(tmp_path / "last.ckpt") is None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from cgan.data.pictures import decode
 from cgan.errors import UserError
 from cgan.figures.sheets import save_png
-from cgan.retrieval import EmbeddingIndex, Progress, embed_picture, open_index, silent
+from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
 from cgan.sampling.interpolation import frames
 from cgan.sampling.metadata import SamplingRequest
 from cgan.sampling.naming import OutputPaths, cleaned, slug
@@ -22,6 +22,7 @@ from cgan.sampling.reranker import joint_encoder_for
 from cgan.sampling.writing import provenance, unknown_words
 from cgan.training.joint import JointEncoder
 from cgan.training.run_records import read_run
+from cgan.workers import Progress, silent
 
 MAX_PICTURES, MAX_CAPTION = 16, 300  # of one request; characters
 MAX_TRUNCATION = 2.0

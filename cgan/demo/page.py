@@ -155,9 +155,9 @@ def interpolation_part(backend: Backend, request: list[gr.Component]) -> None:
         return [words, strip_view(strip), gr.update(value=0, visible=True), gr.update(value=strip, visible=True)]
 
     outputs = [message, picture, place, download]
-    button.click(
-        interpolate, [*request, to_caption, to_seed], outputs, api_name="interpolate", show_progress_on=picture, **one_by_one()
-    )
+    inputs = [*request, to_caption, to_seed]
+    shared = {"show_progress_on": picture, **one_by_one()}
+    button.click(interpolate, inputs, outputs, api_name="interpolate", **shared)
     place.change(None, place, None, js=SHOW_POSITION, api_visibility="private")
 
 

@@ -13,24 +13,22 @@ from cgan.figures.sheets import save_png
 from cgan.files import check_writable_file
 from cgan.interfaces import UserError
 from cgan.retrieval.embedding import (
-    Progress,
     Report,
     caption_pictures,
     embed_captions,
     embed_picture,
     joint_checkpoint_of,
     opened_joint,
-    silent,
 )
 from cgan.retrieval.index import DamagedIndex, EmbeddingIndex, File, Origin, open_index, pictures_in
 from cgan.retrieval.search import nearest
+from cgan.workers import Progress, silent
 
 __all__ = [
     "DamagedIndex",
     "EmbeddingIndex",
     "File",
     "Origin",
-    "Progress",
     "Ranking",
     "Report",
     "caption_pictures",
@@ -42,7 +40,6 @@ __all__ = [
     "opened_joint",
     "pictures_in",
     "retrieve",
-    "silent",
     "write_sheet",
 ]
 

@@ -14,11 +14,6 @@ from cgan.training.joint import JointEncoder
 
 BATCH_SIZE = 64
 Report = Callable[[str], None]  # receives what the user should know, a line each
-Progress = Callable[[int, int], None]  # receives how many pictures of how many are encoded
-
-
-def silent(*_: object) -> None:
-    """A report or progress callback that does nothing."""
 
 
 def joint_checkpoint_of(path: Path | None) -> Path:

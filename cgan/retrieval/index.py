@@ -19,9 +19,10 @@ from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
 from cgan.pixels import as_floats
-from cgan.retrieval.embedding import BATCH_SIZE, Progress, Report, embed_captions, embed_decoded, silent
+from cgan.retrieval.embedding import BATCH_SIZE, Report, embed_captions, embed_decoded
 from cgan.retrieval.search import nearest
 from cgan.training.joint import JointEncoder
+from cgan.workers import Progress, silent
 
 SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or sheets would be found
 NUM_RESCORED = 100  # pictures that co-attention scores again for a caption
