@@ -37,7 +37,7 @@ class WorkerKilled(Exception):
 def num_cores() -> int:
     """How many cores this process may use, where the system says; otherwise how many there are."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
-        return os.process_cpu_count() or 1
+        return os.process_cpu_count() or 1  # pyright: ignore
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -72,7 +72,9 @@ def portable(error: Exception) -> Exception:
 
 
 def end_with_parent() -> None:
-    wait([parent_process().sentinel])
+    parent = parent_process()
+    assert parent is not None  # this runs in workers alone
+    wait([parent.sentinel])
     os._exit(1)
 
 
@@ -84,7 +86,9 @@ class Worker:
 
     def __init__(self, work: Callable, context: BaseContext) -> None:
         self.connection, other_end = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(other_end, work), daemon=True)
+        self.process: BaseProcess = context.Process(  # pyright: ignore (every context has it)
+            target=serve, args=(other_end, work), daemon=True
+        )
         self.process.start()
         other_end.close()  # so that the connection ends with the worker
 

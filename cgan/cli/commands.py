@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-from typing import NoReturn
 
 from cgan.cli.env import cgan_version
 from cgan.cli.parsing import Parser, ParserOf, add_subcommands
@@ -28,7 +27,7 @@ VERBS = {
 class ShowVersion(argparse.Action):
     """Prints the version; in a checkout it takes git to find it, so it is not looked up before."""
 
-    def __call__(self, parser, *_: object) -> NoReturn:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"cgan {cgan_version()}")
         parser.exit()
 

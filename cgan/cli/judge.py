@@ -136,7 +136,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level: str):
 
     level, rng = lesson_of(level).level, np.random.default_rng([seed, 78])
     captions = [level.describe(level.sample(rng, "seen"), rng) for _ in range(count)]
-    images = TextToImage.load(checkpoint).draw(captions, [(seed * 1_000_003 + i) % 2**32 for i in range(count)])
+    images = TextToImage.load(checkpoint).sample(captions, [(seed * 1_000_003 + i) % 2**32 for i in range(count)])
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
     return resize(images, [64, 64], antialias=True).contiguous()
 

@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cgan.errors import UserError
 
-ParserOf = Callable[[str], argparse.ArgumentParser]
+ParserOf = Callable[[str], Any]  # the parser of a word, an argparse.ArgumentParser
 
 
 class Parser(argparse.ArgumentParser):

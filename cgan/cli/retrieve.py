@@ -38,9 +38,10 @@ def main(arguments: list[str]) -> None:
         print(f"{title}\nrank   score")
         for rank, (score, what) in enumerate(zip(scores, found, strict=True), start=1):
             print(f"{rank:4d} {score:7.3f}  {os.fsencode(what).decode(errors='replace')}")
-        if all(isinstance(what, Path) for what in found):
+        pictures = [what for what in found if isinstance(what, Path)]
+        if pictures:
             sheet = sheet_path(options.out, title, number)
-            write_sheet(sheet, title, scores, found)
+            write_sheet(sheet, title, scores, pictures)
             print(f"sheet: {sheet}")
             number += 1
 

@@ -153,7 +153,7 @@ def cells_of(summary: dict) -> dict[str, str]:
     }
 
 
-def size(num_bytes: int) -> str:
+def size(num_bytes: float) -> str:
     """In the largest unit that leaves a number before the point."""
     for unit in ("B", "kB", "MB"):
         if num_bytes < 1000:

@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> None:
     first.check_size(pipe.generator.resolution)
     reranker = None if first.best_of == 1 else reranker_of(options.joint, checkpoint)
     facts = writing.provenance(pipe, checkpoint, reranker and reranker.about)
-    for line in writing.differences(options.again, about, first, facts) if before is not None else ():
-        warn(line)
+    if options.again is not None:
+        for line in writing.differences(options.again, about, first, facts):
+            warn(line)
     writing.check_output(paths)
     for line in writing.vocabulary_warnings(pipe, [c for request in requests for c in request.all_captions]):
         warn(line)
@@ -166,8 +167,8 @@ def output_paths(options: argparse.Namespace) -> "OutputPaths":
     if out is None and options.again is not None:
         suffix = ".gif" if options.again.suffix.lower() == ".gif" else ".png"
         out = Path("samples") / f"{slug(options.again.stem)}-again{suffix}"
-    animated = out is not None and out.suffix.lower() in ANIMATIONS and not out.is_dir()
-    return OutputPaths(out, out.suffix.lower() if animated else ".png")
+    suffix = "" if out is None or out.is_dir() else out.suffix.lower()
+    return OutputPaths(out, suffix if suffix in ANIMATIONS else ".png")
 
 
 def json_lines(path: Path, request: "SamplingRequest", pipe: "TextToImage") -> Iterator[str]:

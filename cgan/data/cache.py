@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cgan.errors import UserError
 from cgan.files import (
@@ -26,6 +28,8 @@ from cgan.files import (
     remove_abandoned,
     replacing_stream,
 )
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -46,7 +50,7 @@ EARLIER = re.compile(rf"{NAME}(\.\w+)?\.(?P<pid>\d+)\.(tmp|part|tmp\.npy)")
 log = logging.getLogger(__name__)
 
 
-def made_once(path: Path, find: Callable[[], object | None], make: Callable[[], object]) -> object:
+def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -> T:
     """What `find` finds of a file of the cache, or what `make` returns after writing it, in one process at a time.
 
     Raises CannotWrite, before `make` is called, where the cache can't be written.
@@ -69,7 +73,7 @@ def say_waiting(path: Path) -> None:
     log.warning("waiting for another process that makes %s", path)
 
 
-def mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
+def mapped(path: Path, dtype: DTypeLike, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     """An array as a memory map, or None where the file is missing, damaged, or of another kind or shape."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
@@ -79,7 +83,7 @@ def mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...] | None = None) ->
 
 
 def write_array(
-    path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[np.ndarray], before_end: Callable = list
+    path: Path, dtype: DTypeLike, shape: tuple[int, ...], parts: Iterable[np.ndarray], before_end: Callable = list
 ) -> np.ndarray:
     """Write an array (N, ...), of which parts (n, ...) come one after the other, and map it; raises CannotWrite.
 

@@ -132,7 +132,7 @@ def encode_picture(job: Job, options: ShardOptions) -> tuple[bytes, str]:
 def framed(picture: Image.Image, place: float, options: ShardOptions) -> Image.Image:
     """Returns a picture resized and, unless all of it is kept, cropped to a square."""
     if options.crop == "none":
-        return v2.functional.resize(picture, [options.size], antialias=True)
+        return v2.functional.resize(picture, [options.size], antialias=True)  # pyright: ignore (typed for tensors alone)
     return square(picture, options.size, place)
 
 

@@ -10,7 +10,7 @@ import logging
 import tarfile
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ def all_rows(shards: list[Path]) -> np.ndarray:
         return np.concatenate(list(rows))
 
 
-def places_of(row: np.void) -> tuple[Place, Place, Place]:
+def places_of(row: Any) -> tuple[Place, Place, Place]:
     """Of the picture, of the JSON and of the text."""
     numbers = row.item()[1:]
     return Place(*numbers[0:2]), Place(*numbers[2:4]), Place(*numbers[4:6])
@@ -208,7 +208,8 @@ class ShardedPictures(Dataset):
     def skipped(self) -> list[Skipped]:
         """What the shards hold and can't be used, as far as it is known without decoding every picture."""
         faults = self.index[self.index["picture size"] == 0]
-        return [fault_in(self.shards[row["shard"]], row) for row in faults]
+        found = (fault_in(self.shards[row["shard"]], row) for row in faults)
+        return [fault for fault in found if fault is not None]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -98,8 +98,8 @@ class Backend:
         folder = self.new_folder()
         save_png(self.pipe(request).sample([caption], [request.seed], request.truncation)[0], folder / "sampled.png")
         by_caption = index.search_caption(joint, caption, NEAREST)
-        by_picture = (found[0] for found in index.search(embed_picture(joint, folder / "sampled.png"), NEAREST))
-        return thumbnails(index, *by_caption, folder), thumbnails(index, *by_picture, folder)
+        scores, rows = index.search(embed_picture(joint, folder / "sampled.png"), NEAREST)
+        return thumbnails(index, *by_caption, folder), thumbnails(index, scores[0], rows[0], folder)
 
     def unknown(self, request: PageRequest, more: str = "") -> str:
         """Returns a message about words that were not in the training captions; empty where all are known."""

@@ -107,8 +107,10 @@ class EmbeddingIndex:
 
     def scored_again(self, joint: JointEncoder, caption: str, rows: np.ndarray) -> np.ndarray:
         """Scores (R,) of a caption with the pictures of some rows, in full."""
-        decoded = [decode((Path(self.origin.folder) / self.files[row].name, joint.resolution))[0] for row in rows]
-        images = as_floats(torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2))
+        paths = [Path(self.origin.folder) / self.files[row].name for row in rows]
+        decoded = [decode((path, joint.resolution))[0] for path in paths]
+        pictures = np.stack([picture for picture in decoded if picture is not None])  # (R, H, W, 3); all were encoded
+        images = as_floats(torch.from_numpy(pictures).permute(0, 3, 1, 2))
         return joint.scores(images, [caption])[:, 0].cpu().numpy()
 
     @classmethod
@@ -121,7 +123,7 @@ class EmbeddingIndex:
         known, present = set(old.files if old else ()), set(files)
         parts, encoded, skipped = encode(joint, folder, [file for file in files if file not in known], progress)
         kept = [file for file in old.files if file in present] if old else []
-        if kept:
+        if old is not None and kept:
             parts.insert(0, old.embeddings[[file in present for file in old.files]])
         if not parts:
             raise UserError(f"{folder}: no usable picture; {summary(skipped)}")

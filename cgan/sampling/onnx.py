@@ -22,7 +22,8 @@ class PlainGenerator(nn.Module):
 
     def forward(self, noise: Tensor, *text: Tensor) -> Tensor:
         """text: sentence, and where it is looked at, words and mask."""
-        return self.generator(noise, TextFeatures(*text) if len(text) == 3 else TextFeatures(*text, None, None))
+        sentence, words, mask = text if len(text) == 3 else (text[0], None, None)
+        return self.generator(noise, TextFeatures(sentence, words, mask))  # pyright: ignore (a generator without words)
 
 
 def write_onnx(pipe: TextToImage, path: Path) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -203,7 +203,7 @@ def is_single(seed: object) -> bool:
     return isinstance(seed, SupportsIndex) and not getattr(seed, "ndim", 0)
 
 
-def checked_seed(seed: object) -> int:
+def checked_seed(seed: Any) -> int:
     """An integer of any kind as a seed; raises UserError where it is none, or not from 0 to 2**32 - 1."""
     try:
         number = operator.index(seed)

@@ -161,5 +161,5 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     result = sha256()
     for name, value in sorted(tensors.items()):
         result.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return result.hexdigest()

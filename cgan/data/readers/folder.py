@@ -66,5 +66,5 @@ def with_text(root: Path, picture: Path, text: Path | None, name: str, image_id:
     try:
         captions = read_text(text).split("\n") if text else []
     except UnreadableFile as error:
-        fault = Skipped(printable(str(text.relative_to(root))), error.reason)
+        fault = Skipped(printable(str(text.relative_to(root)) if text else name), error.reason)
     return Entry(picture, captions, image_id, name, fault)

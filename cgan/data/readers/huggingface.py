@@ -80,6 +80,6 @@ def one_split(data, root: Path, split: str | None):
     splits = dict(data) if isinstance(data, dict) else {"all": data}
     if split is None and len(splits) == 1:
         return next(iter(splits.values()))
-    if split not in splits:
+    if split is None or split not in splits:
         raise UserError(f"data.split={split}: {root} has the splits {', '.join(splits)}")
     return splits[split]

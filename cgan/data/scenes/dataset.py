@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +28,10 @@ class Level(NamedTuple):
     """What is in the pictures: scenes are drawn and described after attributes, a tuple of numbers each."""
 
     name: str
-    scene: Callable[..., NamedTuple]  # of its attributes
-    sample: Callable[[np.random.Generator, Split], NamedTuple]
-    draw: Callable[[NamedTuple, int, np.random.Generator], np.ndarray]
-    describe: Callable[[NamedTuple, np.random.Generator], str]
+    scene: Callable[..., Any]  # Scene or Pair, of its attributes
+    sample: Callable[[np.random.Generator, Split], Any]
+    draw: Callable[[Any, int, np.random.Generator], np.ndarray]
+    describe: Callable[[Any, np.random.Generator], str]
 
 
 ONE = Level("one", Scene, sample_scene, draw_scene, describe)
@@ -54,7 +54,8 @@ class Scenes(Dataset):
         cache: Path | None = None,
         level: Level = ONE,
     ) -> None:
-        self.resolution, self.seed, self.split, self.level = resolution, seed, split, level
+        self.resolution, self.seed, self.level = resolution, seed, level
+        self.split: Split = split
         scenes = [level.sample(rng_of(seed, split, i), split) for i in range(num_images)]
         self.attributes = np.array(scenes, dtype=np.int64)  # (N, attributes)
         self.captions: dict[int, list[str]] = {}  # those described so far

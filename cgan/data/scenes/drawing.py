@@ -63,7 +63,8 @@ class Paint(NamedTuple):
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
-    return tuple(int(min(255, max(0, c * factor))) for c in colour)
+    red, green, blue = (int(min(255, max(0, c * factor))) for c in colour)
+    return red, green, blue
 
 
 def paint_of(colour: int, rng: np.random.Generator) -> Paint:
@@ -208,7 +209,7 @@ def draw_ground(ground: int, size: int, rng: np.random.Generator) -> Image.Image
         case _:
             draw_land(draw, name, size, horizon, rng)
     light = rng.uniform(0.9, 1.06)
-    return picture.point(lambda value: min(255, int(value * light)))
+    return picture.point(lambda value: min(255, int(value * light)))  # pyright: ignore (value is a number)
 
 
 def draw_night(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:

@@ -90,8 +90,8 @@ def mentioned_in_pair(caption: str) -> Pair:
     words, ground = without_ground(" ".join(re.sub(r"[^a-z ]", " ", caption.lower()).split()))
     things = list(re.finditer(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(OBJECTS)})\b", words))[:2]
     found = [number for match in things for number in (OBJECTS.index(match[2]), colour_of(match[1]))]
-    found += [-1] * (4 - len(found))
-    pair = Pair(*found, -1, ground)
+    one, colour, other, other_colour = [*found, -1, -1, -1, -1][:4]
+    pair = Pair(one, colour, other, other_colour, -1, ground)
     for layout, sides in enumerate(RELATION_WORDS):
         for side, phrases in enumerate(sides):
             match = re.search(rf"\b({'|'.join(sorted(phrases, key=len, reverse=True))})\b", words)
