@@ -1,4 +1,4 @@
-"""cgan: text-to-image GANs in PyTorch Lightning. `from cgan import TextToImage` draws; importing cgan costs nothing."""
+"""cgan: text-to-image GANs in PyTorch Lightning. `from cgan import TextToImage`; importing cgan alone is instant."""
 
 from cgan.version import __version__
 
