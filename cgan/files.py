@@ -220,6 +220,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def is_alive(process: int) -> bool:
+    """Whether a process of this host runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -72,6 +72,7 @@ def portable(error: Exception) -> Exception:
 
 
 def end_with_parent() -> None:
+    """Waits for the end of the parent process, and ends this one."""
     parent = parent_process()
     assert parent is not None  # this runs in workers alone
     wait([parent.sentinel])

@@ -70,6 +70,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of `cgan completion`."""
     result = Parser(
         prog="cgan completion",
         description="Print a script that lets a shell complete cgan's commands.",

@@ -67,6 +67,7 @@ def processor() -> str:
 
 
 def cpuinfo() -> list[tuple[str, str]]:
+    """The keys and values of /proc/cpuinfo; empty on other systems than Linux."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     return [(line.partition(":")[0].strip(), line.partition(":")[2].strip()) for line in lines]
@@ -82,6 +83,7 @@ def cores() -> str:
 
 
 def memory() -> str:
+    """The memory of this machine."""
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     except (ValueError, OSError):
@@ -108,6 +110,7 @@ def gpus() -> dict[str, str]:
 
 
 def packages() -> dict[str, str]:
+    """The versions of packages that results depend on."""
     found = {}
     for name in PACKAGES:
         try:

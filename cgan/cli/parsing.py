@@ -15,6 +15,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises a mistake in the arguments as a UserError, which is printed as one line like any other."""
 
     def error(self, message: str) -> NoReturn:
+        """Raises UserError in place of exiting."""
         raise UserError(f"{message}; see {self.prog} --help")
 
 

@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of `cgan runs`."""
     result = Parser(prog="cgan runs", description="List trainings, the newest first.")
     result.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="DIR", help="default: runs")
     result.add_argument("--json", action="store_true", help="all that is known, in place of a table")
@@ -67,6 +68,7 @@ def print_table(found: list[dict]) -> None:
 
 
 def table_of(found: list[dict], columns: list[str]):
+    """A table of rich with some columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

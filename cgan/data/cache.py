@@ -59,7 +59,7 @@ def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -
     if found is None:
         check_writable(path.parent, HINT)
         tidy(path.parent)
-        with one_at_a_time(path.with_name(f".{path.name}.lock"), lambda: say_waiting(path), HINT):
+        with one_at_a_time(path.with_name(f".{path.name}.lock"), lambda: log_waiting(path), HINT):
             found = find()
             if found is None:
                 found = make()
@@ -69,7 +69,8 @@ def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -
     return found
 
 
-def say_waiting(path: Path) -> None:
+def log_waiting(path: Path) -> None:
+    """Logs that another process makes a file."""
     log.warning("waiting for another process that makes %s", path)
 
 

@@ -65,6 +65,7 @@ def check_shards(root: Path, num_workers: int, progress: Progress) -> Iterator[s
 
 
 def names_of(files: list[Path]) -> set[str]:
+    """The names of files, without their folders."""
     return {file.name for file in files}
 
 
@@ -100,6 +101,7 @@ def is_indexed(shard: Path) -> bool:
 
 
 def faults_of_sample(shard: Path, parts: dict) -> Iterator[str]:
+    """Yields the faults of one sample of a shard."""
     picture, *texts = places_among(parts)
     try:
         if not captions_in(shard, *texts)[0]:

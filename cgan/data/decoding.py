@@ -1,4 +1,4 @@
-"""One picture from its file to pixels: upright, in RGB; or the reason why it can't be used, told as what it is."""
+"""One picture from its file to pixels: upright, in RGB; or the reason why it can't be used."""
 
 import errno
 import math
@@ -64,7 +64,7 @@ def upright(picture: Path | Stored) -> tuple[Image.Image | None, str]:
 
 
 def upright_size(picture: Path | Stored) -> tuple[tuple[int, int] | None, str]:
-    """Width and height as seen, by the head of the file where that tells; or None and the reason, as upright."""
+    """Width and height as seen, by the head of the file where that is enough; or None and the reason, as upright."""
     return opened(picture, size_as_seen)
 
 
@@ -95,6 +95,7 @@ def opened(picture: Path | Stored, look: Callable[[BinaryIO], T]) -> tuple[T | N
 
 
 def machine_fault(picture: Path | Stored, error: OSError | MemoryError) -> UserError:
+    """The error for a picture that can't be read through no fault of its own."""
     name = printable(str(picture if isinstance(picture, Path) else picture.name))
     if isinstance(error, MemoryError):
         return UserError(f"{name}: not enough memory to decode it; use fewer workers, or take it out")
@@ -119,6 +120,7 @@ def upright_pixels(file: BinaryIO) -> Image.Image:
 
 
 def turned(file: BinaryIO) -> Image.Image:
+    """Decodes a picture, and turns it as its EXIF data says."""
     with Image.open(file) as content:
         content.load()
         return ImageOps.exif_transpose(content)
@@ -154,6 +156,7 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def accepts(accept: Callable[[bytes], object], head: bytes) -> bool:
+    """Whether a decoder of Pillow would try a file that begins so."""
     try:
         return bool(accept(head))
     except (IndexError, struct.error, SyntaxError):  # of a head that is too short

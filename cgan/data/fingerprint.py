@@ -12,7 +12,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.drawing import DRAWING_VERSION
 from cgan.data.shards import ShardedPictures
 
-MOST_PIXELS = 32  # pictures that are looked at; names, ids and captions are all compared
+NUM_DECODED = 32  # pictures that are compared; names, ids and captions are all compared
 
 
 class Fingerprint(NamedTuple):
@@ -24,9 +24,9 @@ class Fingerprint(NamedTuple):
 
 
 def fingerprint_of(dataset) -> Fingerprint:
-    """Returns the fingerprint of a data set; decodes MOST_PIXELS of its pictures."""
-    places = sorted({i * len(dataset) // MOST_PIXELS for i in range(MOST_PIXELS)})
-    pictures = digest(dataset[place].image.numpy().tobytes() for place in places)
+    """Returns the fingerprint of a data set; decodes NUM_DECODED of its pictures."""
+    indices = sorted({i * len(dataset) // NUM_DECODED for i in range(NUM_DECODED)})
+    pictures = digest(dataset[i].image.numpy().tobytes() for i in indices)
     return Fingerprint(len(dataset), digest(contents(dataset)), pictures)
 
 
@@ -46,10 +46,12 @@ def contents(dataset) -> Iterator[bytes]:
 
 
 def as_bytes(content: object) -> bytes:
+    """JSON as bytes, also of names that are no UTF-8."""
     return json.dumps(content, default=str).encode(errors="surrogateescape")
 
 
 def digest(pieces: Iterable[bytes]) -> str:
+    """The SHA-256 of pieces, one after another."""
     result = hashlib.sha256()
     for piece in pieces:
         result.update(piece)

@@ -58,6 +58,7 @@ class OneCaption(Dataset):
 
 
 def collate(samples: list[Sample]) -> Batch:
+    """Joins Samples with one caption each into a Batch."""
     images = torch.stack([sample.image for sample in samples])
     return Batch(images, [s.captions[0] for s in samples], torch.tensor([s.image_id for s in samples]))
 

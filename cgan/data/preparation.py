@@ -147,7 +147,7 @@ def encoded(picture: Image.Image, options: ShardOptions) -> bytes:
 
 
 def place_of(position: int, options: ShardOptions) -> float:
-    """The middle, or what the seed says for the picture at this position of the list."""
+    """Where the picture at a position of the list is cropped: in the middle, or where the seed decides."""
     return 0.5 if options.crop != "random" else float(np.random.default_rng([options.seed, position]).random())
 
 
@@ -166,8 +166,8 @@ def write_shards(
         starts = range(0, len(described), options.shard_size)
         shards = [out / f"shard-{number:05d}.tar" for number in range(len(starts))]
         missing = {shard: start for shard, start in zip(shards, starts, strict=True) if not is_finished(shard)}
-        places = [i for start in missing.values() for i in range(len(described))[start : start + options.shard_size]]
-        jobs = [Job(described[i].picture, place_of(i, options)) for i in places]
+        positions = [i for start in missing.values() for i in range(len(described))[start : start + options.shard_size]]
+        jobs = [Job(described[i].picture, place_of(i, options)) for i in positions]
         counted = ProgressCounter(progress, len(entries), len(entries) - len(jobs))
         work, ahead = partial(encode_picture, options=options), AHEAD * options.shard_size // CHUNK
         with in_parallel(work, jobs, CHUNK, num_workers, FEWER_WORKERS, ahead) as contents:

@@ -19,6 +19,7 @@ def printable(name: str) -> str:
 
 
 def kind_of(value: object) -> str:
+    """The type of a value in words, for messages."""
     return KINDS.get(type(value), "null" if value is None else f"of type {type(value).__name__}")
 
 

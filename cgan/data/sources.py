@@ -21,6 +21,8 @@ ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a
 
 @dataclass
 class DataConfig:
+    """The data section of a configuration: which pictures and captions, at which resolution."""
+
     source: Source = "scenes"
     root: str | None = None  # the folder of pictures, for all but scenes
     annotations: str | None = None  # the captions file of coco, karpathy and flickr30k

@@ -41,6 +41,8 @@ class PageRequest(NamedTuple):
 
 
 class Shown(NamedTuple):
+    """A picture on the page."""
+
     path: Path
     words: str  # below the picture
 
@@ -155,6 +157,7 @@ def loaded(path: Path, modified: int) -> TextToImage:
 
 @lru_cache(maxsize=2)
 def opened(checkpoint: Path, pictures: Path, progress: Progress) -> tuple[JointEncoder, EmbeddingIndex]:
+    """Loads a joint encoder, and brings the index of a folder up to date."""
     joint = JointEncoder.load(checkpoint)
     return joint, open_index(joint, checkpoint, pictures, progress=progress)
 

@@ -135,6 +135,7 @@ def example_part(backend: Backend, caption: gr.Textbox) -> None:
 
 
 def interpolation_part(backend: Backend, request: list[gr.Component]) -> None:
+    """The tab that interpolates to another caption and seed."""
     with gr.Row(elem_classes="bar"):
         to_caption = gr.Textbox(
             label="To the caption", placeholder="the same", max_length=MAX_CAPTION, scale=3, elem_id="to-caption"
@@ -168,6 +169,7 @@ def strip_view(strip: Path) -> str:
 
 
 def nearest_part(backend: Backend, request: list[gr.Component]) -> None:
+    """The tab that finds the nearest training pictures."""
     button = gr.Button("Find", min_width=120, elem_id="find")
     gr.HTML("Nearest to the caption:")
     by_caption = gr.Gallery(columns=NEAREST, elem_id="by-caption", elem_classes="gallery small", **SHOWING)

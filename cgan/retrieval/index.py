@@ -173,6 +173,7 @@ def packed(names: list[str]) -> np.ndarray:
 
 
 def unpacked(content: np.ndarray) -> list[str]:
+    """The names that `packed` made bytes of."""
     return content.tobytes().decode("utf-8", errors="surrogatepass").split("\0")
 
 
@@ -207,6 +208,7 @@ def open_index(
 
 
 def cached_path(origin: Origin) -> Path:
+    """The file of an index in the cache."""
     key = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
     return cache_folder() / f"index-{key[:16]}.safetensors"
 

@@ -24,6 +24,7 @@ def nearest(queries: Tensor | np.ndarray, points: np.ndarray, top: int) -> tuple
 
 
 def nearest_by_numpy(queries: np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Like `nearest`, block by block, so that few scores are held at once."""
     block = max(1, LARGEST_BLOCK // len(points))
     found = [best_of(queries[i : i + block] @ points.T, top) for i in range(0, len(queries), block)]
     scores, rows = zip(*found, strict=True)

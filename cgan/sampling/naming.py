@@ -7,7 +7,7 @@ from pathlib import Path
 from cgan.errors import UserError
 from cgan.sampling.metadata import read_request
 
-MOST_BYTES = 100  # of a caption in a name; a folder takes 255 in all
+MAX_BYTES = 100  # of a caption in a name; a folder takes 255 in all
 
 
 def cleaned(caption: str) -> str:
@@ -19,7 +19,7 @@ def cleaned(caption: str) -> str:
 def slug(caption: str) -> str:
     """Words of a caption for the name of a file: letters, digits, underscores and dashes, never empty."""
     words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", caption.lower())).strip("-")[:60]
-    return words.encode()[:MOST_BYTES].decode(errors="ignore").strip("-") or "caption"
+    return words.encode()[:MAX_BYTES].decode(errors="ignore").strip("-") or "caption"
 
 
 class OutputPaths:

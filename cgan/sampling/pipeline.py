@@ -214,6 +214,7 @@ def checked_seed(seed: Any) -> int:
 
 
 def check_truncation(truncation: float) -> None:
+    """Raises UserError for a truncation that is negative or not finite."""
     if not (math.isfinite(truncation) and truncation >= 0):
         raise UserError(f"truncation={truncation}: must be at least 0; 1 is plain, 0.7 safer")
 

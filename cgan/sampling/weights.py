@@ -90,6 +90,7 @@ def file_in(folder: Path) -> Path:
 
 
 def is_hub_name(name: str) -> bool:
+    """Whether a name could be owner/name on the hub."""
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and not name.endswith((".ckpt", ".safetensors"))
 
 
@@ -153,6 +154,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], half: bool, metadata: dict[
 
 
 def shrunk(value: Tensor, half: bool) -> Tensor:
+    """A tensor as it is stored; floats in half precision if asked."""
     return (value.half() if half and value.is_floating_point() else value).contiguous()
 
 

@@ -12,7 +12,7 @@ from cgan.interfaces import UserError
 
 
 class NoCaptions(UserError):
-    """A folder of pictures about which nothing is said."""
+    """A folder of pictures without any caption."""
 
 
 def read_folder(root: Path) -> list[Entry]:

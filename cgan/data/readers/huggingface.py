@@ -62,6 +62,7 @@ def columns_of(root: Path, split: str | None) -> tuple[Sequence, Sequence]:
 
 
 def opened(root: Path):
+    """Opens a folder of the library datasets; raises UserError where it can't be read."""
     from datasets import disable_progress_bars, load_dataset, load_from_disk
 
     disable_progress_bars()

@@ -28,6 +28,7 @@ def read_karpathy(root: Path, annotations: Path, split: str | None) -> list[Entr
 
 
 def entry_of(root: Path, image: Any, where: str) -> Entry:
+    """The Entry of one image record; raises UserError that begins with where."""
     file = field(image, "filename", str, where)
     folder = field(image, "filepath", str, where) if image.get("filepath") is not None else ""
     number = image_id_of(field(image, "cocoid" if "cocoid" in image else "imgid", object, where), where)

@@ -18,7 +18,7 @@ QUOTING = 'a caption with commas stands in double quotes, a double quote in it a
 
 
 class Row(NamedTuple):
-    """What a line of a metadata file says."""
+    """A row of a metadata file."""
 
     where: str  # the file and the line, for messages
     name: object
@@ -26,6 +26,7 @@ class Row(NamedTuple):
 
 
 def rows_of_jsonl(file: Path) -> Iterator[Row]:
+    """Yields the rows of a metadata.jsonl; raises UserError with the line."""
     for number, row in read_json_lines(file):
         if not isinstance(row, dict) or not {"file_name", "text"} <= set(row):
             raise UserError(f'{file}, line {number}: expected {{"file_name": "...", "text": "..."}}')
@@ -33,6 +34,7 @@ def rows_of_jsonl(file: Path) -> Iterator[Row]:
 
 
 def rows_of_csv(file: Path) -> Iterator[Row]:
+    """Yields the rows of a metadata.csv; raises UserError with the line."""
     rows, begin = csv.reader(StringIO(read_text(file, newline=""), newline=""), strict=True), 1
     try:
         names = [name.strip() for name in next(rows, [])]
@@ -49,6 +51,7 @@ def rows_of_csv(file: Path) -> Iterator[Row]:
 
 
 def check_columns(file: Path, names: list[str]) -> None:
+    """Raises UserError unless the first line of a CSV names the columns file_name and text."""
     if {"file_name", "text"} <= set(names):
         return
     hint = "; separate them by commas" if any(mark in name for name in names for mark in SEPARATORS) else ""

@@ -101,6 +101,7 @@ def warped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def empty(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
+    """The ground alone."""
     ground = draw_ground(scene.ground, resolution * 3, rng)
     return np.asarray(ground.resize((resolution, resolution), Image.Resampling.BOX))
 
@@ -143,6 +144,7 @@ def checkerboard(scene: Scene, resolution: int, rng: np.random.Generator) -> np.
 
 
 def other_object(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with another object."""
     return scene._replace(object=(scene.object + int(rng.integers(1, len(OBJECTS)))) % len(OBJECTS))
 
 

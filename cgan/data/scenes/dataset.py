@@ -21,6 +21,7 @@ CAPTIONS_PER_SCENE = 5
 
 
 def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
+    """The random numbers of a scene."""
     return np.random.default_rng([seed, split == "heldout", index])
 
 
@@ -38,6 +39,7 @@ ONE = Level("one", Scene, sample_scene, draw_scene, describe)
 
 
 def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
+    """Draws picture `index` of a data set, uint8 (resolution, resolution, 3)."""
     rng = rng_of(seed, split, index)
     return level.draw(level.sample(rng, split), resolution, rng)
 
@@ -70,6 +72,7 @@ class Scenes(Dataset):
         return made_once(path, partial(mapped, path, np.uint8, shape), partial(self.draw_into, path, shape))
 
     def draw_into(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws all pictures into a file of the cache, on every core, and maps it."""
         draw = partial(draw_indexed, self.level, self.seed, self.split, self.resolution)
         with in_parallel(draw, range(shape[0]), num_rows_at_once(3 * self.resolution**2)) as pictures:
             return write_array(path, np.uint8, shape, (picture[None] for picture in pictures))
@@ -82,6 +85,7 @@ class Scenes(Dataset):
         return Sample(image, self.captions_of(index), index)
 
     def captions_of(self, index: int) -> list[str]:
+        """The captions of a scene, which is not drawn for it."""
         if index not in self.captions:
             rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
             scene = self.level.scene(*self.attributes[index].tolist())

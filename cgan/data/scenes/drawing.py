@@ -33,11 +33,13 @@ class Brush:
         self.cos, self.sin = math.cos(turn), math.sin(turn)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the object's coordinates in pixels of the picture."""
         x *= self.mirror
         dx, dy = x * self.cos - y * self.sin, x * self.sin + y * self.cos
         return self.centre[0] + dx * self.radius, self.centre[1] + dy * self.radius
 
     def polygon(self, points, fill: Colour, line: Colour | None = None) -> None:
+        """Fills a polygon and, with `line`, outlines it."""
         points = [self.at(*point) for point in points]
         self.draw.polygon(points, fill=fill)
         if line:
@@ -45,10 +47,12 @@ class Brush:
             self.draw.line([*points, points[0], points[1]], fill=line, width=width, joint="curve")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, line: Colour | None = None) -> None:
+        """Fills an ellipse of centre (x, y) and radii (rx, ry) and, with `line`, outlines it."""
         angles = np.linspace(0, 2 * math.pi, 28, endpoint=False)
         self.polygon([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], fill, line)
 
     def line(self, points, fill: Colour, width: float) -> None:
+        """Draws a line of round ends through points; width is relative to the object's radius."""
         points = [self.at(*point) for point in points]
         width = max(1, round(width * self.radius))
         self.draw.line(points, fill=fill, width=width, joint="curve")
@@ -57,12 +61,15 @@ class Brush:
 
 
 class Paint(NamedTuple):
+    """The tones that an object is drawn in."""
+
     main: Colour
     shade: Colour
     line: Colour
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
+    """A colour with every channel multiplied by a factor, within 0 to 255."""
     red, green, blue = (int(min(255, max(0, c * factor))) for c in colour)
     return red, green, blue
 
@@ -79,6 +86,7 @@ def paint_of(colour: int, rng: np.random.Generator) -> Paint:
 
 
 def eye(brush: Brush, x: float, y: float, size: float) -> None:
+    """Draws an eye that looks ahead."""
     brush.ellipse(x, y, size, size, (255, 255, 255))
     brush.ellipse(x + size * 0.2, y, size * 0.55, size * 0.55, (15, 15, 20))
 
@@ -189,6 +197,7 @@ DRAWERS = (draw_dog, draw_cat, draw_bird, draw_fish, draw_tree, draw_house, draw
 
 
 def gradient(size: int, top: Colour, bottom: Colour) -> np.ndarray:
+    """A vertical gradient of two colours, float (size, size, 3)."""
     t = np.linspace(0, 1, size)[:, None, None]
     return np.broadcast_to(np.array(top) * (1 - t) + np.array(bottom) * t, (size, size, 3)).copy()
 
@@ -213,6 +222,7 @@ def draw_ground(ground: int, size: int, rng: np.random.Generator) -> Image.Image
 
 
 def draw_night(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
+    """Draws stars and a moon."""
     for x, y, r in zip(rng.random(26), rng.random(26), rng.uniform(0.006, 0.013, 26), strict=True):
         draw.ellipse([(x - r) * size, (y - r) * size, (x + r) * size, (y + r) * size], fill=(255, 250, 205))
     x, y, r = rng.choice([0.14, 0.86]) * size, 0.14 * size, 0.085 * size
@@ -220,6 +230,7 @@ def draw_night(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -
 
 
 def draw_bricks(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
+    """Draws the joints of a brick wall."""
     rows, shift, mortar = 7, rng.random(), max(1, round(size * 0.016))
     for row in range(rows + 1):
         y = (row - shift) * size / rows
@@ -230,6 +241,7 @@ def draw_bricks(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) 
 
 
 def draw_land(draw: ImageDraw.ImageDraw, name: str, size: int, horizon: float, rng: np.random.Generator) -> None:
+    """Draws grass, sand, snow or water below the horizon."""
     tones = {"grass": (112, 182, 68), "sand": (232, 204, 140), "snow": (240, 245, 250), "water": (52, 140, 190)}
     tone, phase = tones[name], rng.uniform(0, 2 * math.pi)
     swell = 0.0 if name == "water" else rng.uniform(0.015, 0.04) * size
@@ -244,6 +256,7 @@ def draw_land(draw: ImageDraw.ImageDraw, name: str, size: int, horizon: float, r
 def draw_detail(
     draw: ImageDraw.ImageDraw, name: str, tone: Colour, y: float, size: int, rng: np.random.Generator
 ) -> None:
+    """Draws one detail of the land: a blade of grass, a wave, a grain or a glint."""
     wide, start = 0.02 * size, rng.uniform(0, 0.2) * size
     for x in np.arange(start, size, 0.22 * size):
         match name:
@@ -276,6 +289,7 @@ def draw_scene(scene: Scene, resolution: int, rng: np.random.Generator) -> np.nd
 
 
 def shadow(picture: Image.Image, centre: tuple[float, float], radius: float) -> None:
+    """Darkens the ground below an object."""
     x, y = centre[0], centre[1] + 0.88 * radius
     mask = Image.new("L", picture.size)
     ImageDraw.Draw(mask).ellipse([x - radius, y - 0.14 * radius, x + radius, y + 0.16 * radius], fill=80)

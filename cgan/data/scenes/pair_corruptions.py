@@ -41,10 +41,12 @@ def spoil_pair(kind: str, pair: Pair, resolution: int, rng: np.random.Generator)
 
 
 def as_bytes(picture: np.ndarray) -> np.ndarray:
+    """A picture of numbers as uint8, rounded and clipped."""
     return picture.round().clip(0, 255).astype(np.uint8)
 
 
 def other_objects(pair: Pair, rng: np.random.Generator) -> Pair:
+    """The pair with two other objects."""
     one, other = ((number + int(rng.integers(1, len(OBJECTS)))) % len(OBJECTS) for number in (pair.object, pair.other))
     return pair._replace(object=one, other=other)
 

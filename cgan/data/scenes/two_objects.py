@@ -1,4 +1,4 @@
-"""The harder scenes: two objects, one in a place told by the other, with captions whose attributes are known."""
+"""Scenes of two objects, one beside or above the other, with captions whose attributes are known."""
 
 import re
 from typing import NamedTuple
@@ -37,6 +37,7 @@ class Pair(NamedTuple):
     ground: int
 
     def swapped(self) -> "Pair":
+        """The same pair, seen from the other object."""
         return Pair(self.other, self.other_colour, self.object, self.colour, self.layout, self.ground)
 
 
@@ -58,6 +59,7 @@ def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
 
 
 def thing(object_: int, colour: int, rng: np.random.Generator) -> str:
+    """An object in words, with its colour or without."""
     words = f"{COLOURS[colour]} {OBJECTS[object_]}" if rng.random() < COLOUR_CHANCE else OBJECTS[object_]
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
@@ -103,6 +105,7 @@ def mentioned_in_pair(caption: str) -> Pair:
 
 
 def colour_of(name: str | None) -> int:
+    """The index of a colour; -1 without a name."""
     return -1 if name is None else COLOURS.index(name)
 
 
@@ -118,7 +121,7 @@ def without_ground(words: str) -> tuple[str, int]:
 def agrees(claim: Pair, truth: Pair) -> bool:
     """Whether all that a caption claims is true of a scene."""
     orders = [truth] if claim.layout >= 0 else [truth, truth.swapped()]
-    return any(all(said in (-1, is_so) for said, is_so in zip(claim, order, strict=True)) for order in orders)
+    return any(all(claimed in (-1, actual) for claimed, actual in zip(claim, order, strict=True)) for order in orders)
 
 
 # ------------------------------------------------------------------------------------------------ drawing
