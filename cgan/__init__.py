@@ -7,7 +7,8 @@
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from cgan.version import __version__
+
 HOMES = {  # of what can be imported from here
     "JointEncoder": "cgan.models.joint",
     "TextToImage": "cgan.sampling.pipeline",
@@ -16,7 +17,7 @@ HOMES = {  # of what can be imported from here
     "load_config": "cgan.config",
     "train": "cgan.training.run",
 }
-__all__ = ["JointEncoder", "TextToImage", "build_gan", "evaluate", "load_config", "train"]
+__all__ = ["JointEncoder", "TextToImage", "__version__", "build_gan", "evaluate", "load_config", "train"]
 
 
 def __getattr__(name: str) -> object:

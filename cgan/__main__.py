@@ -7,6 +7,7 @@ from cgan.cli.commands import root_parser
 
 
 def main() -> None:
+    """The entry point of `cgan` and `python -m cgan`."""
     run(dispatch)
 
 

@@ -34,8 +34,8 @@ def system_fault(error: BaseException) -> str | None:
     torch and Rust's libraries report errors of the system as errors of their own, so their text is looked at too.
     """
     if isinstance(error, OSError):
-        of_content = error.errno in (None, EINVAL)  # EINVAL: a damaged archive points in front of itself
-        return None if of_content else os.strerror(error.errno)
+        number = error.errno  # EINVAL: a damaged archive points in front of itself
+        return None if number is None or number == EINVAL else os.strerror(number)
     text = first_line(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or NO_MEMORY.search(text):
         return "out of memory" if isinstance(error, MemoryError) else text[:200]

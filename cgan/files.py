@@ -213,12 +213,14 @@ def is_abandoned(path: Path) -> bool:
     name = TEMPORARY.match(path.name)
     if name is None:
         return False
-    here = name["host"] == TEMPORARY.match(temporary_name(path).name)["host"]
+    own = TEMPORARY.match(temporary_name(path).name)
+    here = own is not None and name["host"] == own["host"]
     gone = here and not is_alive(int(name["pid"]))
     return (gone or time.time() - path.stat().st_mtime > DAY) and not is_locked(path)
 
 
 def is_alive(process: int) -> bool:
+    """Whether a process of this host runs."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -6,7 +6,7 @@ C channels, H and W height and width, Z noise dimensions.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -48,6 +48,18 @@ class ImageFeatures(NamedTuple):
 
     embedding: Tensor  # (B, E) in the latent shared with captions
     maps: list[Tensor]  # each (B, C, H, W), finest first
+
+
+class ImageTextDataset(Protocol):
+    """A data set of Samples: what `build_dataset` returns, and what a user may pass in its place."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def captions_of(self, index: int) -> list[str]:
+        """The captions of a picture, which is not decoded for it."""
+        ...
 
 
 class ImageEncoder(nn.Module, ABC):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cgan.errors import UserError
 
@@ -95,7 +95,7 @@ RANGES: dict[str, Range | Choice] = {
 }
 
 
-def numbers_of(config: object, prefix: str = "") -> Iterator[tuple[str, int | float]]:
+def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
     """Every number of nested dataclasses by its dotted key; absent ones are left out."""
     for field in fields(config):
         value = getattr(config, field.name)

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -21,11 +21,13 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from signal import SIG_DFL, SIG_IGN, SIGINT, SIGTERM, signal
+from typing import TypeVar
 
 from cgan.errors import UserError
 
 AHEAD = 4  # chunks for each worker that are handed out before the first of them is taken back
 FEWER = "run the same again with more free memory, or on fewer cores (taskset -c 0-3 COMMAND)"
+T = TypeVar("T")
 
 
 class WorkerKilled(Exception):
@@ -35,7 +37,7 @@ class WorkerKilled(Exception):
 def num_cores() -> int:
     """How many cores this process may use, where the system says; otherwise how many there are."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
-        return os.process_cpu_count() or 1
+        return os.process_cpu_count() or 1  # pyright: ignore
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
@@ -70,7 +72,10 @@ def portable(error: Exception) -> Exception:
 
 
 def end_with_parent() -> None:
-    wait([parent_process().sentinel])
+    """Waits for the end of the parent process, and ends this one."""
+    parent = parent_process()
+    assert parent is not None  # this runs in workers alone
+    wait([parent.sentinel])
     os._exit(1)
 
 
@@ -82,7 +87,9 @@ class Worker:
 
     def __init__(self, work: Callable, context: BaseContext) -> None:
         self.connection, other_end = context.Pipe()
-        self.process: BaseProcess = context.Process(target=serve, args=(other_end, work), daemon=True)
+        self.process: BaseProcess = context.Process(  # pyright: ignore (every context has it)
+            target=serve, args=(other_end, work), daemon=True
+        )
         self.process.start()
         other_end.close()  # so that the connection ends with the worker
 
@@ -161,3 +168,31 @@ def in_order(
             return
         first: Future = begun.popleft()
         yield from first.result()
+
+
+# ---------------------------------------------------------------------------------------------- progress
+
+Progress = Callable[[int, int], None]  # receives how much is done, of how much
+
+
+def silent(*_: object) -> None:
+    """A progress callback that does nothing."""
+
+
+class ProgressCounter:
+    """Counts what is done, from `done` on, and reports it to a progress callback."""
+
+    def __init__(self, progress: Progress, total: int, done: int = 0) -> None:
+        self.progress, self.total, self.done = progress, total, done
+        progress(done, total)
+
+    def add(self, number: int = 1) -> None:
+        """Adds to what is done."""
+        self.done += number
+        self.progress(self.done, self.total)
+
+    def each(self, items: Iterable[T]) -> Iterator[T]:
+        """Yields the items, and counts each when the next one is asked for."""
+        for item in items:
+            yield item
+            self.add()

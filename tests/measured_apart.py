@@ -12,7 +12,9 @@ import torch
 from torch import distributed
 from torchmetrics import MetricCollection
 
-from cgan.data.scenes.one_object import Scenes, draw_scene, sample_scene
+from cgan.data.scenes.attributes import sample_scene
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.drawing import draw_scene
 from cgan.evaluation import loop, scenes
 from cgan.evaluation.images import between_halves, other_captions
 from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features

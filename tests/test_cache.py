@@ -20,7 +20,7 @@ from cgan.cli import env, run
 from cgan.data.cache import cache_folder, made_once, mapped, mark_used, tidy, write_array
 from cgan.data.pictures import CaptionedPictures
 from cgan.data.readers.folder import read_folder
-from cgan.data.scenes.one_object import ONE, Scenes
+from cgan.data.scenes.dataset import ONE, Scenes
 from cgan.data.shards import ROW
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError

@@ -78,9 +78,9 @@ def test_exported_weights_draw_what_the_checkpoint_draws(workplace, tmp_path):
     pipe.save(tmp_path / "weights.safetensors")
     captions, seeds = ["a dog on grass", "a red car"], [1, 2]
     exported = TextToImage.load(tmp_path / "weights.safetensors")
-    assert (exported.draw(captions, seeds) == pipe.draw(captions, seeds)).all()
-    assert (pipe.draw(captions[1:], seeds[1:])[0] == pipe.draw(captions, seeds)[1]).all()
-    assert (pipe.draw(["a dog on grass"], [1]) != pipe.draw(["a dog on grass"], [2])).any()
+    assert (exported.sample(captions, seeds) == pipe.sample(captions, seeds)).all()
+    assert (pipe.sample(captions[1:], seeds[1:])[0] == pipe.sample(captions, seeds)[1]).all()
+    assert (pipe.sample(["a dog on grass"], [1]) != pipe.sample(["a dog on grass"], [2])).any()
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ def test_export_halves_the_weights_and_hardly_changes_a_picture(workplace):
     ended = verb("export", "runs/tiny/last.ckpt", "small.safetensors", cwd=workplace)
     assert ended.stdout.strip() == "small.safetensors", ended.stderr
     pipes = [TextToImage.load(workplace / name) for name in ("runs/tiny/last.ckpt", "small.safetensors")]
-    one, two = (pipe.draw(["a dog on grass"], [0]).astype(int) for pipe in pipes)
+    one, two = (pipe.sample(["a dog on grass"], [0]).astype(int) for pipe in pipes)
     assert abs(one - two).max() <= 3
 
 
@@ -278,7 +278,7 @@ def interrupted(*arguments: str, cwd: Path) -> tuple[int, str, str]:
 def test_ctrl_c_ends_cleanly_with_a_checkpoint(tmp_path):
     status, stdout, stderr = interrupted(*TINY, "trainer.images=10000000", cwd=tmp_path)
     assert status == 130 and "Traceback" not in stderr and "stopped after" in stdout
-    assert TextToImage.load(tmp_path / "run/last.ckpt").draw(["a dog"], [0]).shape == (1, 32, 32, 3)
+    assert TextToImage.load(tmp_path / "run/last.ckpt").sample(["a dog"], [0]).shape == (1, 32, 32, 3)
 
 
 @pytest.mark.slow

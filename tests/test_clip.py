@@ -231,7 +231,7 @@ def test_a_gan_on_a_finetuned_clip_trains_and_its_sampler_needs_no_folder(copy, 
     fit(gan, 2).save_checkpoint(tmp_path / "last.ckpt")
     assert all(value.isfinite().all() for value in gan.parameters())
     shutil.rmtree(copy)
-    drawn = TextToImage.load(tmp_path / "last.ckpt").draw(["a dog"], [3])
+    drawn = TextToImage.load(tmp_path / "last.ckpt").sample(["a dog"], [3])
     noise = torch.randn(1, 8, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         image = gan.generator_ema(noise, gan.text_encoder(["a dog"]))[0]

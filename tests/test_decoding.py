@@ -11,8 +11,8 @@ import PIL
 import pytest
 from PIL import Image, PngImagePlugin
 
+from cgan.data import decoding
 from cgan.data.decoding import DAMAGED, SUFFIXES, Stored, looks_like_picture, upright, upright_size
-from cgan.data.sources import decoding
 from cgan.interfaces import UserError
 
 RAMP = np.linspace(0, 1, 40, dtype=np.float32)[None].repeat(4, axis=0)  # from black to white

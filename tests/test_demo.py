@@ -23,18 +23,20 @@ import pytest
 from PIL import Image
 
 from cgan.cli import demo, sample
-from cgan.data.scenes.one_object import Scenes
-from cgan.demo import studio as demo_studio
-from cgan.demo.studio import LONGEST_CAPTION, STEPS, Studio, Wish
+from cgan.data.scenes.dataset import Scenes
+from cgan.demo import backend as backend_module
+from cgan.demo.backend import MAX_CAPTION, STEPS, Backend, PageRequest
 from cgan.errors import UserError
-from cgan.sampling.metadata import read_drawing
+from cgan.resources import STARTER_GAN
+from cgan.sampling.metadata import read_request
 from cgan.sampling.pipeline import TextToImage
+from cgan.sampling.weights import all_checkpoints
 
 ROOT = Path(__file__).parents[1]
 STARTER = "assets/scenes-64.safetensors"
-DOG = Wish(STARTER, "a small red dog on grass", 4)
+DOG = PageRequest(STARTER, "a small red dog on grass", 4)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CALL = "/gradio_api/call/draw"
+CALL = "/gradio_api/call/sample"
 RECORDER = """
 import os, socket
 def recorded(function, place):
@@ -50,7 +52,7 @@ socket.getaddrinfo = recorded(socket.getaddrinfo, 0)
 
 @pytest.fixture(scope="module")
 def pipe() -> TextToImage:
-    return TextToImage.load(sample.STARTER_GAN)
+    return TextToImage.load(STARTER_GAN)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +65,11 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def studio(tmp_path, pictures, monkeypatch) -> Studio:
+def backend(tmp_path, pictures, monkeypatch) -> Backend:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "answers").mkdir()
-    return Studio({STARTER: sample.STARTER_GAN}, tmp_path / "answers", pictures)
+    return Backend({STARTER: STARTER_GAN}, tmp_path / "answers", pictures)
 
 
 def pixels(path: str | Path | io.BytesIO) -> np.ndarray:
@@ -81,34 +83,34 @@ def again(path: Path) -> np.ndarray:
     return pixels("again.png")
 
 
-# ---------------------------------------------------------------------------------------------- wishes
+# ---------------------------------------------------------------------------------------------- requests
 
 
-def test_each_picture_is_the_samplers_and_says_how_it_was_drawn(studio, pipe):
-    shown, archive = studio.draw(DOG, 3)
+def test_each_picture_is_the_samplers_and_says_how_it_was_drawn(backend, pipe):
+    shown, archive = backend.sample(DOG, 3)
     for each, seed in zip(shown, (4, 5, 6), strict=True):
-        assert (pixels(each.path) == pipe.draw([DOG.caption], [seed])[0]).all()
+        assert (pixels(each.path) == pipe.sample([DOG.caption], [seed])[0]).all()
     assert (again(shown[2].path) == pixels(shown[2].path)).all()
     assert sorted(zipfile.ZipFile(archive).namelist()) == sorted(each.path.name for each in shown)
 
 
-def test_a_walk_is_the_strip_that_sample_draws(studio):
-    strip = studio.walk(DOG, "a big blue car on sand", 7)
+def test_a_walk_is_the_strip_that_sample_draws(backend):
+    strip = backend.interpolate(DOG, "a big blue car on sand", 7)
     assert pixels(strip).shape == (64, 64 * STEPS, 3) and (again(strip) == pixels(strip)).all()
     with pytest.raises(UserError, match="nothing changes"):
-        studio.walk(DOG, "", DOG.seed)
+        backend.interpolate(DOG, "", DOG.seed)
 
 
-def test_the_nearest_picture_to_a_copy_is_the_copied_one(studio, pictures, pipe):
-    Image.fromarray(pipe.draw([DOG.caption], [DOG.seed])[0]).save(pictures / "copy.png")
-    by_caption, by_picture = studio.nearest(DOG)
+def test_the_nearest_picture_to_a_copy_is_the_copied_one(backend, pictures, pipe):
+    Image.fromarray(pipe.sample([DOG.caption], [DOG.seed])[0]).save(pictures / "copy.png")
+    by_caption, by_picture = backend.nearest(DOG)
     (pictures / "copy.png").unlink()
     assert by_picture[0].words.startswith("copy.png, 1.00") and len(by_caption) == len(by_picture) == 8
-    assert all(each.path.is_relative_to(studio.folder) for each in by_caption + by_picture)
+    assert all(each.path.is_relative_to(backend.folder) for each in by_caption + by_picture)
 
 
-def test_words_that_training_never_saw_are_told(studio):
-    assert "the word 'zeppelin'" in studio.unknown(DOG, "a red zeppelin") and studio.unknown(DOG) == ""
+def test_words_that_training_never_saw_are_told(backend):
+    assert "'zeppelin'" in backend.unknown(DOG, "a red zeppelin") and backend.unknown(DOG) == ""
 
 
 @pytest.mark.parametrize(
@@ -129,32 +131,32 @@ def test_words_that_training_never_saw_are_told(studio):
         ({}, None, "from 1 to 16"),
     ],
 )
-def test_what_no_visitor_of_the_page_would_ask_for_is_refused(studio, change, num, told):
+def test_what_no_visitor_of_the_page_would_ask_for_is_refused(backend, change, num, told):
     with pytest.raises(UserError, match=told):
-        studio.draw(DOG._replace(**change), num)
-    assert not list(studio.folder.iterdir())
+        backend.sample(DOG._replace(**change), num)
+    assert not list(backend.folder.iterdir())
 
 
-def test_control_characters_and_paths_in_a_caption_stay_out_of_names(studio):
-    shown, _ = studio.draw(DOG._replace(caption="../../etc/\x1b[31mpasswd\x00 <img src=x>\u202e.exe"), 1)
-    assert shown[0].path.resolve().parent.parent == studio.folder.resolve() and "etc-31mpasswd" in shown[0].path.name
-    (longest, *_), _ = studio.draw(DOG._replace(caption="é" * LONGEST_CAPTION), 1)
+def test_control_characters_and_paths_in_a_caption_stay_out_of_names(backend):
+    shown, _ = backend.sample(DOG._replace(caption="../../etc/\x1b[31mpasswd\x00 <img src=x>\u202e.exe"), 1)
+    assert shown[0].path.resolve().parent.parent == backend.folder.resolve() and "etc-31mpasswd" in shown[0].path.name
+    (longest, *_), _ = backend.sample(DOG._replace(caption="é" * MAX_CAPTION), 1)
     assert longest.path.is_file()
 
 
-def test_files_of_old_answers_go(studio, monkeypatch):
-    monkeypatch.setattr(demo_studio, "KEPT", 2)
-    first, *_, last = [studio.draw(DOG, 1)[1] for _ in range(4)]
-    assert not first.exists() and last.exists() and len(list(studio.folder.iterdir())) == 2
+def test_files_of_old_answers_go(backend, monkeypatch):
+    monkeypatch.setattr(backend_module, "KEPT", 2)
+    first, *_, last = [backend.sample(DOG, 1)[1] for _ in range(4)]
+    assert not first.exists() and last.exists() and len(list(backend.folder.iterdir())) == 2
 
 
 def test_pictures_of_a_run_are_those_it_was_trained_on(tmp_path, pictures):
     data = {"source": "folder", "root": str(pictures)}
     settings = {"name": "a", "task": "gan", "seed": 0, "data": data, "trainer": {"wandb": "disabled"}}
     (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n")
-    assert demo_studio.pictures_of_run(tmp_path / "last.ckpt") == pictures
+    assert backend_module.pictures_of_run(tmp_path / "last.ckpt") == pictures
     (tmp_path / "config.yaml").write_text(json.dumps({**settings, "data": {"source": "scenes", "root": None}}) + "\n")
-    assert demo_studio.pictures_of_run(tmp_path / "last.ckpt") is None
+    assert backend_module.pictures_of_run(tmp_path / "last.ckpt") is None
 
 
 def test_the_checkpoint_that_is_given_comes_first_then_runs_then_starter_weights(tmp_path, monkeypatch):
@@ -163,8 +165,8 @@ def test_the_checkpoint_that_is_given_comes_first_then_runs_then_starter_weights
         Path(name).mkdir(parents=True)
         Path(name, "last.ckpt").touch()
         os.utime(Path(name, "last.ckpt"), (10**9 - age, 10**9 - age))
-    assert list(demo.checkpoints_of(None)) == ["new/last.ckpt", "old/last.ckpt", STARTER]
-    assert list(demo.checkpoints_of(Path("other"))) == ["other/last.ckpt", "new/last.ckpt", "old/last.ckpt", STARTER]
+    assert list(all_checkpoints(None)) == ["new/last.ckpt", "old/last.ckpt", STARTER]
+    assert list(all_checkpoints(Path("other"))) == ["other/last.ckpt", "new/last.ckpt", "old/last.ckpt", STARTER]
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch):
@@ -223,9 +225,9 @@ def answer(served, path: str, method: str = "GET", body: bytes | None = None, **
     return response.status, response.read()
 
 
-def asked(served, wish: tuple) -> tuple[int, str]:
-    """What the server says to a wish that no client has looked at."""
-    body = json.dumps({"data": wish}).encode()
+def asked(served, request: tuple) -> tuple[int, str]:
+    """What the server says to a request that no client has looked at."""
+    body = json.dumps({"data": request}).encode()
     status, content = answer(served, CALL, "POST", body, **{"Content-Type": "application/json"})
     if status != 200:
         return status, content.decode()
@@ -235,15 +237,15 @@ def asked(served, wish: tuple) -> tuple[int, str]:
 
 @pytest.mark.slow
 def test_a_client_gets_pictures_with_all_they_say_of_themselves(served, client, pipe):
-    gallery, told, file = client.predict(STARTER, "a blue car with a zeppelin", 3, 1.0, 1, api_name="/draw")
+    gallery, told, file = client.predict(STARTER, "a blue car with a zeppelin", 3, 1.0, 1, api_name="/sample")
     path = file["value"] if isinstance(file, dict) else file
-    assert read_drawing(Path(path))[0].seeds == [3] and "zeppelin" in told
-    assert (pixels(path) == pipe.draw(["a blue car with a zeppelin"], [3])[0]).all()
+    assert read_request(Path(path))[0].seeds == [3] and "zeppelin" in told
+    assert (pixels(path) == pipe.sample(["a blue car with a zeppelin"], [3])[0]).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "wish",
+    "values",
     [
         (STARTER, "a " * 5000, 0, 1.0, 1),
         (STARTER, "\x00\x07", 0, 1.0, 1),
@@ -256,15 +258,15 @@ def test_a_client_gets_pictures_with_all_they_say_of_themselves(served, client, 
         (STARTER, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, 0, 1.0, 1),
     ],
 )
-def test_a_hostile_wish_is_refused_and_the_next_one_served(served, wish):
-    _, told = asked(served, wish)
+def test_a_hostile_request_is_refused_and_the_next_one_served(served, values):
+    _, told = asked(served, values)
     assert told.startswith("event: error") and "root:" not in told
     assert asked(served, (STARTER, "a cat", 0, 1.0, 1))[1].startswith("event: complete")
 
 
 @pytest.mark.slow
 def test_no_file_but_its_own_is_served_and_none_is_taken(served, client):
-    client.predict(STARTER, "a cat", 0, 1.0, 1, api_name="/draw")
+    client.predict(STARTER, "a cat", 0, 1.0, 1, api_name="/sample")
     (folder,) = (served.home / "temporary").glob("cgan-demo-*")
     own = next(folder.rglob("a-cat-0.png"))
     own.with_name("link.txt").symlink_to(served.home / "secret.txt")
@@ -291,14 +293,14 @@ def test_no_file_but_its_own_is_served_and_none_is_taken(served, client):
 @pytest.mark.slow
 def test_nobody_passes_by_the_queue(served):
     body = json.dumps({"data": [STARTER, "a cat", 0, 1.0, 1]}).encode()
-    for path in ("/gradio_api/run/draw", "/gradio_api/api/draw", "/run/draw", "/api/draw"):
+    for path in ("/gradio_api/run/sample", "/gradio_api/api/sample", "/run/sample", "/api/sample"):
         assert answer(served, path, "POST", body, **{"Content-Type": "application/json"})[0] >= 400
 
 
 @pytest.mark.slow
 def test_many_at_once_wait_or_are_refused_and_each_gets_its_own(served, pipe):
     def drawn(seed: int) -> Path | None:
-        """The first picture of a wish; None where the queue is full."""
+        """The first picture of a request; None where the queue is full."""
         status, told = asked(served, (STARTER, "a cat", seed, 1.0, 8))
         if status == 503:
             return None
@@ -307,7 +309,7 @@ def test_many_at_once_wait_or_are_refused_and_each_gets_its_own(served, pipe):
 
     with ThreadPoolExecutor(50) as visitors:
         paths = list(visitors.map(drawn, range(50)))
-    assert all((pixels(path) == pipe.draw(["a cat"], [seed])[0]).all() for seed, path in enumerate(paths) if path)
+    assert all((pixels(path) == pipe.sample(["a cat"], [seed])[0]).all() for seed, path in enumerate(paths) if path)
     assert 10 < sum(path is not None for path in paths) < 50
 
 
@@ -359,16 +361,16 @@ def test_a_caption_that_is_typed_becomes_the_samplers_picture_without_any_other_
     page = opened(browser, served, 1280, 900, requests)
     write(page, "caption", "a white zeppelin at night")
     write(page, "seed", "11")
-    page.click("#draw")
+    page.click("#sample")
     page.wait_for_selector("#pictures img")
-    assert (as_shown(page, "#pictures img") == pipe.draw(["a white zeppelin at night"], [11])[0]).all()
-    assert "the word 'zeppelin'" in page.inner_text("#told")
+    assert (as_shown(page, "#pictures img") == pipe.sample(["a white zeppelin at night"], [11])[0]).all()
+    assert "'zeppelin'" in page.inner_text("#message")
     with page.expect_download() as download:
         page.click("#download")
     with zipfile.ZipFile(download.value.path()) as archive:
         assert len(archive.namelist()) == 4
         (tmp_path / "one.png").write_bytes(archive.read("a-white-zeppelin-at-night-12.png"))
-    assert read_drawing(tmp_path / "one.png")[0].seeds == [12]
+    assert read_request(tmp_path / "one.png")[0].seeds == [12]
     page.screenshot(path=tmp_path / "page.png", full_page=True)
     assert overflow(page) <= 0 and pixels(tmp_path / "page.png").std() > 20
     hosts = {request.split("/")[2] for request in requests if not request.startswith(("data:", "blob:"))}
@@ -380,14 +382,14 @@ def test_the_slider_walks_and_the_nearest_are_found_on_a_phone(served, browser, 
     page = opened(browser, served, 390, 844, [])
     write(page, "caption", "a red ball on sand")
     write(page, "to-caption", "a blue house at night")
-    page.click("#walk")
-    page.wait_for_selector("#walked")
+    page.click("#interpolate")
+    page.wait_for_selector("#strip-view")
     for place, (caption, seed) in ((0, ("a red ball on sand", 0)), (STEPS - 1, ("a blue house at night", 1))):
         page.locator("#place input[type=number]").fill(str(place))
         page.keyboard.press("Tab")
         page.wait_for_timeout(500)
-        seen = Image.open(io.BytesIO(page.locator("#walked").screenshot())).convert("RGB").resize((64, 64))
-        difference = np.abs(np.asarray(seen).astype(int) - pipe.draw([caption], [seed])[0])
+        seen = Image.open(io.BytesIO(page.locator("#strip-view").screenshot())).convert("RGB").resize((64, 64))
+        difference = np.abs(np.asarray(seen).astype(int) - pipe.sample([caption], [seed])[0])
         assert difference[:, 4:-4].mean() < 8
     page.get_by_role("tab", name="Nearest training pictures").click()
     page.click("#find")
@@ -399,8 +401,8 @@ def test_the_slider_walks_and_the_nearest_are_found_on_a_phone(served, browser, 
 @pytest.mark.slow
 def test_a_mistake_is_told_on_the_page(served, browser):
     page = opened(browser, served, 1280, 900, [])
-    page.click("#draw")
-    page.get_by_text("a caption is empty; say what to draw").wait_for()
+    page.click("#sample")
+    page.get_by_text("a caption is empty; give one").wait_for()
 
 
 @pytest.mark.slow

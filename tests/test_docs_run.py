@@ -16,7 +16,7 @@ from PIL import Image
 from test_docs import PAGES, ROOT, command_of, commands_in
 from test_quality import random_inception  # noqa: F401 (a fixture)
 
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 
 ELSEWHERE = {"gallery.md": "tests/test_gallery.py", "extending.md": "tests/test_docs.py"}
 NEEDS = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchmetrics import MetricCollection
 
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.evaluation.loop import Collected, measure, of_dataset, real_features, shares
 from cgan.evaluation.scenes import SceneReading
 from cgan.evaluation.two_objects import PairReading

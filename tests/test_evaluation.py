@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.data.scenes.one_object import Scene, draw_scene, mentioned_in, sample_scene
-from cgan.data.scenes.unrecognisable import KINDS, slightly_changed, spoil
+from cgan.data.scenes.attributes import Scene, sample_scene
+from cgan.data.scenes.captions import mentioned_in
+from cgan.data.scenes.corruptions import KINDS, slightly_changed, spoil
+from cgan.data.scenes.drawing import draw_scene
 from cgan.evaluation.scenes import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
 from cgan.metrics.quality import frechet_distance

@@ -62,7 +62,7 @@ def run(tmp_path, monkeypatch) -> Path:
 
 
 def pictures(name: Path | str) -> np.ndarray:
-    return TextToImage.from_pretrained(name).draw(["a dog on grass", "a red car"], [0, 1])
+    return TextToImage.from_pretrained(name).sample(["a dog on grass", "a red car"], [0, 1])
 
 
 def test_a_folder_in_full_precision_draws_what_the_run_draws(run):
@@ -119,7 +119,7 @@ def test_the_example_of_a_model_card_runs(run):
     card = Path("exported/README.md").read_text(encoding="utf-8")
     use = re.search(r"## Use\n(.*?)## ", card, flags=re.DOTALL)[1]
     exec("\n".join(line[4:] for line in use.splitlines() if line.startswith("    ")), {})
-    expected = TextToImage.from_pretrained("exported").draw([CAPTIONS[0]], [0])[0]
+    expected = TextToImage.from_pretrained("exported").sample([CAPTIONS[0]], [0])[0]
     assert (np.asarray(Image.open("picture.png")) == expected).all()
 
 
@@ -128,7 +128,7 @@ def test_samples_are_of_the_captions_that_are_given_and_strange_words_are_told(r
     main([str(run), "exported", "--captions", "captions.txt"])
     assert "'zebra'" in capsys.readouterr().err
     page = np.asarray(Image.open("exported/samples.png"))
-    assert (page[-32:, :32] == TextToImage.from_pretrained("exported").draw(["a red car"], [0])[0]).all()
+    assert (page[-32:, :32] == TextToImage.from_pretrained("exported").sample(["a red car"], [0])[0]).all()
 
 
 def test_a_folder_that_is_there_is_kept_or_with_force_replaced(run):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from cgan.config import GANConfig
 from cgan.data.loading import endless_loader
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Batch
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.resnet import SmallResNet

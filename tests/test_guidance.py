@@ -6,7 +6,7 @@ import torch
 
 from cgan.benchmarks.guidance import AMOUNTS, best_of, ways_of
 from cgan.cli.benchmark import main
-from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.interfaces import TextFeatures, UserError
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
@@ -45,10 +45,10 @@ def pipe() -> TextToImage:
 
 def test_a_pipe_that_pushes_draws_the_pushed_sentence_and_leaves_the_other_pipe_alone(pipe):
     noise, negative = pipe.noise([3]), pipe.encode(["snow"]).sentence[0]
-    plain, wanted = pipe.draw(["a dog"], [3]), pipe.images(noise, away_from(pipe.encode(["a dog"]), negative, 0.7))
+    plain, wanted = pipe.sample(["a dog"], [3]), pipe.generate(noise, away_from(pipe.encode(["a dog"]), negative, 0.7))
     assert (np.asarray(pipe("a dog", seed=3, negative="snow", guidance=0.7)) == wanted[0]).all()
-    assert (pipe.away_from("snow", 0.7).draw(["a dog"], [3]) == wanted).all() and (wanted != plain).any()
-    assert (pipe.draw(["a dog"], [3]) == plain).all()
+    assert (pipe.away_from("snow", 0.7).sample(["a dog"], [3]) == wanted).all() and (wanted != plain).any()
+    assert (pipe.sample(["a dog"], [3]) == plain).all()
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_nonsense_to_push_away_from_is_one_line(pipe, negative, guidance):
 
 def test_pushed_away_from_snow_the_judge_sees_hardly_any(pipe):
     captions, snow = [f"a {colour} {thing}" for colour in COLOURS for thing in OBJECTS], GROUNDS.index("snow")
-    drawn = (p.draw(captions, list(range(64)), batch_size=32) for p in (pipe, pipe.away_from("snow", 1.0)))
+    drawn = (p.sample(captions, list(range(64)), batch_size=32) for p in (pipe, pipe.away_from("snow", 1.0)))
     plain, pushed = (
         load_scene_classifier().read(torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1).values for x in drawn
     )

@@ -14,7 +14,7 @@ from torch import multiprocessing
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Batch, UserError
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig

@@ -4,7 +4,8 @@ import pytorch_lightning as pl
 import torch
 
 from cgan.data.loading import endless_loader
-from cgan.data.scenes.one_object import Scenes, mentioned_in
+from cgan.data.scenes.captions import mentioned_in
+from cgan.data.scenes.dataset import Scenes
 from cgan.evaluation import joint as joint_evaluation
 from cgan.evaluation.joint import evaluate_joint, reconstruction_sheet
 from cgan.interfaces import Sample

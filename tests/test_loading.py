@@ -4,9 +4,9 @@ from itertools import islice
 import pytest
 import torch
 
+from cgan.data import loading
 from cgan.data.loading import ShuffledDraws, endless_loader
-from cgan.data.scenes.one_object import Scenes
-from cgan.data.sources import loading
+from cgan.data.scenes.dataset import Scenes
 
 
 def test_each_picture_comes_once_an_epoch_and_epochs_differ():
@@ -15,9 +15,9 @@ def test_each_picture_comes_once_an_epoch_and_epochs_differ():
     assert sorted(first) == sorted(second) == list(range(10)) and first != second
 
 
-def as_lists(num_images, seed, num_behind):
+def as_lists(num_images, seed, start_index):
     """The pairs as plain lists of an epoch, as they were made before they were made in pieces."""
-    epoch, behind = divmod(num_behind, num_images)
+    epoch, behind = divmod(start_index, num_images)
     while True:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(num_images, generator=generator)
@@ -26,12 +26,12 @@ def as_lists(num_images, seed, num_behind):
         epoch, behind = epoch + 1, 0
 
 
-@pytest.mark.parametrize("num_behind", [0, 3, 12, 25, 36])
+@pytest.mark.parametrize("start_index", [0, 3, 12, 25, 36])
 @pytest.mark.parametrize("at_once", [1, 5, 12, 100])
-def test_the_order_is_the_same_in_pieces_of_any_size(monkeypatch, num_behind, at_once):
+def test_the_order_is_the_same_in_pieces_of_any_size(monkeypatch, start_index, at_once):
     monkeypatch.setattr(loading, "AT_ONCE", at_once)
-    pairs = list(islice(ShuffledDraws(12, 7, num_behind=num_behind), 40))
-    assert pairs == list(islice(as_lists(12, 7, num_behind), 40))
+    pairs = list(islice(ShuffledDraws(12, 7, start_index=start_index), 40))
+    assert pairs == list(islice(as_lists(12, 7, start_index), 40))
     assert all(type(number) is int for pair in pairs for number in pair)
 
 
@@ -50,10 +50,10 @@ def test_workers_do_not_change_the_batches(tmp_path):
         assert (a.images == b.images).all() and a.captions == b.captions and (a.image_ids == b.image_ids).all()
 
 
-@pytest.mark.parametrize(("num_behind", "num_images"), [(0, 12), (0, 10), (7, 10)])
-def test_processes_share_each_batch_and_leave_none_out(num_behind, num_images):
+@pytest.mark.parametrize(("start_index", "num_images"), [(0, 12), (0, 10), (7, 10)])
+def test_processes_share_each_batch_and_leave_none_out(start_index, num_images):
     def draws(rank: int, num_ranks: int) -> list:
-        sampler = ShuffledDraws(num_images, 1, 4, num_behind, rank, num_ranks)
+        sampler = ShuffledDraws(num_images, 1, 4, start_index, rank, num_ranks)
         return list(islice(sampler, 60 // num_ranks))
 
     alone, first, second = draws(0, 1), draws(0, 2), draws(1, 2)
@@ -71,7 +71,7 @@ def test_two_processes_with_two_workers_each_see_every_picture_once_an_epoch(tmp
 def test_a_loader_goes_on_where_another_stopped(tmp_path):
     scenes = Scenes(10, 32, cache=tmp_path)
     whole = [batch.captions for batch in islice(endless_loader(scenes, 4, 0), 9)]
-    rest = [batch.captions for batch in islice(endless_loader(scenes, 4, 0, num_workers=2, num_behind=12), 6)]
+    rest = [batch.captions for batch in islice(endless_loader(scenes, 4, 0, num_workers=2, start_index=12), 6)]
     assert rest == whole[3:]
 
 

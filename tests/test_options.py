@@ -35,7 +35,7 @@ def test_a_race_has_no_against():
         (sample, "--again a.png --grid", "--grid is not used with --again"),
         (sample, "dog --joint x.safetensors", "--joint is not used without --best-of"),
         (sample, "dog --best-of 2 --batch-size 4", "--batch-size is not used with --best-of"),
-        (sample, "dog cat --interpolate 4 --batch-size 4", "--batch-size is not used on a way"),
+        (sample, "dog cat --interpolate 4 --batch-size 4", "--batch-size is not used in an interpolation"),
         (sample, "dog --between-seeds 1 2 --seed 3", "--seed is not used with --between-seeds"),
         (retrieve, "--image a.png --captions b.txt --index c.safetensors", "--index is not used without --images"),
         (prepare, "--check . --size 32", "--size is not used with --check"),
@@ -86,8 +86,8 @@ def test_numbers_have_ranges(command, arguments, said, tmp_path, monkeypatch):
         (benchmark, "guidance a.ckpt --out file/out", "cgan.benchmarks.guidance.TextToImage.load"),
         (benchmark, "speed --json folder", "cgan.benchmarks.speed.measure_speed"),
         (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race.train_all"),
-        (sample, f"dog --checkpoint {STARTER_GAN} --out file/a.png", "cgan.cli.sample.drawn"),
-        (sample, f"dog --checkpoint {STARTER_GAN} --out file/drawn", "cgan.cli.sample.drawn"),
+        (sample, f"dog --checkpoint {STARTER_GAN} --out file/a.png", "cgan.sampling.writing.sample_pictures"),
+        (sample, f"dog --checkpoint {STARTER_GAN} --out file/drawn", "cgan.sampling.writing.sample_pictures"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_told_before_the_work(command, arguments, work, tmp_path, monkeypatch):
@@ -114,7 +114,7 @@ def test_captions_and_searches_use_a_gpu_where_there_is_one(tmp_path, monkeypatc
     Path("pictures").mkdir()
     Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save("pictures/a.png")
     monkeypatch.setattr(JointEncoder, "to", lambda self, device: sent.append(device) or move(self, "cpu"))
-    monkeypatch.setattr("cgan.retrieval.JointEncoder.load", lambda path: load(path))
+    monkeypatch.setattr("cgan.retrieval.embedding.JointEncoder.load", lambda path: load(path))
     for present in (False, True):
         monkeypatch.setattr("torch.cuda.is_available", lambda present=present: present)
         caption.main(["pictures/a.png"])

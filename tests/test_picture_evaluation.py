@@ -16,7 +16,7 @@ from test_quality import random_inception  # noqa: F401 (a fixture)
 from torchmetrics import MetricCollection
 
 from cgan.cli.evaluate import main
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
     EvalSet,

@@ -13,7 +13,7 @@ from test_cache import NO_PROCESS, files_of_at_most, some_pictures
 from cgan.cli.prepare import main, write
 from cgan.data.checking import check_shards
 from cgan.data.pictures import Entry
-from cgan.data.preparation import LOCK, Options, prepare
+from cgan.data.preparation import LOCK, ShardOptions, write_shards
 from cgan.data.readers.folder import read_folder
 from cgan.data.shards import ShardedPictures, index_of, sidecar_of, tars_in
 from cgan.errors import UserError
@@ -45,13 +45,13 @@ def no_patience(monkeypatch):
     monkeypatch.setattr("cgan.data.preparation.PATIENCE", 0.05)
 
 
-def no_one(number):
+def no_one(*numbers):
     pass
 
 
 def shards_of(root, out, advance=no_one):
     """Three shards of two pictures each."""
-    return prepare(read_folder(root), out, Options(32, format="png", shard_size=2), 1, advance)
+    return write_shards(read_folder(root), out, ShardOptions(32, format="png", shard_size=2), 1, advance)
 
 
 def contents(folder):
@@ -61,7 +61,7 @@ def contents(folder):
 def stopped(root, out):
     """A folder that was left after its first shard."""
 
-    def stop(number):
+    def stop(*numbers):
         if (out / "shard-00000.json").exists():
             raise KeyboardInterrupt
 
@@ -158,7 +158,7 @@ def test_a_folder_that_can_not_be_written_is_one_line_before_any_work(tmp_path, 
 def test_a_picture_whose_name_no_file_can_have_is_not_the_fault_of_out(tmp_path):
     entry = Entry(tmp_path / ("n" * 300), ["a thing"], 0)
     with pytest.raises(UserError, match="no usable picture; 1 ") as error:
-        prepare([entry], tmp_path / "out", Options(32), 1, no_one)
+        write_shards([entry], tmp_path / "out", ShardOptions(32), 1, no_one)
     assert "can't be written" not in line_of(error)
 
 
@@ -166,7 +166,7 @@ def test_an_error_of_reading_names_what_could_not_be_read(tmp_path, pictures, mo
     def unreadable(*others):
         raise OSError(5, "Input/output error", "there.tar")
 
-    monkeypatch.setattr("cgan.data.preparation.prepare", unreadable)
+    monkeypatch.setattr("cgan.data.preparation.write_shards", unreadable)
     options = argparse.Namespace(
         settings=["configs/gan/folder.yaml", f"data.root={pictures}"], out=tmp_path / "out", size=32, crop="center",
         format="jpg", quality=95, shard_size=2, workers=1, check=False,

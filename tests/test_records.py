@@ -13,7 +13,7 @@ from PIL import Image
 from cgan.cli import run
 from cgan.data.checking import check_entries
 from cgan.data.pictures import LONGEST_SHOWN, Skipped, summary, with_captions
-from cgan.data.preparation import Options, prepare
+from cgan.data.preparation import ShardOptions, write_shards
 from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.records import captions_from, id_from, image_id_of, printable
 from cgan.data.sources import DataConfig, build_dataset, read_entries
@@ -125,7 +125,7 @@ def test_pictures_and_texts_that_are_of_no_use_are_named(tmp_path):
 
 def test_a_check_of_nothing_is_a_fault(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing here")
-    assert list(check_entries(read_folder(tmp_path), 1, lambda _: None)) == ["no usable picture is left"]
+    assert list(check_entries(read_folder(tmp_path), 1, lambda *_: None)) == ["no usable picture is left"]
 
 
 def test_a_folder_without_captions_is_told_from_one_with_broken_ones(tmp_path):
@@ -273,7 +273,7 @@ def test_a_name_that_is_no_utf8_can_be_printed_in_every_message(tmp_path):
     for file, content in ((f"{name}.png", "broken"), (f"{name}.txt", "a coffee"), ("a.txt", "a dog")):
         (tmp_path / file).write_text(content)
     data = build_dataset(DataConfig("folder", str(tmp_path), resolution=32))
-    faults = list(check_entries(read_folder(tmp_path), 1, lambda _: None))
+    faults = list(check_entries(read_folder(tmp_path), 1, lambda *_: None))
     assert summary(data.skipped).encode() and "".join(faults).encode() and "caf\ufffd.png: damaged" in faults[0]
 
 
@@ -461,7 +461,7 @@ def test_preparing_names_what_is_missing_and_what_is_too_long(tmp_path):
     Image.new("L", (4000, 2)).save(tmp_path / "line.png")
     names = ["x/p0.png", "a dog, " * 50, "line.png"]
     entries = of_jsonl(tmp_path, *(json.dumps({"file_name": name, "text": "x"}) for name in names))
-    message = error_of(prepare, entries, tmp_path / "out", Options(64, crop="none"), 1, lambda _: None)
+    message = error_of(write_shards, entries, tmp_path / "out", ShardOptions(64, crop="none"), 1, lambda *_: None)
     assert (
         "no usable picture; 2 missing (such as x/p0.png), 1 too long to be stored at 64 px (such as line.png)"
         in message

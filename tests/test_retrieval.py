@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from cgan import retrieval
-from cgan.cli.retrieve import contact_sheet, main
+from cgan.cli.retrieve import main
 from cgan.data.pictures import decode
+from cgan.figures.contact_sheet import contact_sheet
 from cgan.interfaces import UserError
 from cgan.models.encoders.resnet import ImageEncoderConfig
 from cgan.models.joint import JointConfig, JointEncoder
@@ -23,10 +23,13 @@ from cgan.retrieval import (
     File,
     Origin,
     embed_picture,
+    embedding,
     joint_checkpoint_of,
     nearest,
     open_index,
+    search,
 )
+from cgan.retrieval import index as index_module
 
 COLOURS = ("red", "lime", "blue", "white", "orange", "purple")
 
@@ -64,7 +67,7 @@ def pictures(tmp_path, monkeypatch):
 def encoded(monkeypatch) -> list[str]:
     """Names of the pictures that were decoded for an index from now on."""
     names = []
-    monkeypatch.setattr(retrieval, "decode", lambda job: names.append(job[0].name) or decode(job))
+    monkeypatch.setattr(index_module, "decode", lambda job: names.append(job[0].name) or decode(job))
     return names
 
 
@@ -99,10 +102,10 @@ def error_of(*arguments) -> str:
 
 
 def test_search_finds_what_sorting_all_inner_products_finds(monkeypatch):
-    monkeypatch.setattr(retrieval, "LARGEST_BLOCK", 1500)  # three queries at a time
+    monkeypatch.setattr(search, "LARGEST_BLOCK", 1500)  # three queries at a time
     rng = np.random.default_rng(0)
     points, queries = (rng.standard_normal((n, 16), dtype=np.float32) for n in (500, 10))
-    scores, rows = retrieval.nearest_by_numpy(queries, points, 7)
+    scores, rows = search.nearest_by_numpy(queries, points, 7)
     expected = queries.astype(float) @ points.T.astype(float)
     assert (rows == np.argsort(-expected, axis=1)[:, :7]).all()
     np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :7], rtol=1e-5)
@@ -112,7 +115,7 @@ def test_faiss_finds_the_same():
     pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
     points, queries = (rng.standard_normal((n, 16), dtype=np.float32) for n in (500, 10))
-    for one, other in zip(nearest(queries, points, 7), retrieval.nearest_by_numpy(queries, points, 7), strict=True):
+    for one, other in zip(nearest(queries, points, 7), search.nearest_by_numpy(queries, points, 7), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
@@ -155,7 +158,7 @@ def test_a_folder_is_encoded_once(pictures, checkpoint, encoded):
 
 def test_progress_is_told_to_the_last_picture_and_nothing_is_printed(pictures, checkpoint, capfd, monkeypatch):
     heard, joint = [], JointEncoder.load(checkpoint)
-    monkeypatch.setattr("cgan.retrieval.BATCH_SIZE", 2)
+    monkeypatch.setattr("cgan.retrieval.index.BATCH_SIZE", 2)
     open_index(joint, checkpoint, pictures, progress=lambda *numbers: heard.append(numbers))
     assert heard == [(done, len(COLOURS)) for done in (*range(0, len(COLOURS), 2), len(COLOURS))]
     assert capfd.readouterr() == ("", "")
@@ -292,7 +295,7 @@ def test_an_empty_caption_is_one_line(pictures):
 
 def test_the_newest_run_is_searched_with_unless_one_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(retrieval, "STARTER_JOINT", tmp_path / "starter.safetensors")
+    monkeypatch.setattr(embedding, "STARTER_JOINT", tmp_path / "starter.safetensors")
     with pytest.raises(UserError, match="no joint encoder under runs/"):
         joint_checkpoint_of(None)
     (tmp_path / "starter.safetensors").touch()

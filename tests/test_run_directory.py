@@ -15,7 +15,7 @@ from test_shards import shards_of
 
 from cgan.cli.runs import main as runs_main
 from cgan.config import RunConfig, load_config
-from cgan.data.record import differences, record_of
+from cgan.data.fingerprint import differences, fingerprint_of
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.files import CannotWrite, temporary_name
 from cgan.interfaces import UserError
@@ -258,8 +258,8 @@ def test_pictures_may_move_where_they_are_the_same(place, capsys):
 
 def test_a_record_depends_on_nothing_but_the_pictures(place):
     datasets = [load_config(["data.num_images=8", "data.resolution=32", *more]).data for more in ([], ["data.seed=1"])]
-    one, other = (record_of(build_dataset(data)) for data in datasets)
-    assert differences(one, record_of(build_dataset(datasets[0]))) is None and differences(one, other) is not None
+    one, other = (fingerprint_of(build_dataset(data)) for data in datasets)
+    assert differences(one, fingerprint_of(build_dataset(datasets[0]))) is None and differences(one, other) is not None
 
 
 # ---------------------------------------------------------------------------------------------- disks
@@ -286,7 +286,7 @@ def test_shards_are_known_again_elsewhere_and_others_are_not(place):
         (place / "pictures/3.txt").write_text("longer words than those before")
     shutil.copytree(place / "one", place / "copied")
     one, copied, two = (
-        record_of(build_dataset(DataConfig("shards", root=str(place / name), resolution=32)))
+        fingerprint_of(build_dataset(DataConfig("shards", root=str(place / name), resolution=32)))
         for name in ("one", "copied", "two")
     )
     assert differences(one, copied) is None and "other captions" in differences(one, two)

@@ -15,7 +15,7 @@ from PIL import Image
 from cgan.cli.sample import main
 from cgan.errors import UserError
 from cgan.resources import STARTER_GAN
-from cgan.sampling.naming import Names, cleaned, slug
+from cgan.sampling.naming import OutputPaths, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
 
 ROOT = Path(__file__).parents[1]
@@ -50,22 +50,22 @@ def sample(capsys, *arguments: str) -> list[str]:
 def test_pictures_of_a_caption_stand_side_by_side(pipe, capsys):
     (path,) = sample(capsys, "a dog on grass", "--num", "3", "--seed", "4")
     assert path == os.path.join("samples", "a-dog-on-grass-4.png")
-    assert (pixels(path) == np.concatenate(list(pipe.draw(["a dog on grass"] * 3, [4, 5, 6])), axis=1)).all()
+    assert (pixels(path) == np.concatenate(list(pipe.sample(["a dog on grass"] * 3, [4, 5, 6])), axis=1)).all()
 
 
 def test_separate_pictures_have_a_file_each(pipe, capsys):
     paths = sample(capsys, "a dog on grass", "a cat", "--num", "2", "--separate", "--out", "here")
     names = ["a-dog-on-grass-0", "a-dog-on-grass-1", "a-cat-0", "a-cat-1"]
     assert paths == [os.path.join("here", f"{name}.png") for name in names]
-    assert (pixels(paths[3]) == pipe.draw(["a cat"], [1])[0]).all()
+    assert (pixels(paths[3]) == pipe.sample(["a cat"], [1])[0]).all()
 
 
 def test_a_grid_has_a_row_for_each_caption_under_its_strip(pipe, capsys):
     (path,) = sample(capsys, "a dog on grass", "a cat", "--num", "4", "--grid", "--out", "grid.png")
     page = pixels(path)
     assert page.shape == (2 * (64 + 13), 256, 3)
-    assert (page[13:77, 64:128] == pipe.draw(["a dog on grass"], [1])[0]).all()
-    assert (page[90:, 192:] == pipe.draw(["a cat"], [3])[0]).all()
+    assert (page[13:77, 64:128] == pipe.sample(["a dog on grass"], [1])[0]).all()
+    assert (page[90:, 192:] == pipe.sample(["a cat"], [3])[0]).all()
     assert (page[:13] == 255).mean() > 0.5 and page[:13].min() < 100
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_wanted_is_pushed_away_from_and_told(pipe, capsys):
 
 def test_words_of_the_negative_caption_that_training_never_saw_are_told(capsys):
     main(["a dog", "--negative", "a zebra"])
-    assert "never saw the word 'zebra'" in capsys.readouterr().err
+    assert "unknown words (not in the training captions): 'zebra'" in capsys.readouterr().err
 
 
 def test_a_picture_from_before_negative_captions_is_drawn_again(capsys):
@@ -141,6 +141,19 @@ def test_a_picture_from_before_negative_captions_is_drawn_again(capsys):
         picture.save("old.png", pnginfo=chunks)
     (second,) = sample(capsys, "--again", "old.png")
     assert (pixels(first) == pixels(second)).all()
+
+
+def test_an_interpolation_of_an_earlier_version_is_sampled_again(capsys):
+    from PIL.PngImagePlugin import PngInfo
+
+    (first,) = sample(capsys, "a cat", "a ball", "--interpolate", "3")
+    with Image.open(first) as picture:
+        about = json.loads(picture.info["cgan"])
+        chunks = PngInfo()
+        chunks.add_text("cgan", json.dumps({**about, "layout": "way"}))
+        picture.save("old.png", pnginfo=chunks)
+    (second,) = sample(capsys, "--again", "old.png")
+    assert about["layout"] == "interpolation" and (pixels(first) == pixels(second)).all()
 
 
 @pytest.mark.slow
@@ -157,7 +170,7 @@ def test_a_picture_of_other_weights_is_drawn_again_with_a_warning(pipe, capsys):
     (path,) = sample(capsys, "a cat", "--checkpoint", "other.safetensors")
     main(["--again", path, "--checkpoint", "half.safetensors"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "was drawn by other weights" in line and "other.safetensors" in line and "half.safetensors" in line
+    assert "was sampled with other weights" in line and "other.safetensors" in line and "half.safetensors" in line
 
 
 def test_metadata_names_no_folder_of_this_machine(pipe, capsys, workplace):
@@ -199,12 +212,12 @@ def test_a_picture_that_says_nothing_or_nonsense_is_refused_in_one_line(about, c
 def test_a_way_is_a_strip_or_an_animation(pipe, capsys):
     (strip,) = sample(capsys, "a red car", "a cat", "--interpolate", "5")
     assert pixels(strip).shape == (64, 5 * 64, 3)
-    assert (pixels(strip)[:, -64:] == pipe.draw(["a cat"], [0])[0]).all()
+    assert (pixels(strip)[:, -64:] == pipe.sample(["a cat"], [0])[0]).all()
     (film,) = sample(capsys, "a red car", "--between-seeds", "1", "2", "--interpolate", "6", "--out", "x.gif")
     with Image.open(film) as picture:
         assert film == "x.gif" and picture.n_frames == 6 and picture.size == (64, 64)
         first = np.asarray(picture.convert("RGB")).astype(int)
-    assert abs(first - pipe.draw(["a red car"], [1])[0]).mean() < 6  # 256 colours
+    assert abs(first - pipe.sample(["a red car"], [1])[0]).mean() < 6  # 256 colours
 
 
 def test_a_way_is_drawn_again_as_strip_or_animation(capsys):
@@ -216,14 +229,14 @@ def test_a_way_is_drawn_again_as_strip_or_animation(capsys):
 
 def test_what_shows_no_way_is_not_animated(capsys):
     (path,) = sample(capsys, "a cat")
-    with pytest.raises(UserError, match="shows no way"):
+    with pytest.raises(UserError, match="not an interpolation"):
         main(["--again", path, "--out", "x.gif"])
 
 
 def test_a_film_or_a_foreign_gif_can_not_be_drawn_again():
     Path("x.mp4").write_bytes(b"....ftyp")
     Image.new("RGB", (8, 8)).save("x.gif", comment=b"\xff my holiday")
-    for name, said in (("x.mp4", "an MP4 does not say"), ("x.gif", "does not say how it was drawn")):
+    for name, said in (("x.mp4", "an MP4 does not say"), ("x.gif", "does not say how it was sampled")):
         with pytest.raises(UserError, match=said) as error:
             main(["--again", name])
         assert "\n" not in str(error.value)
@@ -280,7 +293,7 @@ def test_captions_of_equal_names_do_not_overwrite_one_another(pipe, capsys):
 
 
 def test_numbers_follow_a_name_that_is_given(workplace):
-    names = Names(Path("x.png"))
+    names = OutputPaths(Path("x.png"))
     assert [names.of(["a"], 0).name for _ in range(3)] == ["x.png", "x-1.png", "x-2.png"]
 
 
@@ -300,7 +313,7 @@ def test_a_caption_of_ten_thousand_characters_is_drawn(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "nothing to draw"),
+        ([], "no caption"),
         (["a", "--num", "20000"], "from 1 to 10,000"),
         (["a", "--num", "0"], "from 1 to 10,000"),
         (["a", "b", "--num", "10000", "--grid"], "--separate"),
@@ -323,7 +336,7 @@ def test_a_caption_of_ten_thousand_characters_is_drawn(capsys):
         (["--again", "x.png"], "no such file"),
         (["a", "--captions", "gone.txt"], "no such file"),
         (["\x00\x1b"], "caption is empty"),
-        (["a", "--device", "nothing"], "not to be had"),
+        (["a", "--device", "nothing"], "not available"),
         (["a", "--out", "file/deeper"], "can't be written"),
     ],
 )
@@ -389,6 +402,6 @@ def test_the_python_of_the_page_on_sampling_runs(capsys):
 
 def test_a_prompt_without_a_known_word_gets_a_warning(capsys):
     main(["\U0001f436\U0001f333"])
-    assert "knows no word of '\U0001f436\U0001f333'" in capsys.readouterr().err
+    assert "no known word in '\U0001f436\U0001f333'" in capsys.readouterr().err
     main(["a dog with a zebra"])
-    assert "knows no word" not in capsys.readouterr().err
+    assert "no known word" not in capsys.readouterr().err

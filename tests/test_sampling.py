@@ -45,7 +45,7 @@ def test_weights_from_before_a_prior_could_be_chosen_still_draw(pipe):
     newer = TextToImage(copy.deepcopy(spec), tensors)
     del spec["generator"]["latent_prior"], spec["generator"]["positional_bias"]
     older = TextToImage(spec, tensors)
-    assert (older.draw(["a dog"], [1]) == newer.draw(["a dog"], [1])).all()
+    assert (older.sample(["a dog"], [1]) == newer.sample(["a dog"], [1])).all()
 
 
 def redness(images: torch.Tensor, caption: str) -> torch.Tensor:
@@ -61,21 +61,21 @@ def test_the_best_of_several_scores_at_least_as_well_as_the_first_and_is_one_of_
 
 def test_the_candidates_of_best_of_are_different_pictures(pipe):
     candidates = pipe.candidates("a dog on grass", 3, 4)
-    assert len(np.unique(candidates, axis=0)) == 4 and (candidates[0] == pipe.draw(["a dog on grass"], [3])[0]).all()
+    assert len(np.unique(candidates, axis=0)) == 4 and (candidates[0] == pipe.sample(["a dog on grass"], [3])[0]).all()
 
 
 def test_the_best_of_one_is_the_picture_itself(pipe):
-    assert (pipe.best_of(["a red car"], [1], 1, redness) == pipe.draw(["a red car"], [1])).all()
+    assert (pipe.best_of(["a red car"], [1], 1, redness) == pipe.sample(["a red car"], [1])).all()
 
 
 def test_a_truncation_of_zero_draws_one_picture_whatever_the_seed(pipe):
-    pictures = pipe.draw(["a cat"] * 2, [1, 2], truncation=0.0)
+    pictures = pipe.sample(["a cat"] * 2, [1, 2], truncation=0.0)
     assert np.array_equal(*pictures)
 
 
 def test_a_call_gives_one_picture_for_one_caption_and_a_list_otherwise(pipe):
     picture = pipe("a dog on grass", seed=3)
-    assert picture.size == (64, 64) and (np.asarray(picture) == pipe.draw(["a dog on grass"], [3])[0]).all()
+    assert picture.size == (64, 64) and (np.asarray(picture) == pipe.sample(["a dog on grass"], [3])[0]).all()
     assert len(pipe(["a dog on grass"])) == 1 and len(pipe("a dog on grass", seed=[4])) == 1
 
 
@@ -94,7 +94,7 @@ def test_captions_and_seeds_of_a_call_are_drawn_in_order(pipe, arguments, expect
     pictures = [np.asarray(picture) for picture in pipe(**arguments)]
     assert len(pictures) == len(expected)
     for picture, (caption, seed) in zip(pictures, expected, strict=True):
-        assert (picture == pipe.draw([caption], [seed])[0]).all()
+        assert (picture == pipe.sample([caption], [seed])[0]).all()
 
 
 @pytest.mark.parametrize("arguments", [{"seed": [1, 2], "num": 2}, {"captions": ["a", "b"], "seed": [1, 2, 3]}])
@@ -105,18 +105,18 @@ def test_seeds_that_do_not_fit_the_captions_are_refused(pipe, arguments):
 
 def test_a_batch_changes_a_picture_by_rounding_alone(pipe):
     captions = ["a dog on grass", "a big blue car on sand, to the right", "a cat"] * 3
-    alone, together = (pipe.draw(captions, list(range(9)), batch_size=size).astype(int) for size in (1, 4))
+    alone, together = (pipe.sample(captions, list(range(9)), batch_size=size).astype(int) for size in (1, 4))
     assert abs(alone - together).max() <= 1
 
 
 def test_the_networks_on_their_device_draw_with_the_noise_of_the_cpu(pipe):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     moved = TextToImage.load(STARTER_GAN).to(device)
-    assert abs(moved.draw(["a red car"], [7]).astype(int) - pipe.draw(["a red car"], [7])).max() <= 2
+    assert abs(moved.sample(["a red car"], [7]).astype(int) - pipe.sample(["a red car"], [7])).max() <= 2
 
 
 def test_a_device_that_is_not_there_is_one_line(pipe):
-    with pytest.raises(UserError, match="device nothing: not to be had"):
+    with pytest.raises(UserError, match="device nothing: not available"):
         pipe.to("nothing")
 
 
@@ -183,13 +183,13 @@ def test_a_path_that_is_not_there_does_not_go_to_the_hub(name, monkeypatch):
 def test_a_way_begins_and_ends_with_the_pictures_of_its_ends(pipe):
     way = list(frames(pipe, ["a red car", "a dog on grass", "a cat"], (3, 8), 4))
     assert len(way) == 7
-    assert (way[0] == pipe.draw(["a red car"], [3])[0]).all() and (way[-1] == pipe.draw(["a cat"], [8])[0]).all()
+    assert (way[0] == pipe.sample(["a red car"], [3])[0]).all() and (way[-1] == pipe.sample(["a cat"], [8])[0]).all()
     assert all((one != other).any() for one, other in zip(way, way[1:], strict=False))
 
 
 def test_a_way_with_one_seed_passes_through_its_captions(pipe):
     way = list(frames(pipe, ["a red car", "a dog on grass", "a cat"], (3, 3), 3))
-    assert (way[2] == pipe.draw(["a dog on grass"], [3])[0]).all()
+    assert (way[2] == pipe.sample(["a dog on grass"], [3])[0]).all()
 
 
 def test_noise_turns_along_the_arc():
@@ -234,4 +234,4 @@ def test_values_that_cannot_be_drawn_are_one_line(settings):
 
 def test_captions_without_a_known_word_are_told():
     unread = ["\U0001f436\U0001f333", "zebra", "xyzzy plugh"]
-    assert TextToImage.load(STARTER_GAN).unread([*unread, "a zebra", "a dog"]) == unread
+    assert TextToImage.load(STARTER_GAN).without_known_words([*unread, "a zebra", "a dog"]) == unread

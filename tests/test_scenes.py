@@ -4,19 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cgan.data.scenes.one_object import (
-    ATTRIBUTES,
-    COLOURS,
-    GROUNDS,
-    OBJECTS,
-    Scene,
-    Scenes,
-    describe,
-    draw_scene,
-    is_heldout,
-    mentioned_in,
-    sample_scene,
-)
+from cgan.data.scenes.attributes import ATTRIBUTES, COLOURS, GROUNDS, OBJECTS, Scene, is_heldout, sample_scene
+from cgan.data.scenes.captions import describe, mentioned_in
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.drawing import draw_scene
 
 COMBINATIONS = list(itertools.product(range(len(OBJECTS)), range(len(COLOURS)), range(len(GROUNDS))))
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from cgan.cli.prepare import main
 from cgan.data.checking import check_shards
 from cgan.data.pictures import CaptionedPictures
-from cgan.data.preparation import Options, prepare
+from cgan.data.preparation import ShardOptions, write_shards
 from cgan.data.readers.folder import read_folder
 from cgan.data.shards import ShardedPictures, read_shards, scanned, sidecar_of
 from cgan.data.sources import DataConfig, build_dataset
@@ -52,14 +52,14 @@ def some_pictures(root, number=25):
     return root
 
 
-def no_one(number):
+def no_one(*numbers):
     pass
 
 
 def shards_of(root, out, num_workers=2, advance=no_one, **options):
     """Shards of a folder's pictures, 32 px high and eight in each unless said otherwise."""
-    options = Options(**{"size": 32, "format": "png", "shard_size": 8, **options})
-    return prepare(read_folder(root), out, options, num_workers, advance)
+    options = ShardOptions(**{"size": 32, "format": "png", "shard_size": 8, **options})
+    return write_shards(read_folder(root), out, options, num_workers, advance)
 
 
 def contents(folder):
@@ -129,11 +129,8 @@ def test_the_number_of_workers_and_the_hour_change_no_byte(tmp_path):
 @pytest.mark.parametrize("after", [1, 8, 13, 20])
 def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path, after):
     root = some_pictures(tmp_path / "pictures")
-    done = 0
 
-    def stop(number):
-        nonlocal done
-        done += number
+    def stop(done, total):
         if done >= after + 1:  # one has no caption and counts from the beginning
             raise KeyboardInterrupt
 
@@ -236,7 +233,7 @@ def test_the_index_beside_a_shard_is_what_reading_through_it_finds(tmp_path, cac
 def test_shards_can_be_prepared_again(tmp_path, cache):
     shards_of(some_pictures(tmp_path / "pictures"), tmp_path / "first")
     entries = read_shards(tmp_path / "first", cache)
-    prepare(entries, tmp_path / "second", Options(32, format="png", shard_size=5), 2, no_one)
+    write_shards(entries, tmp_path / "second", ShardOptions(32, format="png", shard_size=5), 2, no_one)
     data = [samples(ShardedPictures(tmp_path / name, 32, cache)) for name in ("first", "second")]
     assert equal(*data)
 

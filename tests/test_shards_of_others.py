@@ -54,7 +54,7 @@ def sample(key, picture, caption=None):
 
 
 def faults(root):
-    return [fault.removeprefix(f"{root}/") for fault in check_shards(root, 1, lambda _: None)]
+    return [fault.removeprefix(f"{root}/") for fault in check_shards(root, 1, lambda *_: None)]
 
 
 def test_what_is_no_picture_is_left_out_before_the_training(tmp_path, cache):

@@ -361,7 +361,7 @@ def test_other_shells_are_told_every_verb_option_and_choice(shell):
         (["plot", "--against", "steps"], "--against: invalid choice"),
         (["benchmark", "sped"], "SUBJECT: invalid choice"),
         (["benchmark", "speed", "--steps", "x"], "invalid int value"),
-        (["sample", "a dog", "--nun", "4"], "unrecognized arguments: --nun 4; see sample.py --help"),
+        (["sample", "a dog", "--nun", "4"], "unrecognized arguments: --nun 4; see cgan sample --help"),
     ],
 )
 def test_a_mistake_in_a_verb_or_an_option_is_one_line(arguments, said, monkeypatch, capsys):

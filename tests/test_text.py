@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, split_words
 
 CAPTIONS = ["A small red dog on grass.", "a cat", "on the sand, there is a big blue car"]

@@ -14,7 +14,7 @@ from test_cli import ROOT, TINY, script
 from test_clip import save_clip
 
 from cgan.config import load_config
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation import plan as training_measures
 from cgan.interfaces import UserError

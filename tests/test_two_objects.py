@@ -10,7 +10,9 @@ import torch
 import cgan
 from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
-from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS, Scenes
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
 from cgan.data.scenes.two_objects import (
     PAIR_ATTRIBUTES,
     TWO,
@@ -22,7 +24,6 @@ from cgan.data.scenes.two_objects import (
     mentioned_in_pair,
     sample_pair,
 )
-from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
 from cgan.evaluation import two_object_report

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cgan.benchmarks.race_report import TextTable, number
-from cgan.data.scenes.one_object import mentioned_in
+from cgan.data.scenes.captions import mentioned_in
 from cgan.evaluation.loop import resized
 from cgan.evaluation.scenes import SEEDS_PER_CAPTION, captions_of, scenes_of
 from cgan.figures.plots import Line, Plot, figure_of, save_figure

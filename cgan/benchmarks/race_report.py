@@ -149,7 +149,7 @@ def circumstances(jobs: int) -> dict:
     """What timings and numbers may depend on."""
     import torch
 
-    from cgan import __version__
+    from cgan.version import __version__
 
     return {
         "cgan": __version__,

@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from cgan import __version__
 from cgan.benchmarks.machine import processor
 from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
 from cgan.benchmarks.step_cost import (
@@ -44,6 +43,7 @@ from cgan.training.gan import TextToImageGAN
 from cgan.training.loggers import loggers
 from cgan.training.precision import chosen_precision
 from cgan.training.trainer import silence_lightning, trainer_of
+from cgan.version import __version__
 
 WARM_UP, ROUND = 5, 20  # steps; a round holds one at which Lightning logs
 LOOP = "loop and callbacks"

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-from typing import NoReturn
 
 from cgan.cli.env import cgan_version
 from cgan.cli.parsing import Parser, ParserOf, add_subcommands
@@ -10,25 +9,25 @@ from cgan.cli.parsing import Parser, ParserOf, add_subcommands
 VERBS = {
     "prepare": "make shards of a data set, or check one",
     "train": "train a text-to-image GAN or a joint encoder",
-    "sample": "draw pictures from captions",
-    "evaluate": "measure a checkpoint, or a folder of pictures",
+    "sample": "generate pictures from captions",
+    "evaluate": "evaluate a checkpoint, or a folder of pictures",
     "retrieve": "find pictures by a caption or a picture, or captions by a picture",
-    "caption": "say what is in pictures",
-    "demo": "serve a page in the browser that draws",
+    "caption": "write captions of pictures",
+    "demo": "serve a page in the browser that generates pictures",
     "runs": "list trainings and what they reached",
-    "plot": "draw the curves of trainings",
+    "plot": "plot the curves of trainings",
     "export": "write what sampling needs as a small file",
     "judge": "train the scene classifier",
     "benchmark": "compare variants over several seeds, or measure speed",
     "env": "describe this machine and its software, for a bug report",
-    "completion": "print what lets a shell complete commands",
+    "completion": "print a script that lets a shell complete commands",
 }
 
 
 class ShowVersion(argparse.Action):
-    """Prints the version; in a checkout it takes git to find it, so it is not looked up before."""
+    """Prints the version; in a checkout git finds it, so it is not looked up before."""
 
-    def __call__(self, parser, *_: object) -> NoReturn:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"cgan {cgan_version()}")
         parser.exit()
 

@@ -70,6 +70,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of `cgan completion`."""
     result = Parser(
         prog="cgan completion",
         description="Print a script that lets a shell complete cgan's commands.",
@@ -89,13 +90,13 @@ def script_of(shell: str) -> str:
     words = [f"{key}={value}" for key, values in keys_of(RunConfig).items() for value in values or ("",)]
     functions = {"bash": BASH, "zsh": ZSH, "fish": FISH}
     settings = {"bash": "_cgan_settings", "zsh": "_cgan_settings", "fish": "(_cgan_settings)"}
-    settings["preamble"] = {name: text.replace("@WORDS@", " ".join(words)) for name, text in functions.items()}
+    preamble = {name: text.replace("@WORDS@", " ".join(words)) for name, text in functions.items()}
     parser = root_parser(parser_of_verb)
     for action in actions_of(parser):
         if action.dest in SETTINGS and action.nargs in ("*", "+"):
-            action.complete = settings
+            action.complete = {**settings, "preamble": preamble}  # pyright: ignore (what shtab looks for)
         elif action.type is Path:
-            action.complete = shtab.FILE
+            action.complete = shtab.FILE  # pyright: ignore
     return shtab.complete(parser, shell) + (BASH_END if shell == "bash" else "")
 
 
@@ -112,7 +113,7 @@ def keys_of(settings: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
     """Every dotted key of a dataclass of settings, with the values of those that are a choice."""
     found = {}
     for name, kind in get_type_hints(settings).items():
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             found |= keys_of(kind, f"{prefix}{name}.")
         else:
             found[prefix + name] = choices_of(kind)

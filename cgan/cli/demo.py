@@ -1,36 +1,39 @@
-"""cgan demo: a page in the browser that draws, walks between captions and finds the nearest training pictures."""
+"""cgan demo: a page in the browser that samples, interpolates and finds the nearest training pictures."""
 
 import argparse
 import os
 import signal
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from cgan.cli.parsing import Parser
-from cgan.cli.sample import label
 from cgan.errors import UserError
-from cgan.resources import STARTER_GAN
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the page until Ctrl-C; raises UserError for a mistake in the arguments, or where gradio is missing."""
+    """Serves the page until Ctrl-C; raises UserError for a mistake in the arguments, or where gradio is missing."""
     options = parser().parse_args(arguments)
     check(options)
-    checkpoints = checkpoints_of(options.checkpoint)
+    from cgan.sampling.weights import all_checkpoints
+
+    checkpoints = all_checkpoints(options.checkpoint)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary folder goes then as well
     with tempfile.TemporaryDirectory(prefix="cgan-demo-") as folder:
         prepare_gradio(Path(folder).resolve())
         from cgan.cli.progress import progress_bar
+        from cgan.demo.backend import Backend
         from cgan.demo.page import serve
-        from cgan.demo.studio import Studio
 
         with progress_bar("encoding", "pictures") as bar:
-            serve(Studio(checkpoints, Path(folder).resolve(), options.images, bar), options.host, options.port)
+            backend = Backend(checkpoints, Path(folder).resolve(), options.images, bar)
+            serve(backend, options.host, options.port, partial(print, flush=True))
 
 
 def parser() -> argparse.ArgumentParser:
-    result = Parser(prog="cgan demo", description="Serve a page in the browser that draws pictures.")
+    """The arguments of `cgan demo`."""
+    result = Parser(prog="cgan demo", description="Serve a page in the browser that generates pictures.")
     add = result.add_argument
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub, which the page "
         "offers first; then come those under runs/ and starter weights")  # fmt: skip
@@ -41,33 +44,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise UserError for what is wrong at first sight."""
+    """Raises UserError for what is wrong at first sight."""
     if options.images is not None and not options.images.is_dir():
         raise UserError(f"--images={options.images}: no such folder; give the one that holds the pictures")
     if options.port is not None and not 1 <= options.port <= 65535:
         raise UserError(f"--port={options.port}: must be from 1 to 65535; leave it out to take a free one")
 
 
-def checkpoints_of(given: Path | None) -> dict[str, Path]:
-    """By label: the given one, those of runs, the newest first, and starter weights; raises UserError without any."""
-    runs = [path for name in ("last.ckpt", "best.ckpt") for path in Path("runs").glob(f"*/{name}")]
-    found = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)
-    if given is not None:
-        from cgan.sampling.weights import find
-
-        found.insert(0, find(given))
-    if STARTER_GAN.is_file():
-        found.append(STARTER_GAN)
-    if not found:
-        raise UserError("no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint")
-    by_label: dict[str, Path] = {}
-    for path in found:
-        by_label.setdefault(label(path), path)
-    return by_label
-
-
 def prepare_gradio(folder: Path) -> None:
-    """What gradio reads when it is imported: no telemetry, and all of its files in one folder."""
+    """Sets what gradio reads when it is imported: no telemetry, and all of its files in one folder."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder)
     try:

@@ -1,4 +1,4 @@
-"""cgan env: what a bug report should say of the machine and its software; no secrets, no values of variables."""
+"""cgan env: the machine and its software, for a bug report; no secrets, no values of variables."""
 
 import argparse
 import os
@@ -7,8 +7,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cgan import __version__
 from cgan.cli.parsing import Parser
+from cgan.version import __version__
 from cgan.workers import num_cores
 
 ROOT = Path(__file__).parents[2]
@@ -18,17 +18,19 @@ VARIABLES = ("CGAN_", "CUDA_", "NCCL_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYT
 
 
 def main(arguments: list[str]) -> None:
-    """Print the report, a line for each fact."""
+    """Prints the report, a line for each fact."""
     parser().parse_args(arguments)
     for name, value in report().items():
         print(f"{name:20s}{value}")
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of `cgan env`: none."""
     return Parser(prog="cgan env", description="Describe this machine and its software, for a report.")
 
 
 def report() -> dict[str, str]:
+    """Returns facts by name, in the order in which they are printed."""
     facts = {
         "cgan": cgan_version(),
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
@@ -40,14 +42,14 @@ def report() -> dict[str, str]:
 
 
 def cgan_version() -> str:
-    """With the commit, in a checkout."""
-    commit = said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") if (ROOT / ".git").exists() else ""
-    changed = commit and said("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
+    """Returns the version and, in a checkout, the commit."""
+    commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") if (ROOT / ".git").exists() else ""
+    changed = commit and output_of("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
     return f"{__version__} (commit {commit}{', with changes' if changed else ''})" if commit else __version__
 
 
-def said(*command: str) -> str:
-    """What a program prints; nothing where it fails, or is not there."""
+def output_of(*command: str) -> str:
+    """Returns what a program prints; nothing where it fails, or is not there."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -55,14 +57,17 @@ def said(*command: str) -> str:
 
 
 def processor() -> str:
-    """The model's name, which Linux tells in a file, and macOS by a command."""
+    """Returns the processor's name, which Linux has in a file, and macOS prints by a command."""
     names = [value for key, value in cpuinfo() if key == "model name"]
     return (
-        names[0] if names else said("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or "not known"
+        names[0]
+        if names
+        else output_of("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or "not known"
     )
 
 
 def cpuinfo() -> list[tuple[str, str]]:
+    """The keys and values of /proc/cpuinfo; empty on other systems than Linux."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     return [(line.partition(":")[0].strip(), line.partition(":")[2].strip()) for line in lines]
@@ -78,6 +83,7 @@ def cores() -> str:
 
 
 def memory() -> str:
+    """The memory of this machine."""
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     except (ValueError, OSError):
@@ -85,7 +91,7 @@ def memory() -> str:
 
 
 def torch_facts() -> dict[str, str]:
-    """What torch sees, and apart from it what the driver says."""
+    """Returns what torch sees and, apart from it, what the driver says."""
     facts = gpus() or {"gpu": "none that nvidia-smi shows"}
     try:
         import torch
@@ -98,12 +104,13 @@ def torch_facts() -> dict[str, str]:
 
 def gpus() -> dict[str, str]:
     """Name, memory and driver of each."""
-    query = said("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    query = output_of("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     lines = [line.rpartition(", ") for line in query.splitlines()]
     return {f"gpu {i}": f"{name}, driver {driver}" for i, (name, _, driver) in enumerate(lines)}
 
 
 def packages() -> dict[str, str]:
+    """The versions of packages that results depend on."""
     found = {}
     for name in PACKAGES:
         try:

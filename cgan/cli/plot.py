@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The arguments of `cgan plot`."""
     result = Parser(prog="cgan plot", description="Draw the curves of runs into a PNG or an SVG.")
     add = result.add_argument
     add("runs", nargs="*", metavar="RUN", help="run directories; default: the newest in runs/")
@@ -42,6 +43,7 @@ def folder_of(run: str) -> Path:
 
 
 def newest_run() -> Path:
+    """The run whose metrics are the newest; raises UserError without any."""
     paths = runs_in(RUNS)[0] if RUNS.is_dir() else []
     begun = [path for path in paths if (path / "metrics.csv").is_file()]
     if not begun:

@@ -26,10 +26,12 @@ class Bar:
         self.show(done < total)
 
     def advance(self, number: int) -> None:
+        """Adds to what is done."""
         self.bars.advance(self.task, number)
         self.show(not self.bars.finished)
 
     def show(self, unfinished: bool) -> None:
+        """Starts or stops the bar."""
         if unfinished:
             self.bars.start()
         else:

@@ -1,4 +1,4 @@
-"""Options that others make idle are refused: who gives one believes that it does something."""
+"""Refuses options that others make idle, since who gives one believes that it does something."""
 
 import argparse
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from cgan.errors import UserError
 
 
 def refuse_unused(options: argparse.Namespace, parser: argparse.ArgumentParser, names: Iterable[str], why: str) -> None:
-    """Raise UserError for the first of some options that is given; why ends the line, such as "with --plan"."""
+    """Raises UserError for the first of some options that is given; why ends the line, such as "with --plan"."""
     for action in parser._actions:
         if action.dest in set(names) and getattr(options, action.dest) != action.default:
             shown = action.option_strings[-1] if action.option_strings else action.dest.upper()

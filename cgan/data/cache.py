@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cgan.errors import UserError
 from cgan.files import (
@@ -26,6 +28,8 @@ from cgan.files import (
     remove_abandoned,
     replacing_stream,
 )
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -46,7 +50,7 @@ EARLIER = re.compile(rf"{NAME}(\.\w+)?\.(?P<pid>\d+)\.(tmp|part|tmp\.npy)")
 log = logging.getLogger(__name__)
 
 
-def made_once(path: Path, find: Callable[[], object | None], make: Callable[[], object]) -> object:
+def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -> T:
     """What `find` finds of a file of the cache, or what `make` returns after writing it, in one process at a time.
 
     Raises CannotWrite, before `make` is called, where the cache can't be written.
@@ -55,7 +59,7 @@ def made_once(path: Path, find: Callable[[], object | None], make: Callable[[], 
     if found is None:
         check_writable(path.parent, HINT)
         tidy(path.parent)
-        with one_at_a_time(lock, lambda: say_waiting(path), HINT):
+        with one_at_a_time(lock, lambda: log_waiting(path), HINT):
             found = find()
             if found is None:
                 found = make()
@@ -68,11 +72,12 @@ def made_once(path: Path, find: Callable[[], object | None], make: Callable[[], 
     return found
 
 
-def say_waiting(path: Path) -> None:
+def log_waiting(path: Path) -> None:
+    """Logs that another process makes a file."""
     log.warning("waiting for another process that makes %s", path)
 
 
-def mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
+def mapped(path: Path, dtype: DTypeLike, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
     """An array as a memory map, or None where the file is missing, damaged, or of another kind or shape."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
@@ -82,7 +87,7 @@ def mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...] | None = None) ->
 
 
 def write_array(
-    path: Path, dtype: np.dtype, shape: tuple[int, ...], parts: Iterable[np.ndarray], before_end: Callable = list
+    path: Path, dtype: DTypeLike, shape: tuple[int, ...], parts: Iterable[np.ndarray], before_end: Callable = list
 ) -> np.ndarray:
     """Write an array (N, ...), of which parts (n, ...) come one after the other, and map it; raises CannotWrite.
 

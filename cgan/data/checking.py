@@ -1,26 +1,48 @@
-"""What is wrong with a data set, in plain words and where: shards by hashes and samples, others by their files."""
+"""Checks of data sets: what is wrong and where, in shards by hashes and samples, in others by their files."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from cgan.data.decoding import Stored, upright
 from cgan.data.listing import files_below, is_picture
 from cgan.data.pictures import Entry, with_captions
-from cgan.data.preparation import CHUNK, FEWER_WORKERS, MANIFEST, UNFINISHED
+from cgan.data.preparation import CHUNK, FEWER_WORKERS, MANIFEST, UNFINISHED, check_prepared
+from cgan.data.readers.folder import read_folder
 from cgan.data.records import printable
 from cgan.data.shards import is_tar, listed_in, sidecar_of
+from cgan.data.sources import DataConfig, read_entries
 from cgan.data.tars import Member, captions_in, is_sample, places_among, samples_of, scanned
 from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
-from cgan.workers import in_parallel
+from cgan.workers import Progress, ProgressCounter, in_parallel, num_cores, silent
 
 MEND = "delete it and run the same cgan prepare again"
 
 
-def check_shards(root: Path, num_workers: int, advance: Callable[[int], None]) -> Iterator[str]:
-    """The faults of a folder of tar shards, cgan prepare's or others; `advance` hears how many shards are done."""
+def check_dataset(
+    source: Path | DataConfig, *, num_workers: int | None = None, progress: Progress = silent
+) -> Iterator[str]:
+    """Yields a line for each fault of a folder of shards, a folder of pictures, or the data set of a configuration.
+
+    `progress` receives how many shards or pictures are done, of how many. Raises UserError where nothing can be read.
+    """
+    num_workers = num_cores() if num_workers is None else num_workers
+    if isinstance(source, DataConfig):
+        check_prepared(source)
+        entries = read_entries(source, source.split)
+    elif any(map(is_tar, source.iterdir())) or (source / MANIFEST).is_file() or (source / UNFINISHED).is_file():
+        yield from check_shards(source, num_workers, progress)
+        return
+    else:
+        entries = read_folder(source)
+        yield from unmentioned(source, entries)
+    yield from check_entries(entries, num_workers, progress)
+
+
+def check_shards(root: Path, num_workers: int, progress: Progress) -> Iterator[str]:
+    """Yields the faults of a folder of tar shards, cgan prepare's or others."""
     if (root / UNFINISHED).is_file():
         yield f"{root}: the preparation has not ended; run the same cgan prepare again, it goes on where it stopped"
     listed = {}
@@ -38,12 +60,12 @@ def check_shards(root: Path, num_workers: int, advance: Callable[[int], None]) -
     )
     jobs = [(shard, listed.get(shard.name)) for shard in shards]
     with in_parallel(faults_of_shard, jobs, 1, num_workers, FEWER_WORKERS) as found:
-        for faults in found:
+        for faults in ProgressCounter(progress, len(shards)).each(found):
             yield from faults
-            advance(1)
 
 
 def names_of(files: list[Path]) -> set[str]:
+    """The names of files, without their folders."""
     return {file.name for file in files}
 
 
@@ -79,6 +101,7 @@ def is_indexed(shard: Path) -> bool:
 
 
 def faults_of_sample(shard: Path, parts: dict) -> Iterator[str]:
+    """Yields the faults of one sample of a shard."""
     picture, *texts = places_among(parts)
     try:
         if not captions_in(shard, *texts)[0]:
@@ -93,11 +116,11 @@ def faults_of_sample(shard: Path, parts: dict) -> Iterator[str]:
             yield f"the picture is {reason}"
 
 
-def check_entries(entries: list[Entry], num_workers: int, advance: Callable[[int], None]) -> Iterator[str]:
-    """The faults of pictures that a reader found; `advance` hears how many pictures are done."""
+def check_entries(entries: list[Entry], num_workers: int, progress: Progress) -> Iterator[str]:
+    """Yields the faults of pictures that a reader found."""
     described, skipped = with_captions(entries)
     yield from (f"{name}: {reason}" for name, reason in skipped)
-    advance(len(skipped))
+    counted = ProgressCounter(progress, len(entries), len(skipped))
     pictures = [entry.picture for entry in described]
     num_usable = 0
     with in_parallel(reason_against, pictures, CHUNK, num_workers, FEWER_WORKERS) as reasons:
@@ -105,7 +128,7 @@ def check_entries(entries: list[Entry], num_workers: int, advance: Callable[[int
             if reason:
                 yield f"{printable(str(picture.name if isinstance(picture, Stored) else picture))}: {reason}"
             num_usable += not reason
-            advance(1)
+            counted.add()
     if num_usable == 0:
         yield "no usable picture is left"
 
@@ -116,7 +139,7 @@ def reason_against(picture: Path | Stored) -> str:
 
 
 def unmentioned(root: Path, entries: list[Entry]) -> Iterator[str]:
-    """The pictures of a folder that its captions do not speak of."""
+    """Yields the pictures of a folder that its captions do not mention."""
     known = {entry.picture for entry in entries}
     for file in files_below(root):
         if is_picture(file) and file not in known:

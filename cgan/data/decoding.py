@@ -1,4 +1,4 @@
-"""One picture from its file to pixels: upright, in RGB; or the reason why it can't be used, told as what it is."""
+"""One picture from its file to pixels: upright, in RGB; or the reason why it can't be used."""
 
 import errno
 import math
@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -30,6 +30,7 @@ MACHINE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, er
 MACHINE |= {errno.ETIMEDOUT, errno.ENOTCONN, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
 LONG_CHUNKS = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}  # of PNG; Pillow refuses those of more than a megabyte
 PNG = b"\x89PNG\r\n\x1a\n"
+T = TypeVar("T")
 
 
 class Stored(ABC):
@@ -63,11 +64,11 @@ def upright(picture: Path | Stored) -> tuple[Image.Image | None, str]:
 
 
 def upright_size(picture: Path | Stored) -> tuple[tuple[int, int] | None, str]:
-    """Width and height as seen, by the head of the file where that tells; or None and the reason, as upright."""
+    """Width and height as seen, by the head of the file where that is enough; or None and the reason, as upright."""
     return opened(picture, size_as_seen)
 
 
-def opened(picture: Path | Stored, look: Callable[[BinaryIO], object]) -> tuple[object | None, str]:
+def opened(picture: Path | Stored, look: Callable[[BinaryIO], T]) -> tuple[T | None, str]:
     """What look finds in the open file of a picture, and no reason; or None and the reason."""
     try:
         file = picture.open("rb")
@@ -94,6 +95,7 @@ def opened(picture: Path | Stored, look: Callable[[BinaryIO], object]) -> tuple[
 
 
 def machine_fault(picture: Path | Stored, error: OSError | MemoryError) -> UserError:
+    """The error for a picture that can't be read through no fault of its own."""
     name = printable(str(picture if isinstance(picture, Path) else picture.name))
     if isinstance(error, MemoryError):
         return UserError(f"{name}: not enough memory to decode it; use fewer workers, or take it out")
@@ -118,6 +120,7 @@ def upright_pixels(file: BinaryIO) -> Image.Image:
 
 
 def turned(file: BinaryIO) -> Image.Image:
+    """Decodes a picture, and turns it as its EXIF data says."""
     with Image.open(file) as content:
         content.load()
         return ImageOps.exif_transpose(content)
@@ -153,6 +156,7 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def accepts(accept: Callable[[bytes], object], head: bytes) -> bool:
+    """Whether a decoder of Pillow would try a file that begins so."""
     try:
         return bool(accept(head))
     except (IndexError, struct.error, SyntaxError):  # of a head that is too short
@@ -161,11 +165,12 @@ def accepts(accept: Callable[[bytes], object], head: bytes) -> bool:
 
 def square(picture: Image.Image, size: int, place: float = 0.5) -> Image.Image:
     """The largest square, at a place from 0, the left or upper end, to 1, the other; resized to size with antialias."""
-    height, width = v2.functional.get_size(picture)
+    width, height = picture.size
     side = min(height, width)
     top, left = round((height - side) * place), round((width - side) * place)
-    picture = v2.functional.crop(picture, top, left, side, side) if height != width else picture
-    return v2.functional.resize(picture, [size, size], antialias=True)
+    if height != width:
+        picture = v2.functional.crop(picture, top, left, side, side)  # pyright: ignore (typed for tensors alone)
+    return v2.functional.resize(picture, [size, size], antialias=True)  # pyright: ignore
 
 
 def in_rgb(picture: Image.Image) -> Image.Image:
@@ -174,9 +179,8 @@ def in_rgb(picture: Image.Image) -> Image.Image:
     if mode == "F" or mode.startswith("I"):
         picture = Image.fromarray(in_bytes(np.asarray(picture, dtype=np.float64), mode))
     elif mode == "LAB":
-        return ImageCms.profileToProfile(
-            picture, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")  # pyright: ignore (no None, as not in place)
     elif mode in ("RGBa", "La"):  # colours multiplied by their transparency
         picture = picture.convert({"RGBa": "RGBA", "La": "LA"}[mode])
     if "A" in picture.getbands() or "transparency" in picture.info:

@@ -16,10 +16,12 @@ def files_below(root: Path) -> list[Path]:
 
 
 def refuse(error: OSError) -> None:
+    """Raises UserError for a folder that can't be listed."""
     raise UserError(f"{error.filename}: can't be looked into ({error.strerror})") from error
 
 
 def is_picture(file: Path) -> bool:
+    """Whether a file has the suffix of a picture that is read."""
     return file.suffix.lower() in SUFFIXES
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cgan.data.shards import ShardedPictures
-from cgan.interfaces import Batch, Sample
+from cgan.interfaces import Batch, ImageTextDataset, Sample
 
 AT_ONCE = 10_000  # numbers that are made into a list
 
@@ -14,14 +14,14 @@ AT_ONCE = 10_000  # numbers that are made into a list
 class ShuffledDraws(Sampler):
     """Endless pairs (index, draw): every index once an epoch, draw a number that decides which caption is taken.
 
-    num_behind of them are left out, for a training that goes on. Of each batch_size that follow, which several
-    processes share, this one gives only the part of its rank.
+    The first start_index pairs are left out, for a training that is resumed. Of each batch_size pairs that follow,
+    which several processes share, this one yields only the part of its rank.
     """
 
     def __init__(
-        self, num_images: int, seed: int, batch_size: int = 1, num_behind: int = 0, rank: int = 0, num_ranks: int = 1
+        self, num_images: int, seed: int, batch_size: int = 1, start_index: int = 0, rank: int = 0, num_ranks: int = 1
     ) -> None:
-        self.num_images, self.seed, self.num_behind = num_images, seed, num_behind
+        self.num_images, self.seed, self.start_index = num_images, seed, start_index
         self.batch_size, self.share, self.rank = batch_size, batch_size // num_ranks, rank
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -30,54 +30,57 @@ class ShuffledDraws(Sampler):
                 yield pair
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Those of all processes."""
-        epoch, behind = divmod(self.num_behind, self.num_images)
+        """Yields the pairs of all processes."""
+        epoch, first = divmod(self.start_index, self.num_images)
         while True:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = torch.randperm(self.num_images, generator=generator).int()  # 4 bytes each instead of 8
             draws = torch.randint(2**31, (self.num_images,), generator=generator).int()
-            for start in range(behind, self.num_images, AT_ONCE):  # as lists they would take ten times as much memory
+            for start in range(first, self.num_images, AT_ONCE):  # as lists they would take ten times as much memory
                 part = slice(start, start + AT_ONCE)
                 yield from zip(order[part].tolist(), draws[part].tolist(), strict=True)
-            epoch, behind = epoch + 1, 0
+            epoch, first = epoch + 1, 0
 
 
 class OneCaption(Dataset):
     """A data set of Samples seen through (index, draw): the picture with one of its captions."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: ImageTextDataset) -> None:
         self.dataset = dataset
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, draw = key
-        sharded = isinstance(self.dataset, ShardedPictures)  # their crops and flips may differ from draw to draw
-        sample = self.dataset.drawn(index, draw) if sharded else self.dataset[index]
+        if isinstance(self.dataset, ShardedPictures):  # their crops and flips may differ from draw to draw
+            sample = self.dataset.drawn(index, draw)
+        else:
+            sample = self.dataset[index]
         return sample._replace(captions=[sample.captions[draw % len(sample.captions)]])
 
 
 def collate(samples: list[Sample]) -> Batch:
+    """Joins Samples with one caption each into a Batch."""
     images = torch.stack([sample.image for sample in samples])
     return Batch(images, [s.captions[0] for s in samples], torch.tensor([s.image_id for s in samples]))
 
 
 def endless_loader(
-    dataset: Dataset,
+    dataset: ImageTextDataset,
     batch_size: int,
     seed: int,
     num_workers: int = 0,
-    num_behind: int = 0,
+    start_index: int = 0,
     rank: int = 0,
     num_ranks: int = 1,
 ) -> DataLoader:
     """Batches without end; the same seed gives the same batches, whatever the number of workers and processes.
 
-    batch_size counts the pictures of all processes together, and must be a multiple of their number; num_behind
-    pictures were seen before, by a training that now goes on.
+    batch_size counts the pictures of all processes together, and must be a multiple of their number; start_index
+    pictures were seen before, by the training that is resumed.
     """
     return DataLoader(
         OneCaption(dataset),
         batch_size // num_ranks,
-        sampler=ShuffledDraws(len(dataset), seed, batch_size, num_behind, rank, num_ranks),
+        sampler=ShuffledDraws(len(dataset), seed, batch_size, start_index, rank, num_ranks),
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

@@ -32,7 +32,7 @@ class Skipped(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A picture and what is said about it."""
+    """A picture, its captions and its id, as a reader finds them."""
 
     picture: Path | Stored
     captions: list[str]
@@ -41,6 +41,7 @@ class Entry(NamedTuple):
     fault: Skipped | None = None  # why it is left out, where the reader knows already
 
     def skipped(self, reason: str) -> Skipped:
+        """This picture as one that is left out, with the reason."""
         return Skipped(printable(self.name or self.picture.name), reason)
 
 
@@ -71,6 +72,7 @@ class CaptionedPictures(Dataset):
         return Sample(image, self.entries[index].captions, self.entries[index].image_id)
 
     def captions_of(self, index: int) -> list[str]:
+        """The captions of a picture, which is not decoded for it."""
         return self.entries[index].captions
 
     def split(self, num_test: int, seed: int) -> tuple["CaptionedPictures", "CaptionedPictures"]:
@@ -81,6 +83,7 @@ class CaptionedPictures(Dataset):
         return self.part(sorted(order[num_test:])), self.part(sorted(order[:num_test]))
 
     def part(self, indices: list[int]) -> "CaptionedPictures":
+        """The pictures of some indices, as a data set of its own."""
         part = copy.copy(self)
         part.entries, part.rows = [self.entries[i] for i in indices], [self.rows[i] for i in indices]
         return part
@@ -174,6 +177,7 @@ def decode_into(file: Path, shape: tuple[int, ...], pictures: list[Path | Stored
 
 
 def decode_at(resolution: int, picture: Path | Stored) -> tuple[np.ndarray | None, str]:
+    """Like `decode`, with the resolution first, for functools.partial."""
     return decode((picture, resolution))
 
 

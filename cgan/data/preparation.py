@@ -1,6 +1,6 @@
-"""Pictures with captions from any reader, checked, resized, and written into tar shards.
+"""Preparation of data sets: pictures with captions from any reader, checked, resized, and written into tar shards.
 
-What a shard holds depends on the list of pictures and on the options alone: so a preparation that was interrupted goes
+The bytes of a shard depend on the list of pictures and on the options alone. So a preparation that was interrupted goes
 on with the next shard, and ends in the same bytes as one that was not.
 """
 
@@ -9,12 +9,12 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,9 +23,10 @@ from torchvision.transforms import v2
 from cgan.data.decoding import Stored, square, upright
 from cgan.data.pictures import Entry, Skipped, stat_of, summary, with_captions
 from cgan.data.shards import sidecar_of
+from cgan.data.sources import DataConfig, check_data, read_entries
 from cgan.files import TEMPORARY, cannot_write, make_folder, one_at_a_time, remove_abandoned, replacing, write_bytes
 from cgan.interfaces import UserError
-from cgan.workers import in_parallel
+from cgan.workers import Progress, ProgressCounter, in_parallel, num_cores, silent
 
 AHEAD = 2  # shards whose pictures are made while an earlier one is written
 LONGEST_SIDE = 65_000  # pixels; JPEG ends a little above
@@ -38,10 +39,10 @@ PATIENCE = 1.0  # seconds that the workers of a killed preparation have to end
 FEWER_WORKERS = "run the same again, with fewer --workers"
 
 
-class Options(NamedTuple):
+class ShardOptions(NamedTuple):
     """How pictures are stored; other options are another data set."""
 
-    size: int
+    size: int  # pixels of the shorter side
     crop: Literal["center", "random", "none"] = "center"  # none resizes the shorter side and keeps all of the picture
     format: Literal["jpg", "png"] = "jpg"
     quality: int = 95  # of JPEG
@@ -56,8 +57,70 @@ class Job(NamedTuple):
     place: float
 
 
-def stored(job: Job, options: Options) -> tuple[bytes, str]:
-    """A picture as it is put into a shard; or nothing and the reason why it can't be."""
+class Prepared(NamedTuple):
+    """A finished folder of shards."""
+
+    folder: Path
+    size: int  # pixels of the shorter side
+    num_pictures: int
+    num_captions: int
+    num_shards: int
+    num_bytes: int
+    skipped: list[Skipped]  # pictures left out, with the reason
+
+
+def prepare(
+    source: DataConfig | list[Entry],
+    out: Path,
+    *,
+    size: int | None = None,
+    crop: Literal["center", "random", "none"] = "center",
+    format: Literal["jpg", "png"] = "jpg",
+    quality: int = 95,
+    shard_size: int = 1000,
+    seed: int = 0,
+    num_workers: int | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Writes the pictures of a data set into tar shards in the folder `out`, or goes on with an interrupted one.
+
+    source is a configuration's data section, which also gives the defaults of size and seed, or a list of Entries.
+    size, in pixels, is that of the shorter side; crop="none" keeps all of a picture. quality, of JPEG, is from 1 to
+    100; shard_size counts pictures; seed is that of random crops; num_workers is every core by default. `progress`
+    receives how many pictures are done, of how many.
+
+    Raises UserError for values out of range, where `out` holds something else, and for what can't be read or written.
+    """
+    if isinstance(source, DataConfig):
+        check_prepared(source)
+        size, seed = size or source.resolution, source.seed
+    if size is None or not 8 <= size <= 4096:
+        raise UserError(f"--size {size}: give 8 to 4096 pixels")
+    if not 1 <= quality <= 100:
+        raise UserError(f"--quality {quality}: give 1 to 100")
+    num_workers = num_cores() if num_workers is None else num_workers
+    if shard_size < 1 or num_workers < 1:
+        raise UserError("--shard-size and --workers: give at least 1")
+    options = ShardOptions(size, crop, format, quality, shard_size, seed)
+    try:
+        entries = read_entries(source, source.split) if isinstance(source, DataConfig) else source
+        manifest = write_shards(entries, out, options, num_workers, progress)
+    except OSError as error:
+        what, why = error.filename or "the data", error.strerror or str(error)
+        raise UserError(f"{what}: can't be read ({why}); {AGAIN}") from error
+    counts = manifest["samples"], manifest["captions"], len(manifest["shards"]), manifest["bytes"]
+    return Prepared(out, size, *counts, [Skipped(*item) for item in manifest["skipped"]])
+
+
+def check_prepared(config: DataConfig) -> None:
+    """Raises UserError for a configuration whose data can't be prepared or checked."""
+    check_data(config)
+    if config.source == "scenes":
+        raise UserError("data.source=scenes: drawn by code, nothing to prepare; give a CONFIG.yaml of other pictures")
+
+
+def encode_picture(job: Job, options: ShardOptions) -> tuple[bytes, str]:
+    """Returns a picture as it is put into a shard, and no reason; or nothing and the reason why it can't be."""
     picture, reason = upright(job.picture)
     if picture is None:
         return b"", reason
@@ -66,13 +129,15 @@ def stored(job: Job, options: Options) -> tuple[bytes, str]:
     return encoded(framed(picture, job.place, options), options), ""
 
 
-def framed(picture: Image.Image, place: float, options: Options) -> Image.Image:
+def framed(picture: Image.Image, place: float, options: ShardOptions) -> Image.Image:
+    """Returns a picture resized and, unless all of it is kept, cropped to a square."""
     if options.crop == "none":
-        return v2.functional.resize(picture, [options.size], antialias=True)
+        return v2.functional.resize(picture, [options.size], antialias=True)  # pyright: ignore (typed for tensors alone)
     return square(picture, options.size, place)
 
 
-def encoded(picture: Image.Image, options: Options) -> bytes:
+def encoded(picture: Image.Image, options: ShardOptions) -> bytes:
+    """Returns a picture as the bytes of a PNG or JPEG."""
     content = BytesIO()
     if options.format == "png":
         picture.save(content, "PNG")
@@ -81,46 +146,44 @@ def encoded(picture: Image.Image, options: Options) -> bytes:
     return content.getvalue()
 
 
-def place_of(position: int, options: Options) -> float:
-    """The middle, or what the seed says for the picture at this position of the list."""
+def place_of(position: int, options: ShardOptions) -> float:
+    """Where the picture at a position of the list is cropped: in the middle, or where the seed decides."""
     return 0.5 if options.crop != "random" else float(np.random.default_rng([options.seed, position]).random())
 
 
-def prepare(
-    entries: list[Entry], out: Path, options: Options, num_workers: int, advance: Callable[[int], None]
-) -> dict:
-    """Write the shards that are not there yet, and then the manifest, which is returned; raises UserError.
-
-    `advance` hears how many pictures are done.
-    """
+def write_shards(
+    entries: list[Entry], out: Path, options: ShardOptions, num_workers: int, progress: Progress
+) -> dict[str, Any]:
+    """Writes the shards that are not there yet, and then the manifest, which it returns; raises UserError."""
     described, skipped = with_captions(entries)
     if not described:
         raise UserError(f"no picture with a caption; {summary(skipped) or 'the source has none'}")
     plan = {**options._asdict(), "pictures": len(described), "input": digest(described)}
     check_claim(out, plan)
     make_folder(out, ELSEWHERE)
-    with one_at_a_time(out / LOCK, partial(say_busy, out), ELSEWHERE, PATIENCE):
+    with one_at_a_time(out / LOCK, partial(raise_busy, out), ELSEWHERE, PATIENCE):
         claim(out, plan)
         starts = range(0, len(described), options.shard_size)
         shards = [out / f"shard-{number:05d}.tar" for number in range(len(starts))]
         missing = {shard: start for shard, start in zip(shards, starts, strict=True) if not is_finished(shard)}
-        places = [i for start in missing.values() for i in range(len(described))[start : start + options.shard_size]]
-        jobs = [Job(described[i].picture, place_of(i, options)) for i in places]
-        advance(len(entries) - len(jobs))
-        work, ahead = partial(stored, options=options), AHEAD * options.shard_size // CHUNK
+        positions = [i for start in missing.values() for i in range(len(described))[start : start + options.shard_size]]
+        jobs = [Job(described[i].picture, place_of(i, options)) for i in positions]
+        counted = ProgressCounter(progress, len(entries), len(entries) - len(jobs))
+        work, ahead = partial(encode_picture, options=options), AHEAD * options.shard_size // CHUNK
         with in_parallel(work, jobs, CHUNK, num_workers, FEWER_WORKERS, ahead) as contents:
             for shard, start in missing.items():
                 part = islice(contents, min(options.shard_size, len(described) - start))
-                write_shard(shard, described, start, told(part, advance), options.format)
+                write_shard(shard, described, start, counted.each(part), options.format)
         return write_manifest(out, plan, shards, skipped)
 
 
-def say_busy(out: Path) -> None:
+def raise_busy(out: Path) -> None:
+    """Raises UserError, since another process writes into the folder."""
     raise UserError(f"{out}: another cgan prepare is writing into it; wait for it, or give --out another folder")
 
 
 def digest(entries: list[Entry]) -> str:
-    """Of names, sizes, captions and ids, in their order; the folder may have moved."""
+    """Returns a hash of names, sizes, captions and ids, in their order; the folder may have moved."""
     key = hashlib.sha256()
     for entry in entries:
         found = stat_of(entry.picture) if isinstance(entry.picture, Path) else None
@@ -128,8 +191,8 @@ def digest(entries: list[Entry]) -> str:
     return key.hexdigest()
 
 
-def check_claim(out: Path, plan: dict) -> None:
-    """Raise UserError where a folder is already something else, or can't be looked into."""
+def check_claim(out: Path, plan: dict[str, Any]) -> None:
+    """Raises UserError where a folder is already something else, or can't be looked into."""
     try:
         for name in (UNFINISHED, MANIFEST):
             if (out / name).is_file():
@@ -145,8 +208,8 @@ def is_passing(name: str) -> bool:
     return name == LOCK or TEMPORARY.match(name) is not None
 
 
-def claim(out: Path, plan: dict) -> None:
-    """Mark a folder as this preparation's, which alone writes into it from here on; raises UserError as check_claim."""
+def claim(out: Path, plan: dict[str, Any]) -> None:
+    """Marks a folder as this preparation's, which alone writes into it from now on; raises UserError."""
     check_claim(out, plan)  # another one may have begun and ended meanwhile
     remove_abandoned(out)
     for leftover in out.glob("*.tmp"):
@@ -156,14 +219,17 @@ def claim(out: Path, plan: dict) -> None:
         write_bytes(out / UNFINISHED, json.dumps(plan).encode(), AGAIN)
 
 
-def check_same(out: Path, file: Path, plan: dict) -> None:
+def check_same(out: Path, file: Path, plan: dict[str, Any]) -> None:
+    """Raises UserError where a folder was begun with other pictures or options."""
     try:
         found = dict(json.loads(file.read_bytes()))
     except (ValueError, TypeError):
         raise UserError(f"{file}: damaged; give --out a new folder, or delete this one") from None
     for name, value in plan.items():
         if found.get(name) != value:
-            other = f"with {name}={found.get(name)}" if name in Options._fields else "of other pictures or captions"
+            other = (
+                f"with {name}={found.get(name)}" if name in ShardOptions._fields else "of other pictures or captions"
+            )
             raise UserError(f"{out}: was begun {other}; give --out a new folder, or delete this one")
 
 
@@ -176,14 +242,8 @@ def is_finished(shard: Path) -> bool:
         return False
 
 
-def told(contents: Iterator, advance: Callable[[int], None]) -> Iterator:
-    for content in contents:
-        yield content
-        advance(1)
-
-
 def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterator, suffix: str) -> None:
-    """A tar of pictures, each beside a JSON of its captions, and then a JSON about the tar; all of it or nothing."""
+    """Writes a tar of pictures, each beside a JSON of its captions, and then a JSON about the tar; or nothing."""
     index, skipped, num_captions = [], [], 0
     with replacing(shard, AGAIN) as unfinished:
         with tarfile.open(unfinished, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -204,7 +264,7 @@ def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterato
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
-    """Put a file of no time and nobody, so that bytes repeat, at the end of a tar; where it starts, and its size."""
+    """Puts a file of no time and nobody, so that bytes repeat, at the end of a tar; where it starts, and its size."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     start = tar.offset + tarfile.BLOCKSIZE
@@ -212,8 +272,8 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
     return start, len(content)
 
 
-def write_manifest(out: Path, plan: dict, shards: list[Path], skipped: list[Skipped]) -> dict:
-    """What is in a finished folder; raises UserError when that is nothing."""
+def write_manifest(out: Path, plan: dict[str, Any], shards: list[Path], skipped: list[Skipped]) -> dict[str, Any]:
+    """Writes and returns what is in a finished folder; raises UserError when that is nothing."""
     about = [about_shard(shard) for shard in shards]
     skipped = skipped + [Skipped(*item) for shard in about for item in shard.pop("skipped")]
     totals = {name: sum(shard[name] for shard in about) for name in ("samples", "captions", "bytes")}
@@ -226,7 +286,7 @@ def write_manifest(out: Path, plan: dict, shards: list[Path], skipped: list[Skip
     return manifest
 
 
-def about_shard(shard: Path) -> dict:
-    """What stands beside a shard, but for its index, which may be long."""
+def about_shard(shard: Path) -> dict[str, Any]:
+    """Returns the JSON beside a shard, without its index, which may be long."""
     about = json.loads(sidecar_of(shard).read_text())
     return {"name": shard.name} | {name: value for name, value in about.items() if name != "index"}

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from numbers import Integral, Real
+from typing import Any
 
 from cgan.errors import UserError
 
@@ -18,6 +19,7 @@ def printable(name: str) -> str:
 
 
 def kind_of(value: object) -> str:
+    """The type of a value in words, for messages."""
     return KINDS.get(type(value), "null" if value is None else f"of type {type(value).__name__}")
 
 
@@ -49,7 +51,8 @@ def id_from(value: object) -> int | str | None:
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
-        return int(value) if math.isfinite(value) and value == int(value) else str(value)
+        number = float(value)
+        return int(number) if math.isfinite(number) and number == int(number) else str(value)
     if isinstance(value, str):
         return int(value) if re.fullmatch("0|-?[1-9][0-9]{0,30}", value) else value or None
     return None
@@ -69,7 +72,7 @@ def image_id_of(value: object, where: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def field(record: object, name: str, kind: type, where: str) -> object:
+def field(record: Any, name: str, kind: type, where: str) -> Any:
     """A field of a JSON object, of the kind that it must have; raises UserError that begins with where."""
     if not isinstance(record, dict):
         raise UserError(f"{where}: {kind_of(record)}, not an object")

@@ -10,7 +10,7 @@ import logging
 import tarfile
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ from cgan.workers import in_parallel
 ROW = np.dtype([("shard", "<i4")] + [(f"{place} {what}", "<i8") for place in PLACES for what in ("start", "size")])
 SIDECAR = b'{"samples":'  # how the JSON beside a shard begins
 INDEX_VERSION = b"2"  # part of the index's name in the cache: raise it when rows change
-MOST_IN_A_ROW = 1000  # damaged pictures that are passed over before a training ends
-MOST_TOLD = 20  # of which each process tells
+MAX_DAMAGED_IN_A_ROW = 1000  # damaged pictures that are passed over before a training ends
+MAX_WARNINGS = 20  # about damaged pictures, of each process
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def fault_in(shard: Path, row: np.void) -> Skipped | None:
 
 
 def is_tar(file: Path) -> bool:
+    """Whether a file has the suffix .tar."""
     return file.suffix.lower() == ".tar"
 
 
@@ -102,6 +103,7 @@ def listed_in(manifest: Path) -> dict[str, dict]:
 
 
 def sidecar_of(shard: Path) -> Path:
+    """The JSON that cgan prepare writes beside a shard."""
     return shard.with_suffix(".json")
 
 
@@ -154,11 +156,12 @@ def index_of(shards: list[Path], cache: Path) -> np.ndarray:
 
 
 def all_rows(shards: list[Path]) -> np.ndarray:
+    """ROW (N,) of all shards, in their order."""
     with in_parallel(rows_of, list(enumerate(shards))) as rows:
         return np.concatenate(list(rows))
 
 
-def places_of(row: np.void) -> tuple[Place, Place, Place]:
+def places_of(row: Any) -> tuple[Place, Place, Place]:
     """Of the picture, of the JSON and of the text."""
     numbers = row.item()[1:]
     return Place(*numbers[0:2]), Place(*numbers[2:4]), Place(*numbers[4:6])
@@ -208,7 +211,8 @@ class ShardedPictures(Dataset):
     def skipped(self) -> list[Skipped]:
         """What the shards hold and can't be used, as far as it is known without decoding every picture."""
         faults = self.index[self.index["picture size"] == 0]
-        return [fault_in(self.shards[row["shard"]], row) for row in faults]
+        found = (fault_in(self.shards[row["shard"]], row) for row in faults)
+        return [fault for fault in found if fault is not None]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -229,7 +233,7 @@ class ShardedPictures(Dataset):
 
     def readable(self, index: int) -> tuple[int, Image.Image]:
         """The row and the picture of an index; where that is damaged, the next one that is not stands in for it."""
-        for step in range(min(len(self), MOST_IN_A_ROW)):
+        for step in range(min(len(self), MAX_DAMAGED_IN_A_ROW)):
             row = int(self.rows[(index + step) % len(self)])
             if row not in self.damaged:
                 picture, reason = upright(self.member(row))
@@ -240,13 +244,14 @@ class ShardedPictures(Dataset):
         raise UserError(f"{root}: {step + 1} pictures in a row can't be used; cgan prepare --check {root} names them")
 
     def member(self, row: int) -> Member:
+        """The picture of a row of the index."""
         shard, picture = self.shards[self.index[row]["shard"]], places_of(self.index[row])[0]
         return Member(shard, f"{shard} at byte {picture.start}", picture)
 
     def note_damage(self, row: int, reason: str) -> None:
-        """Each process tells once of each picture that it comes upon, up to a limit."""
+        """Logs a damaged picture, once in each process and up to a limit."""
         self.damaged.add(row)
-        if len(self.damaged) <= MOST_TOLD:
+        if len(self.damaged) <= MAX_WARNINGS:
             so_far = f"{len(self.damaged)} so far"
             log.warning("%s: %s; left out (%s), the next picture stands in", self.member(row).name, reason, so_far)
 
@@ -263,6 +268,7 @@ class ShardedPictures(Dataset):
         return picture if picture.size == (resolution, resolution) else square(picture, resolution, place)
 
     def captions_of(self, index: int) -> list[str]:
+        """The captions of a picture, which is not decoded for it."""
         row = self.index[self.rows[index]]
         return captions_in(self.shards[row["shard"]], *places_of(row)[1:])[0]
 
@@ -274,6 +280,7 @@ class ShardedPictures(Dataset):
         return self.part(np.sort(order[num_test:])), self.part(np.sort(order[:num_test]))
 
     def part(self, indices: np.ndarray) -> "ShardedPictures":
+        """The pictures of some indices, as a data set of its own."""
         part = copy.copy(self)
         part.rows = self.rows[indices]
         return part

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from torch.utils.data import Dataset
+from typing import TYPE_CHECKING, Literal
 
 from cgan.data.cache import cache_folder
-from cgan.interfaces import UserError
+from cgan.interfaces import ImageTextDataset, UserError
+
+if TYPE_CHECKING:
+    from cgan.data.pictures import CaptionedPictures, Entry
+    from cgan.data.shards import ShardedPictures
 
 RESOLUTIONS = (32, 64, 128, 256, 512)
 
@@ -19,6 +21,8 @@ ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a
 
 @dataclass
 class DataConfig:
+    """The data section of a configuration: which pictures and captions, at which resolution."""
+
     source: Source = "scenes"  # custom: a data set that is given in Python
     root: str | None = None  # the folder of pictures, for all but scenes
     annotations: str | None = None  # the captions file of coco, karpathy and flickr30k
@@ -51,9 +55,9 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.source={config.source}: data.crop and data.flip are for shards; cgan prepare makes them")
 
 
-def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> Dataset:
+def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> ImageTextDataset:
     """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
-    from cgan.data.scenes.one_object import ONE, Scenes
+    from cgan.data.scenes.dataset import ONE, Scenes
     from cgan.data.scenes.two_objects import TWO
 
     check_data(config)
@@ -70,21 +74,21 @@ def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") 
     return test if config.test_images >= len(test) else test.split(config.test_images, config.seed)[1]
 
 
-def pictures_of(config: DataConfig, split: str | None) -> Dataset:
+def pictures_of(config: DataConfig, split: str | None) -> "CaptionedPictures | ShardedPictures":
     """All usable pictures of a split, at the resolution."""
     from cgan.data.pictures import CaptionedPictures
 
     if config.source == "shards":
         from cgan.data.shards import ShardedPictures
 
-        root = Path(config.root) / (split or "")
+        root = Path(config.root or "") / (split or "")
         return ShardedPictures(root, config.resolution, cache_folder(), config.crop, config.flip, config.seed)
     entries = read_entries(config, split)
-    source = f"{config.annotations} with pictures in {config.root}" if config.annotations else config.root
+    source = f"{config.annotations} with pictures in {config.root}" if config.annotations else str(config.root)
     return CaptionedPictures(entries, config.resolution, cache_folder(), source)
 
 
-def read_entries(config: DataConfig, split: str | None) -> list:
+def read_entries(config: DataConfig, split: str | None) -> "list[Entry]":
     """The pictures of a split as Entries, neither opened nor checked; raises UserError."""
     from cgan.data.readers.coco import read_coco
     from cgan.data.readers.cub_flowers import read_cub, read_flowers
@@ -93,16 +97,16 @@ def read_entries(config: DataConfig, split: str | None) -> list:
     from cgan.data.readers.karpathy import read_karpathy
     from cgan.data.shards import read_shards
 
-    root = Path(config.root)
+    root, annotations = Path(config.root or ""), Path(config.annotations or "")  # check_data has seen to both
     match config.source:
         case "folder":
             return read_folder(root)
         case "coco":
-            return read_coco(root, Path(config.annotations))
+            return read_coco(root, annotations)
         case "karpathy":
-            return read_karpathy(root, Path(config.annotations), split)
+            return read_karpathy(root, annotations, split)
         case "flickr30k":
-            return read_flickr30k(root, Path(config.annotations))
+            return read_flickr30k(root, annotations)
         case "cub":
             return read_cub(root, split)
         case "flowers":

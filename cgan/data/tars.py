@@ -94,7 +94,8 @@ def samples_of(shard: Path) -> list[tuple[str, dict[str, Place]]]:
 
 def places_among(parts: dict[str, Place]) -> tuple[Place, Place, Place]:
     """Of the picture, of the JSON and of the text; size 0 where a sample has none."""
-    return tuple(parts.get(part, Place()) for part in PLACES)
+    picture, about, text = (parts.get(part, Place()) for part in PLACES)
+    return picture, about, text
 
 
 def scanned(shard: Path) -> list[list[int]]:

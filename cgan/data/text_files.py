@@ -4,6 +4,7 @@ import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from cgan.errors import UserError
 
@@ -73,12 +74,12 @@ def decode_text(content: bytes, name: str) -> str:
     return text
 
 
-def read_json(path: Path, expected: str = "JSON") -> object:
+def read_json(path: Path, expected: str = "JSON") -> Any:
     """What a JSON file holds, in any encoding of read_text; raises UserError with the line that is not as expected."""
     return parse_json(read_text(path), str(path), expected)
 
 
-def parse_json(text: str, name: str, expected: str = "JSON", first_line: int = 1) -> object:
+def parse_json(text: str, name: str, expected: str = "JSON", first_line: int = 1) -> Any:
     """What JSON says; raises UserError that begins with the name and the line, counted from first_line."""
     try:
         return json.loads(text)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
     NUM_DISTRACTORS,

@@ -7,7 +7,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cgan.data.scenes.one_object import Scenes, mentioned_in
+from cgan.data.scenes.captions import mentioned_in
+from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Sample
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
 from cgan.models.joint import JointEncoder

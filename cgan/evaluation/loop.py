@@ -25,7 +25,8 @@ from cgan.data.cache import HINT, cache_folder, mark_used
 from cgan.data.decoding import DECODING_VERSION, upright, upright_size
 from cgan.data.pictures import CaptionedPictures, decode, fingerprint
 from cgan.data.records import printable
-from cgan.data.scenes.one_object import DRAWING_VERSION, Scenes
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.drawing import DRAWING_VERSION
 from cgan.data.shards import ShardedPictures
 from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import NUM_DISTRACTORS, EvalSet, Networks, PictureEvaluator, eval_set_of, other_captions
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset

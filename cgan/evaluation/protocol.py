@@ -24,7 +24,7 @@ class EvaluationReport:
 
 def versions() -> dict[str, str | None]:
     """The versions of cgan, Python and the packages that values may depend on; None for one that is not installed."""
-    from cgan import __version__
+    from cgan.version import __version__
 
     found: dict[str, str | None] = {"cgan": __version__, "python": python_version()}
     for name in PACKAGES:

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import resize
 
-from cgan.data.scenes.one_object import ONE, Level, Split
+from cgan.data.scenes.attributes import Split
+from cgan.data.scenes.corruptions import KINDS, slightly_changed, spoil
+from cgan.data.scenes.dataset import ONE, Level
+from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
 from cgan.data.scenes.two_objects import TWO
-from cgan.data.scenes.unrecognisable import KINDS, slightly_changed, spoil
-from cgan.data.scenes.unrecognisable_pairs import PAIR_KINDS, spoil_pair
 from cgan.files import write_bytes, write_json
 from cgan.interfaces import Report, silent
 from cgan.metrics.scenes import SceneClassifier, SceneClassifierConfig
@@ -142,7 +143,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level_name: LevelNam
     """What a checkpoint generates for captions of random scenes, uint8 (count, 3, 64, 64)."""
     level, rng = task_of(level_name).level, np.random.default_rng([seed, 78])
     captions = [level.describe(level.sample(rng, "seen"), rng) for _ in range(count)]
-    images = TextToImage.load(checkpoint).draw(captions, [(seed * 1_000_003 + i) % 2**32 for i in range(count)])
+    images = TextToImage.load(checkpoint).sample(captions, [(seed * 1_000_003 + i) % 2**32 for i in range(count)])
     images = torch.from_numpy(images).permute(0, 3, 1, 2)
     return resize(images, [SIZE, SIZE], antialias=True).contiguous()
 

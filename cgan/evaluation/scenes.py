@@ -12,18 +12,10 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from cgan.data.scenes.one_object import (
-    ATTRIBUTES,
-    DRAWING_VERSION,
-    Scene,
-    Scenes,
-    Split,
-    describe,
-    draw_scene,
-    is_heldout,
-    mentioned_in,
-    sample_scene,
-)
+from cgan.data.scenes.attributes import ATTRIBUTES, Scene, Split, is_heldout, sample_scene
+from cgan.data.scenes.captions import describe, mentioned_in
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,

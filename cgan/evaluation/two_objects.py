@@ -6,7 +6,8 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from cgan.data.scenes.one_object import Scenes, Split
+from cgan.data.scenes.attributes import Split
+from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
 from cgan.evaluation.loop import (
     Pictures,

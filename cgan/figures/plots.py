@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ WIDTH, HEIGHT, DPI = 5.6, 3.5, 150  # of a panel, in inches
 LEGEND_ROW, HANDLE_WIDTH, LETTER_WIDTH = 0.25, 0.6, 0.075  # inches, in the legend
 FEW_POINTS = 20  # that are marked one by one
 MANY_DECADES = 1.3  # between the least and the greatest value, from which on a logarithmic axis shows more
-STYLE = {
+STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#666666",
@@ -79,8 +79,8 @@ def figure_of(
     beside = names_in_a_row(names, columns * WIDTH)
     rows, legend_rows = -(-len(plots) // columns), -(-len(names) // beside) if shared and len(names) > 1 else 0
     with matplotlib.rc_context(STYLE):
-        figure = Figure((columns * WIDTH, rows * HEIGHT + legend_rows * LEGEND_ROW), DPI, layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        figure = Figure((columns * WIDTH, rows * HEIGHT + legend_rows * LEGEND_ROW), DPI)
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
         for number, plot in enumerate(plots, start=1):
             panel = figure.add_subplot(rows, columns, number)
             own = names if shared else [line.name for line in plot.lines]

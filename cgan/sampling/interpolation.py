@@ -1,4 +1,4 @@
-"""Pictures on the way from one caption, or one seed, to another."""
+"""Interpolation: pictures between one caption, or one seed, and another."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from cgan.sampling.pipeline import TextToImage
 def frames(
     pipe: TextToImage, captions: list[str], seeds: tuple[int, int], num: int, truncation: float = 1.0
 ) -> Iterator[np.ndarray]:
-    """num pictures from each caption to the next, both included, uint8 (H, W, 3) each.
+    """Yields num pictures from each caption to the next, both included, uint8 (H, W, 3) each.
 
-    Meanwhile noise turns from the first seed's to the last's. At the captions and seeds themselves they are what the
-    pipe draws of these.
+    Meanwhile noise is interpolated from the first seed's to the last's. The ends are the pictures that the pipeline
+    samples of these captions and seeds.
     """
     stops = [pipe.encode([caption]) for caption in (captions if len(captions) > 1 else captions * 2)]
     start, end = pipe.noise([seeds[0]]), pipe.noise([seeds[1]])
@@ -24,7 +24,7 @@ def frames(
     for i in range(last + 1):
         leg = min(i // (num - 1), len(stops) - 2)
         text = between(stops[leg], stops[leg + 1], (i - leg * (num - 1)) / (num - 1))
-        yield pipe.images(turned(start, end, i / last) * truncation, text)[0]
+        yield pipe.generate(turned(start, end, i / last) * truncation, text)[0]
 
 
 def between(one: TextFeatures, other: TextFeatures, share: float) -> TextFeatures:

@@ -1,4 +1,4 @@
-"""What a picture file shows, kept in the file itself, so that it can be drawn again."""
+"""Sampling requests: checked before sampling, and kept in image files, so that these can be sampled again."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,101 +15,111 @@ from cgan.errors import UserError
 from cgan.figures.sheets import grid
 from cgan.ranges import LARGEST_SEED
 
-MOST_GUIDANCE = 100  # far beyond all use, and far from what floats overflow at
-LARGEST_FILE = 80_000_000  # pixels; PIL warns of larger ones
-MOST_CANDIDATES = 10_000
-NONSENSE = UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, KeyError, TypeError
+MAX_GUIDANCE = 100  # far beyond all use, and far from what floats overflow at
+MAX_PIXELS = 80_000_000  # of one file; PIL warns of larger ones
+MAX_CANDIDATES = 10_000
+OLD_LAYOUTS = {"way": "interpolation"}  # names in files of earlier versions
+NOT_METADATA = (
+    UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, KeyError, TypeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """The captions and seeds of one file, and how they are drawn and laid out."""
+class SamplingRequest:
+    """The captions and seeds of one image file, and how its pictures are sampled and laid out."""
 
     captions: list[str]
     seeds: list[int]
-    layout: Literal["row", "grid", "way"] = "row"  # a way leads from caption to caption and from seed to seed
+    layout: Literal["row", "grid", "interpolation"] = "row"  # an interpolation goes between captions and two seeds
     truncation: float = 1.0
     best_of: int = 1
-    steps: int = 0  # pictures from each caption of a way to the next
+    steps: int = 0  # of an interpolation: pictures from each caption to the next, both included
     batch_size: int = 1
     device: str = "cpu"
-    negative: str | None = None  # what not to draw
-    guidance: float = 0.0  # how far captions are pushed away from it
+    negative: str | None = None  # a caption of what the pictures should not show
+    guidance: float = 0.0  # how far captions are pushed away from the negative one
 
     @property
     def num_pictures(self) -> int:
-        if self.layout == "way":
+        """The number of pictures in the file."""
+        if self.layout == "interpolation":
             return (max(len(self.captions), 2) - 1) * (self.steps - 1) + 1
         return len(self.captions) * len(self.seeds)
 
     @property
-    def said(self) -> list[str]:
-        """Captions, and the negative one."""
+    def all_captions(self) -> list[str]:
+        """The captions, followed by the negative one where there is one."""
         return self.captions if self.negative is None else [*self.captions, self.negative]
 
     def check(self) -> None:
-        """Raise UserError for what can't be drawn."""
+        """Raises UserError where a value is out of its range."""
         if not self.captions or any(not caption.strip() for caption in self.captions):
-            raise UserError('a caption is empty; say what to draw, for instance "a dog on grass"')
+            raise UserError('a caption is empty; give one, for instance "a dog on grass"')
         if not self.seeds or any(not 0 <= seed <= LARGEST_SEED for seed in self.seeds):
             raise UserError(f"a seed is not from 0 to {LARGEST_SEED:,}; give another")
         if not (math.isfinite(self.truncation) and self.truncation >= 0):
             raise UserError(f"--truncation={self.truncation}: must be at least 0; 1 is plain, 0.7 safer")
         if self.negative is not None and not self.negative.strip():
-            raise UserError('--negative is empty; say what not to draw, for instance "snow"')
-        if not 0 <= self.guidance <= MOST_GUIDANCE:
-            raise UserError(f"--guidance={self.guidance}: must be from 0 to {MOST_GUIDANCE}; 0.5 is a good start")
-        if not 1 <= self.best_of <= MOST_CANDIDATES:
-            raise UserError(f"--best-of={self.best_of}: must be from 1 to {MOST_CANDIDATES:,}; 8 is a good start")
+            raise UserError('--negative is empty; give a caption of what the picture should not show, such as "snow"')
+        if not 0 <= self.guidance <= MAX_GUIDANCE:
+            raise UserError(f"--guidance={self.guidance}: must be from 0 to {MAX_GUIDANCE}; 0.5 is a good start")
+        if not 1 <= self.best_of <= MAX_CANDIDATES:
+            raise UserError(f"--best-of={self.best_of}: must be from 1 to {MAX_CANDIDATES:,}; 8 is a good start")
         if self.batch_size < 1:
             raise UserError(f"--batch-size={self.batch_size}: must be at least 1")
-        if self.layout == "way" and self.steps < 2:
+        if self.layout == "interpolation" and self.steps < 2:
             raise UserError(f"--interpolate={self.steps}: must be at least 2, the two ends; 8 is a good start")
 
     def check_size(self, resolution: int) -> None:
-        """Raise UserError where the pictures would make too large a file."""
-        if self.num_pictures * resolution**2 > LARGEST_FILE:
-            most = LARGEST_FILE // resolution**2
+        """Raises UserError where pictures of this resolution, in pixels, would make too large a file."""
+        if self.num_pictures * resolution**2 > MAX_PIXELS:
+            most = MAX_PIXELS // resolution**2
             raise UserError(f"{self.num_pictures:,} pictures of {resolution} px are too many for one file, which "
-                            f"holds {most:,}; draw fewer, or each into a file of its own (--separate)")  # fmt: skip
+                            f"holds {most:,}; take fewer, or give each a file of its own (--separate)")  # fmt: skip
 
     def page(self, pictures: Iterator[np.ndarray]) -> np.ndarray:
-        """The next pictures, laid out, uint8 (H, W, 3)."""
+        """Takes the next num_pictures pictures, uint8 (H, W, 3) each, and lays them out as one, uint8 (H, W, 3)."""
         mine = list(islice(pictures, self.num_pictures))
         return grid(mine, self.captions) if self.layout == "grid" else np.concatenate(mine, axis=1)
 
     def to_json(self, **more: object) -> str:
+        """Returns the request, and more facts beside it, as the text that is kept in an image file."""
         return json.dumps({**asdict(self), **more})
 
 
-def read_drawing(path: Path) -> tuple[Drawing, dict]:
-    """The drawing that a PNG or GIF shows, and all that the file says of it; raises UserError."""
+def read_request(path: Path) -> tuple[SamplingRequest, dict[str, Any]]:
+    """Returns the request that a PNG or GIF was made from, and all facts in the file.
+
+    Files of earlier versions are read as well. Raises UserError where the file is none of cgan's.
+    """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give a picture that sample.py has drawn")
+        raise UserError(f"{path}: no such file; give a picture that sample.py has written")
     if path.suffix.lower() == ".mp4":
-        raise UserError(f"{path}: an MP4 does not say how it was drawn; a PNG or GIF that sample.py has written does")
+        raise UserError(f"{path}: an MP4 does not say how it was sampled; a PNG or GIF that sample.py has written does")
     try:
         with Image.open(path, formats=["PNG", "GIF"]) as picture:
             about = json.loads(picture.info["cgan" if picture.format == "PNG" else "comment"])
-        known = [field.name for field in fields(Drawing) if field.name in about]  # older files say less
-        drawing = Drawing(**{name: about[name] for name in known})
-        check_kinds(drawing, about)
-    except NONSENSE:
-        raise UserError(f"{path}: does not say how it was drawn; give a PNG or GIF of sample.py") from None
-    drawing.check()
-    return drawing, about
+        known = {field.name: about[field.name] for field in fields(SamplingRequest) if field.name in about}
+        known["layout"] = OLD_LAYOUTS.get(known.get("layout", "row"), known.get("layout", "row"))
+        request = SamplingRequest(**known)
+        check_types(request, about)
+    except NOT_METADATA:
+        raise UserError(f"{path}: does not say how it was sampled; give a PNG or GIF of sample.py") from None
+    request.check()
+    return request, about
 
 
-def check_kinds(drawing: Drawing, about: dict) -> None:
-    """Raise TypeError where a file's words are not what a drawing is made of."""
-    lists = all(isinstance(values, list) for values in (drawing.captions, drawing.seeds))
-    counts = (*drawing.seeds, drawing.best_of, drawing.steps, drawing.batch_size) if lists else (None,)
-    plain = lists and all(isinstance(caption, str) for caption in drawing.captions)
-    if not plain or not all(type(count) is int for count in counts) or type(drawing.truncation) not in (int, float):
+def check_types(request: SamplingRequest, about: dict[str, Any]) -> None:
+    """Raises TypeError where a value from a file is not of the type that a request has."""
+    lists = all(isinstance(values, list) for values in (request.captions, request.seeds))
+    counts = (*request.seeds, request.best_of, request.steps, request.batch_size) if lists else (None,)
+    plain = lists and all(isinstance(caption, str) for caption in request.captions)
+    if not plain or not all(type(count) is int for count in counts) or type(request.truncation) not in (int, float):
         raise TypeError
-    if not isinstance(drawing.negative, str | None) or type(drawing.guidance) not in (int, float):
+    if not isinstance(request.negative, str | None) or type(request.guidance) not in (int, float):
         raise TypeError
     if not all(isinstance(about.get(weights) or {}, dict) for weights in ("checkpoint", "joint")):
         raise TypeError
-    if drawing.layout not in ("row", "grid", "way") or (drawing.layout == "way" and len(drawing.seeds) != 2):
+    interpolated = request.layout == "interpolation"
+    if request.layout not in ("row", "grid", "interpolation") or (interpolated and len(request.seeds) != 2):
         raise TypeError

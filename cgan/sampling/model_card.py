@@ -7,16 +7,16 @@ from typing import NamedTuple
 
 from huggingface_hub import ModelCard, ModelCardData
 
-import cgan
+from cgan.version import __version__
 
 TAGS = ("text-to-image", "gan", "pytorch")
 NO_MEASURES = ("epoch", "step")  # columns beside the measures in their rows of metrics.csv
-SECTIONS = ("seed", "data", "text", "joint", "gan", "trainer")  # of a run's settings that are told
+SECTIONS = ("seed", "data", "text", "joint", "gan", "trainer")  # of a run's settings that are listed
 PLACES = ("root", "annotations", "checkpoint", "name", "clip", "inception", "weights")  # where things lie on a disk
 
 
 class Facts(NamedTuple):
-    """What a run directory tells of its checkpoint."""
+    """What the files of a run directory hold about its checkpoint."""
 
     measures: dict[str, float]  # while it trained
     evaluation: dict[str, float]  # by cgan evaluate
@@ -72,6 +72,7 @@ def settings_of(path: Path) -> list[str]:
 
 
 def flat(key: str, value: object) -> list[str]:
+    """key=value lines of a nested setting, without paths."""
     if isinstance(value, dict):
         return [line for name, inner in value.items() for line in flat(f"{key}.{name}", inner)]
     private = key.rpartition(".")[2] in PLACES or (isinstance(value, str) and ("/" in value or "\\" in value))
@@ -86,7 +87,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
         f"---\n{data.to_yaml()}\n---",
         f"# {name}",
         f"A text-to-image GAN: one forward pass from a caption to a picture of {size} x {size} pixels. Written by cgan "
-        f"{cgan.__version__}; SHA-256 of the weights `{pipe.sha256}`.",
+        f"{__version__}; SHA-256 of the weights `{pipe.sha256}`.",
         "![Rows of captions, columns of seeds](samples.png)",
         "Each row is a caption, with the seeds 0 to 7; none is chosen.",
         "## Use",
@@ -108,5 +109,6 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
 
 
 def table(title: str, values: dict[str, float]) -> list[str]:
+    """A heading and a Markdown table of metrics; nothing without any."""
     rows = "\n".join(f"| `{name}` | {value:.6g} |" for name, value in values.items())
     return [f"## {title}", f"| | |\n|---|---|\n{rows}"] if values else []

@@ -4,7 +4,10 @@ import re
 import unicodedata
 from pathlib import Path
 
-MOST_BYTES = 100  # of a caption in a name; a folder takes 255 in all
+from cgan.errors import UserError
+from cgan.sampling.metadata import read_request
+
+MAX_BYTES = 100  # of a caption in a name; a folder takes 255 in all
 
 
 def cleaned(caption: str) -> str:
@@ -16,13 +19,13 @@ def cleaned(caption: str) -> str:
 def slug(caption: str) -> str:
     """Words of a caption for the name of a file: letters, digits, underscores and dashes, never empty."""
     words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", caption.lower())).strip("-")[:60]
-    return words.encode()[:MOST_BYTES].decode(errors="ignore").strip("-") or "caption"
+    return words.encode()[:MAX_BYTES].decode(errors="ignore").strip("-") or "caption"
 
 
-class Names:
-    """names.of(captions, seed) -> a path that no other picture has: --out's, or one made of the caption.
+class OutputPaths:
+    """paths.of(captions, seed) -> a path that no other picture has: the one given as out, or one made of the caption.
 
-    A file that is there already makes way if it is of the same captions, or was named by --out.
+    A file that is there already is replaced if it is of the same captions, or was named as out.
     """
 
     def __init__(self, out: Path | None, suffix: str = ".png") -> None:
@@ -32,6 +35,7 @@ class Names:
         self.next: dict[Path, int] = {}
 
     def of(self, captions: list[str], seed: int) -> Path:
+        """Returns the path of the next file; raises nothing and writes nothing."""
         if self.named is not None:
             return self.free(self.named, [], first=1)
         title = slug(captions[0]) if len(captions) == 1 else f"{slug(captions[0])}-and-{len(captions) - 1}-more"
@@ -47,13 +51,10 @@ class Names:
         return candidate
 
     def of_others(self, path: Path, captions: list[str]) -> bool:
-        """Whether there is a file that shows something else."""
-        from cgan.errors import UserError
-        from cgan.sampling.metadata import read_drawing
-
+        """Whether there is a file, and it is not of these captions."""
         if not path.exists():
             return False
         try:
-            return read_drawing(path)[0].captions != captions
+            return read_request(path)[0].captions != captions
         except UserError:
             return True

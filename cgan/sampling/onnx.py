@@ -21,12 +21,16 @@ class PlainGenerator(nn.Module):
         self.generator = generator
 
     def forward(self, noise: Tensor, *text: Tensor) -> Tensor:
-        """text: sentence, and where it is looked at, words and mask."""
-        return self.generator(noise, TextFeatures(*text) if len(text) == 3 else TextFeatures(*text, None, None))
+        """text is the sentence and, with word attention, words and mask."""
+        sentence, words, mask = text if len(text) == 3 else (text[0], None, None)
+        return self.generator(noise, TextFeatures(sentence, words, mask))  # pyright: ignore (a generator without words)
 
 
 def write_onnx(pipe: TextToImage, path: Path) -> str:
-    """Write the generator for any number of pictures, and say how near it is; raises UserError."""
+    """Writes the generator for any batch size, and returns a line about its difference from PyTorch's.
+
+    Raises UserError where packages are missing or the difference is too large.
+    """
     try:
         import onnx  # noqa: F401 (what torch.onnx needs)
         import onnxscript  # noqa: F401

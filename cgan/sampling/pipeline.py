@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.renamed import rename_settings
 from cgan.sampling.guidance import away_from
-from cgan.sampling.metadata import MOST_GUIDANCE
+from cgan.sampling.metadata import MAX_GUIDANCE
 from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
@@ -73,26 +73,28 @@ class TextToImage:
         write(Path(path), self.tensors, half, {"sampler": json.dumps(self.spec)})
 
     def to(self, device: str | torch.device) -> "TextToImage":
-        """Move the networks; noise is drawn on the CPU all the same, so a seed means the same on each device."""
+        """Moves the networks; noise is drawn on the CPU all the same, so a seed means the same on each device."""
         try:
             for network in (self.generator, self.text_encoder):
                 network.to(device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0][:120]
-            raise UserError(f"device {device}: not to be had here ({reason}); take cpu") from None
+            raise UserError(f"device {device}: not available on this machine ({reason}); take cpu") from None
         self.device = torch.device(device)
         return self
 
     @torch.inference_mode()
     def away_from(self, negative: str, guidance: float = 0.5) -> "TextToImage":
-        """The same networks, that push each caption away from a negative one, which says what not to draw.
+        """Returns a pipeline of the same networks that pushes each caption away from a negative one.
 
-        guidance 0 pushes not at all; the more, the further from it, and the less true to the caption.
+        guidance is from 0, which changes nothing, to MAX_GUIDANCE; more of it fits the caption less.
         """
         if not negative.strip():
-            raise UserError('the negative caption is empty; say what not to draw, for instance "snow"')
-        if not 0 <= guidance <= MOST_GUIDANCE:
-            raise UserError(f"guidance={guidance}: must be from 0 to {MOST_GUIDANCE}; 0.5 is a good start")
+            raise UserError(
+                'the negative caption is empty; give one of what the picture should not show, such as "snow"'
+            )
+        if not 0 <= guidance <= MAX_GUIDANCE:
+            raise UserError(f"guidance={guidance}: must be from 0 to {MAX_GUIDANCE}; 0.5 is a good start")
         pushing = copy(self)
         pushing.negative, pushing.guidance = self.text_encoder([negative]).sentence[0], guidance
         return pushing
@@ -107,11 +109,11 @@ class TextToImage:
         negative: str | None = None,
         guidance: float = 0.5,
     ) -> Image.Image | list[Image.Image]:
-        """Draw pictures: one of a single caption and seed, otherwise a list, caption by caption.
+        """Samples pictures: one of a single caption and seed, otherwise a list, caption by caption.
 
         num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
         or a single caption all of them. Seeds are from 0 to 2**32 - 1, integers of any kind, or arrays of them.
-        negative says what not to draw; see away_from. Raises UserError for values that can't be drawn.
+        negative is a caption of what not to show; see away_from. Raises UserError for values out of range.
         """
         each, seeds = pairs(captions, seed, num)
         pipe = self if negative is None else self.away_from(negative, guidance)
@@ -119,20 +121,21 @@ class TextToImage:
         alone = isinstance(captions, str) and is_single(seed) and num == 1
         return pictures[0] if alone else pictures
 
-    def draw(self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1) -> np.ndarray:
-        """Draw each caption with its seed, uint8 (B, H, W, 3)."""
+    def sample(self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1) -> np.ndarray:
+        """Returns a picture of each caption with its seed, uint8 (B, H, W, 3)."""
         return np.stack(list(self.stream(captions, seeds, truncation, batch_size)))
 
     def stream(
         self, captions: list[str], seeds: list[int], truncation: float = 1.0, batch_size: int = 1
     ) -> Iterator[np.ndarray]:
-        """Draw each caption with its seed, one after another, uint8 (H, W, 3).
+        """Yields a picture of each caption with its seed, one after another, uint8 (H, W, 3).
 
-        truncation below 1 brings noise nearer to zero: safer, less varied. Drawn alone, as by default, a picture is
+        truncation below 1 scales noise towards zero: safer, less varied. Sampled alone, as by default, a picture is
         the same bit for bit whatever stands beside it; batch_size above 1 is for throughput, and changes roundings.
+        Raises UserError for values out of range.
         """
         if any(not caption.strip() for caption in captions):
-            raise UserError('a caption is empty; say what to draw, for instance "a dog on grass"')
+            raise UserError('a caption is empty; give one, for instance "a dog on grass"')
         if len(captions) != len(seeds):
             raise UserError(f"{len(captions)} captions and {len(seeds)} seeds: give as many of one as of the other")
         if not (isinstance(batch_size, Integral) and batch_size >= 1):
@@ -140,12 +143,12 @@ class TextToImage:
         check_truncation(truncation)
         seeds = [checked_seed(seed) for seed in seeds]
         for start, end in pairwise([*range(0, len(captions), batch_size), len(captions)]):
-            yield from self.images(self.noise(seeds[start:end]) * truncation, self.encode(captions[start:end]))
+            yield from self.generate(self.noise(seeds[start:end]) * truncation, self.encode(captions[start:end]))
 
     def best_of(
         self, captions: list[str], seeds: list[int], num: int, score: Score, truncation: float = 1.0
     ) -> np.ndarray:
-        """Like draw, but each picture is the best of num by `score`; draw's own is the first candidate."""
+        """Like `sample`, but each picture is the best of num candidates by `score`; the first is that of `sample`."""
         chosen = []
         if not (isinstance(num, Integral) and num >= 1):
             raise UserError(f"num={num}: must be at least 1")
@@ -157,9 +160,9 @@ class TextToImage:
         return np.stack(chosen)
 
     def candidates(self, caption: str, seed: int, num: int, truncation: float = 1.0) -> np.ndarray:
-        """num pictures of a caption, uint8 (num, H, W, 3): draw's own, then of what noise the seed gives next."""
+        """num pictures of a caption, uint8 (num, H, W, 3): that of `sample`, then those of the seed's next noise."""
         noise, text = self.noise([seed], num) * truncation, self.encode([caption])
-        return np.concatenate([self.images(row, text) for row in noise.split(1)])
+        return np.concatenate([self.generate(row, text) for row in noise.split(1)])
 
     def noise(self, seeds: list[int], num: int = 1) -> Tensor:
         """Noise (B num, Z): num rows of each seed, which is from 0 to 2**32 - 1, as no more bits of it count."""
@@ -171,23 +174,24 @@ class TextToImage:
 
     @torch.inference_mode()
     def encode(self, captions: list[str]) -> TextFeatures:
+        """Returns the features of captions, pushed away from the negative caption where there is one."""
         text = self.text_encoder(captions)
         if self.negative is None:
             return text
         return away_from(text, self.negative.to(text.sentence.device), self.guidance)
 
     @torch.inference_mode()
-    def images(self, noise: Tensor, text: TextFeatures) -> np.ndarray:
-        """Pictures of noise (B, Z) and text, uint8 (B, H, W, 3)."""
+    def generate(self, noise: Tensor, text: TextFeatures) -> np.ndarray:
+        """Returns the pictures of noise (B, Z) and text, uint8 (B, H, W, 3)."""
         images = self.generator(noise, text)
         return as_bytes(images).permute(0, 2, 3, 1).cpu().numpy()
 
     def unknown_words(self, captions: list[str]) -> list[str]:
-        """Words of captions that training never saw."""
+        """Returns the words that are not in the training captions, each once."""
         return self.text_encoder.unknown_words(captions)
 
-    def unread(self, captions: list[str]) -> list[str]:
-        """Captions of which the text encoder knows no word at all, such as emoji; their pictures are all alike."""
+    def without_known_words(self, captions: list[str]) -> list[str]:
+        """Returns the captions without any known word, such as emoji alone; their pictures do not depend on them."""
         if not isinstance(self.text_encoder, LSTMTextEncoder):
             return []  # it spells every word in pieces
         numbers = ((caption, self.text_encoder.vocabulary.encode(caption)) for caption in captions)
@@ -195,7 +199,7 @@ class TextToImage:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the weights as they are drawn with: equal where the pictures are."""
+        """The SHA-256 of the weights in float32: equal where the pictures are."""
         return hash_tensors({name: value.float() for name, value in self.tensors.items()})
 
 
@@ -204,7 +208,7 @@ def is_single(seed: object) -> bool:
     return isinstance(seed, SupportsIndex) and not getattr(seed, "ndim", 0)
 
 
-def checked_seed(seed: object) -> int:
+def checked_seed(seed: Any) -> int:
     """An integer of any kind as a seed; raises UserError where it is none, or not from 0 to 2**32 - 1."""
     try:
         number = operator.index(seed)
@@ -215,6 +219,7 @@ def checked_seed(seed: object) -> int:
 
 
 def check_truncation(truncation: float) -> None:
+    """Raises UserError for a truncation that is negative or not finite."""
     if not (math.isfinite(truncation) and truncation >= 0):
         raise UserError(f"truncation={truncation}: must be at least 0; 1 is plain, 0.7 safer")
 

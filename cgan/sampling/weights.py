@@ -14,10 +14,12 @@ from torch import Tensor
 from cgan.damage import reading
 from cgan.errors import UserError
 from cgan.files import write_bytes
+from cgan.resources import STARTER_GAN
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
 FORMAT = 1  # of exported folders; they say theirs in config.json
 EXPORTED, CONFIG, RUN = "model.safetensors", "config.json", "last.ckpt"
+NO_RUN = "no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint"
 DAMAGED = "damaged, or not a checkpoint of cgan; try another one"
 
 
@@ -41,6 +43,41 @@ def find(name: str | Path) -> Path:
     if is_hub_name(str(name)) and not path.parent.is_dir():
         return file_in(downloaded(str(name)))
     raise UserError(f"{name}: no such checkpoint; train one with `python train.py`")
+
+
+def default_checkpoint(preferred: str | None = None) -> Path:
+    """The checkpoint in runs/ or the starter weights whose label is `preferred`, else the newest run's.
+
+    Without any run it is the starter weights; raises UserError where these are missing too.
+    """
+    runs = sorted(Path("runs").glob(f"*/{RUN}"), key=lambda path: path.stat().st_mtime)
+    for path in (*reversed(runs), *Path("runs").glob("*/best.ckpt"), STARTER_GAN):
+        if label(path) == preferred:
+            return path
+    if not runs and not STARTER_GAN.is_file():
+        raise UserError(NO_RUN)
+    return runs[-1] if runs else STARTER_GAN
+
+
+def all_checkpoints(first: Path | None = None) -> dict[str, Path]:
+    """By label: the given one, then those of runs/, the newest first, then the starter weights.
+
+    Raises UserError where there is none at all.
+    """
+    runs = [path for name in (RUN, "best.ckpt") for path in Path("runs").glob(f"*/{name}")]
+    found = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)
+    found = ([find(first)] if first is not None else []) + found + ([STARTER_GAN] if STARTER_GAN.is_file() else [])
+    if not found:
+        raise UserError(NO_RUN)
+    by_label: dict[str, Path] = {}
+    for path in found:
+        by_label.setdefault(label(path), path)
+    return by_label
+
+
+def label(path: Path) -> str:
+    """A file's name with that of its folder, which is the name of a run."""
+    return f"{path.absolute().parent.name}/{path.name}"
 
 
 def file_in(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from cgan.config import RunConfig
-from cgan.data.record import Record, all_captions, differences, record_of
+from cgan.data.fingerprint import Fingerprint, all_captions, differences, fingerprint_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
 from cgan.interfaces import Report, UserError, silent
 from cgan.training.checkpoints import checkpoints_in
@@ -103,7 +103,7 @@ def begin(config: RunConfig, run_dir: Path, dataset, report: Report = silent) ->
     """
     if config.resume is None and not is_first_process():
         return
-    now = record_of(dataset)
+    now = fingerprint_of(dataset)
     if config.resume is not None:
         compare(config, run_dir, dataset, now, report)
     if not is_first_process():
@@ -122,10 +122,10 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
     write_text(run_dir / "config.yaml", content + WHOLE)
 
 
-def compare(config: RunConfig, run_dir: Path, dataset, now: Record, report: Report) -> None:
+def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint, report: Report) -> None:
     """Report what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
-    before = Record(**before) if before is not None and set(before) == set(Record._fields) else None
+    before = Fingerprint(**before) if before is not None and set(before) == set(Fingerprint._fields) else None
     changed = None if before is None else differences(before, now)
     moved = moved_data(config, run_dir)
     if moved and (before is None or changed):

@@ -16,9 +16,9 @@ from PIL import Image
 
 from cgan.cli import run
 from cgan.data.pictures import CaptionedPictures
-from cgan.data.preparation import Options, prepare
+from cgan.data.preparation import ShardOptions, write_shards
 from cgan.data.readers.folder import read_folder
-from cgan.data.scenes.one_object import Scenes
+from cgan.data.scenes.dataset import Scenes
 
 PASSING = ("*.tmp", ".*.tmp", "*.part", ".*.lock", "*.tmp.npy")  # files that must not stay
 
@@ -40,7 +40,7 @@ def decode(folder: Path, pictures: Path) -> None:
 
 
 def make_shards(folder: Path, pictures: Path) -> None:
-    prepare(read_folder(pictures), folder, Options(64, shard_size=20), 2, lambda number: None)
+    write_shards(read_folder(pictures), folder, ShardOptions(64, shard_size=20), 2, lambda *_: None)
 
 
 ACTIVITIES = (

@@ -52,6 +52,7 @@ def read_captions_file(annotations: Path) -> dict:
 
 
 def at_fault(annotations: Path, record: str = "the file") -> str:
+    """The beginning of a message about a captions file of another shape."""
     return f"{annotations}: not {EXPECTED}; {record}"
 
 

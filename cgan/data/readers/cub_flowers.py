@@ -88,6 +88,7 @@ def chosen_by_side(cub: Path, entries: dict[str, Entry], wanted: str) -> list[En
 
 
 def chosen_by_list(file: Path, entries: dict[str, Entry]) -> list[Entry]:
+    """The entries that a list of file names chooses, in its order."""
     wanted = [line.strip() for line in read_text(file).split("\n")]
     wanted_set, found = set(wanted), {called for name in entries for called in names_for(name)}
     chosen = [entry for name, entry in entries.items() if wanted_set & names_for(name)]

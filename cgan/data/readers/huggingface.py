@@ -62,6 +62,7 @@ def columns_of(root: Path, split: str | None) -> tuple[Sequence, Sequence]:
 
 
 def opened(root: Path):
+    """Opens a folder of the library datasets; raises UserError where it can't be read."""
     from datasets import disable_progress_bars, load_dataset, load_from_disk
 
     disable_progress_bars()
@@ -80,6 +81,6 @@ def one_split(data, root: Path, split: str | None):
     splits = dict(data) if isinstance(data, dict) else {"all": data}
     if split is None and len(splits) == 1:
         return next(iter(splits.values()))
-    if split not in splits:
+    if split is None or split not in splits:
         raise UserError(f"data.split={split}: {root} has the splits {', '.join(splits)}")
     return splits[split]

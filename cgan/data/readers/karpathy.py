@@ -1,6 +1,7 @@
 """Karpathy's splits (Karpathy and Fei-Fei 2015): dataset_coco.json, dataset_flickr30k.json, dataset_flickr8k.json."""
 
 from pathlib import Path
+from typing import Any
 
 from cgan.data.pictures import Entry
 from cgan.data.records import captions_from, field, image_id_of
@@ -26,7 +27,8 @@ def read_karpathy(root: Path, annotations: Path, split: str | None) -> list[Entr
     return [entry for entry, its_split in zip(entries, splits, strict=True) if its_split in wanted]
 
 
-def entry_of(root: Path, image: object, where: str) -> Entry:
+def entry_of(root: Path, image: Any, where: str) -> Entry:
+    """The Entry of one image record; raises UserError that begins with where."""
     file = field(image, "filename", str, where)
     folder = field(image, "filepath", str, where) if image.get("filepath") is not None else ""
     number = image_id_of(field(image, "cocoid" if "cocoid" in image else "imgid", object, where), where)

@@ -1,4 +1,4 @@
-"""The harder scenes: two objects, one in a place told by the other, with captions whose attributes are known."""
+"""Scenes of two objects, one beside or above the other, with captions whose attributes are known."""
 
 import re
 from typing import NamedTuple
@@ -6,19 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cgan.data.scenes.one_object import (
-    COLOURS,
-    DRAWERS,
-    GROUND_WORDS,
-    GROUNDS,
-    OBJECTS,
-    Brush,
-    Level,
-    Split,
-    draw_ground,
-    paint_of,
-    shadow,
-)
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS, Split
+from cgan.data.scenes.captions import GROUND_WORDS
+from cgan.data.scenes.dataset import Level
+from cgan.data.scenes.drawing import DRAWERS, Brush, draw_ground, paint_of, shadow
 
 LAYOUTS = ("beside", "stacked")
 PAIR_ATTRIBUTES = {
@@ -46,6 +37,7 @@ class Pair(NamedTuple):
     ground: int
 
     def swapped(self) -> "Pair":
+        """The same pair, seen from the other object."""
         return Pair(self.other, self.other_colour, self.object, self.colour, self.layout, self.ground)
 
 
@@ -67,6 +59,7 @@ def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
 
 
 def thing(object_: int, colour: int, rng: np.random.Generator) -> str:
+    """An object in words, with its colour or without."""
     words = f"{COLOURS[colour]} {OBJECTS[object_]}" if rng.random() < COLOUR_CHANCE else OBJECTS[object_]
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
@@ -99,8 +92,8 @@ def mentioned_in_pair(caption: str) -> Pair:
     words, ground = without_ground(" ".join(re.sub(r"[^a-z ]", " ", caption.lower()).split()))
     things = list(re.finditer(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(OBJECTS)})\b", words))[:2]
     found = [number for match in things for number in (OBJECTS.index(match[2]), colour_of(match[1]))]
-    found += [-1] * (4 - len(found))
-    pair = Pair(*found, -1, ground)
+    one, colour, other, other_colour = [*found, -1, -1, -1, -1][:4]
+    pair = Pair(one, colour, other, other_colour, -1, ground)
     for layout, sides in enumerate(RELATION_WORDS):
         for side, phrases in enumerate(sides):
             match = re.search(rf"\b({'|'.join(sorted(phrases, key=len, reverse=True))})\b", words)
@@ -112,6 +105,7 @@ def mentioned_in_pair(caption: str) -> Pair:
 
 
 def colour_of(name: str | None) -> int:
+    """The index of a colour; -1 without a name."""
     return -1 if name is None else COLOURS.index(name)
 
 
@@ -127,7 +121,7 @@ def without_ground(words: str) -> tuple[str, int]:
 def agrees(claim: Pair, truth: Pair) -> bool:
     """Whether all that a caption claims is true of a scene."""
     orders = [truth] if claim.layout >= 0 else [truth, truth.swapped()]
-    return any(all(said in (-1, is_so) for said, is_so in zip(claim, order, strict=True)) for order in orders)
+    return any(all(claimed in (-1, actual) for claimed, actual in zip(claim, order, strict=True)) for order in orders)
 
 
 # ------------------------------------------------------------------------------------------------ drawing

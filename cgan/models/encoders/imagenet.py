@@ -8,6 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models import ResNet
 
 from cgan.damage import CONTENT, unreadable
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
@@ -18,6 +19,9 @@ FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet50": "resnet50-11ad3fa6.pth
 
 class Normalise(nn.Module):
     """From [-1, 1] to pictures whose colours have the mean and deviation that a network was trained on."""
+
+    mean: Tensor  # (3, 1, 1)
+    deviation: Tensor  # (3, 1, 1)
 
     def __init__(self, mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION) -> None:
         super().__init__()
@@ -51,8 +55,8 @@ class ImageNetEncoder(ImageEncoder):
         return [resolution // 4, resolution // 8, resolution // 16]
 
 
-def resnet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """What the first three stages of a torchvision ResNet see."""
+def resnet_maps(network: ResNet, images: Tensor) -> list[Tensor]:
+    """The outputs of the first three stages of a torchvision ResNet."""
     x, maps = network.maxpool(F.relu(network.bn1(network.conv1(images)))), []
     for stage in (network.layer1, network.layer2, network.layer3):
         x = stage(x)
@@ -60,7 +64,7 @@ def resnet_maps(network: nn.Module, images: Tensor) -> list[Tensor]:
     return maps
 
 
-def resnet(name: Literal["resnet18", "resnet50"], weights: str | None, key: str) -> nn.Module:
+def resnet(name: Literal["resnet18", "resnet50"], weights: str | None, key: str) -> ResNet:
     """A ResNet with random weights (None), downloaded ones ("imagenet"), or those of a file; key names the setting."""
     build = getattr(torchvision.models, name)
     try:

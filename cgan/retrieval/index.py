@@ -1,8 +1,7 @@
-"""Pictures of a folder found by a caption or by a picture: their embeddings, kept on disk, and an exact search."""
+"""The embeddings of a folder's pictures, kept on disk and brought up to date, and the search in them."""
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +20,12 @@ from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import UserError
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
-from cgan.resources import STARTER_JOINT
+from cgan.retrieval.embedding import BATCH_SIZE, Report, embed_captions, embed_decoded
+from cgan.retrieval.search import nearest
+from cgan.workers import Progress, silent
 
 SHEETS = "retrieved-sheets"  # the folder of contact sheets; never searched, or sheets would be found
-BATCH_SIZE = 64
 NUM_RESCORED = 100  # pictures that co-attention scores again for a caption
-LARGEST_BLOCK = 2**24  # scores held at once
-Progress = Callable[[int, int], None]  # hears how many pictures of how many are encoded
 
 
 class File(NamedTuple):
@@ -47,74 +45,6 @@ class Origin(NamedTuple):
 
 class DamagedIndex(Damaged):
     """An index that can't be read, so that nothing is lost when it is written anew."""
-
-
-def joint_checkpoint_of(path: Path | None) -> Path:
-    """The joint encoder that is meant by a file, a run directory, or nothing at all; raises UserError."""
-    if path is not None:
-        return path / "joint.safetensors" if path.is_dir() else path
-    found = sorted(Path("runs").glob("*/joint.safetensors"), key=lambda p: p.stat().st_mtime)
-    if not found and not STARTER_JOINT.is_file():
-        raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
-    return found[-1] if found else STARTER_JOINT
-
-
-def opened_joint(path: Path) -> JointEncoder:
-    """The joint encoder of a file, on a GPU where there is one; raises UserError."""
-    return JointEncoder.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def nearest(queries: Tensor | np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The points with the largest inner products, best first: scores and rows of points, each (Q, min(top, N)).
-
-    Exact; by faiss where it is installed, which finds the same but may order equal scores differently.
-    """
-    queries = torch.as_tensor(queries).detach().cpu().float().numpy()  # (Q, E)
-    top = min(top, len(points))
-    try:
-        from faiss import IndexFlatIP
-    except ImportError:
-        return nearest_by_numpy(queries, points, top)
-    index = IndexFlatIP(points.shape[1])
-    index.add(np.ascontiguousarray(points))
-    return index.search(np.ascontiguousarray(queries), top)
-
-
-def nearest_by_numpy(queries: np.ndarray, points: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    block = max(1, LARGEST_BLOCK // len(points))
-    found = [best_of(queries[i : i + block] @ points.T, top) for i in range(0, len(queries), block)]
-    scores, rows = zip(*found, strict=True)
-    return np.concatenate(scores), np.concatenate(rows)
-
-
-def best_of(scores: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The largest of each row, best first, and where they stand."""
-    rows = np.argpartition(scores, -top, axis=1)[:, -top:]  # (Q, top), in no order
-    order = np.argsort(-np.take_along_axis(scores, rows, axis=1), axis=1, kind="stable")
-    rows = np.take_along_axis(rows, order, axis=1)
-    return np.take_along_axis(scores, rows, axis=1), rows
-
-
-def embed_picture(joint: JointEncoder, path: Path) -> np.ndarray:
-    """One picture as (1, E); raises UserError when it can't be read."""
-    picture, reason = decode((path, joint.resolution))
-    if picture is None:
-        raise UserError(f"{path}: {reason}; give another picture")
-    return embed_decoded(joint, [picture])
-
-
-@torch.inference_mode()
-def embed_captions(joint: JointEncoder, captions: list[str]) -> np.ndarray:
-    """Captions as float32 (B, E), batch by batch, so that there may be many."""
-    batches = [captions[i : i + BATCH_SIZE] for i in range(0, len(captions), BATCH_SIZE)]
-    return np.concatenate([joint.embed_captions(batch).float().cpu().numpy() for batch in batches])
-
-
-@torch.inference_mode()
-def embed_decoded(joint: JointEncoder, pictures: list[np.ndarray]) -> np.ndarray:
-    """Pictures, uint8 (H, W, 3), as float32 (B, E)."""
-    images = as_floats(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))  # (B, 3, H, W)
-    return joint.embed_images(images).float().cpu().numpy()
 
 
 def pictures_in(folder: Path) -> tuple[list[File], list[Skipped]]:
@@ -149,10 +79,6 @@ def encode(
     return parts, encoded, skipped
 
 
-def silent(done: int, total: int) -> None:
-    """The progress that nobody wants to see."""
-
-
 class EmbeddingIndex:
     """The pictures of a folder in the latent space: embeddings, float32 (N, E), and the file of each row."""
 
@@ -181,8 +107,10 @@ class EmbeddingIndex:
 
     def scored_again(self, joint: JointEncoder, caption: str, rows: np.ndarray) -> np.ndarray:
         """Scores (R,) of a caption with the pictures of some rows, in full."""
-        decoded = [decode((Path(self.origin.folder) / self.files[row].name, joint.resolution))[0] for row in rows]
-        images = as_floats(torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2))
+        paths = [Path(self.origin.folder) / self.files[row].name for row in rows]
+        decoded = [decode((path, joint.resolution))[0] for path in paths]
+        pictures = np.stack([picture for picture in decoded if picture is not None])  # (R, H, W, 3); all were encoded
+        images = as_floats(torch.from_numpy(pictures).permute(0, 3, 1, 2))
         return joint.scores(images, [caption])[:, 0].cpu().numpy()
 
     @classmethod
@@ -195,7 +123,7 @@ class EmbeddingIndex:
         known, present = set(old.files if old else ()), set(files)
         parts, encoded, skipped = encode(joint, folder, [file for file in files if file not in known], progress)
         kept = [file for file in old.files if file in present] if old else []
-        if kept:
+        if old is not None and kept:
             parts.insert(0, old.embeddings[[file in present for file in old.files]])
         if not parts:
             raise UserError(f"{folder}: no usable picture; {summary(skipped)}")
@@ -245,6 +173,7 @@ def packed(names: list[str]) -> np.ndarray:
 
 
 def unpacked(content: np.ndarray) -> list[str]:
+    """The names that `packed` made bytes of."""
     return content.tobytes().decode("utf-8", errors="surrogatepass").split("\0")
 
 
@@ -253,46 +182,48 @@ def open_index(
     checkpoint: Path,
     folder: Path,
     path: Path | None = None,
-    say: Callable[[str], None] = print,
+    report: Report = silent,
     progress: Progress = silent,
 ) -> EmbeddingIndex:
-    """The up-to-date index of a folder, kept at `path` or in the cache.
+    """Returns the up-to-date index of a folder, which is kept at `path` or in the cache.
 
-    `say` hears what was skipped or made anew, `progress` how many pictures are encoded.
+    checkpoint is the file of the joint encoder, whose hash is noted in the index. `report` receives what was skipped
+    or encoded anew, `progress` how many pictures are encoded. Raises UserError where there are no usable pictures.
     """
     with checkpoint.open("rb") as file:
         origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
     path = path or cached_path(origin)
-    old = usable_index(path, origin, say)
+    old = usable_index(path, origin, report)
     if path.parent == cache_folder():
         mark_used(path)
     index = EmbeddingIndex.build(joint, origin, old, progress)
     if index.skipped:
-        say(f"skipped {summary(index.skipped)}")
+        report(f"skipped {summary(index.skipped)}")
     if old is None or index.files != old.files:
         try:
             index.save(path)
         except CannotWrite as error:
-            say(f"{error}; the next search encodes the pictures again")
+            report(f"{error}; the next search encodes the pictures again")
     return index
 
 
 def cached_path(origin: Origin) -> Path:
+    """The file of an index in the cache."""
     key = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
     return cache_folder() / f"index-{key[:16]}.safetensors"
 
 
-def usable_index(path: Path, origin: Origin, say: Callable[[str], None]) -> EmbeddingIndex | None:
-    """The index in a file, unless there is none or it is of no use, which `say` hears."""
+def usable_index(path: Path, origin: Origin, report: Report) -> EmbeddingIndex | None:
+    """The index in a file; None where there is none, or it is damaged or of something else, which is reported."""
     if not path.exists():
         return None
     try:
         index = EmbeddingIndex.load(path)
     except DamagedIndex:
-        say(f"{path}: damaged; made anew")
+        report(f"{path}: damaged; made anew")
         return None
     if index.origin != origin:
         what = "checkpoint" if index.origin.checkpoint != origin.checkpoint else "folder"
-        say(f"{path}: made with another {what}; made anew")
+        report(f"{path}: made with another {what}; made anew")
         return None
     return index

@@ -1,4 +1,4 @@
-"""What a training notes of its pictures and captions, to know them again when it goes on, wherever they lie then."""
+"""The fingerprint of a data set: a resumed training compares it, to see whether its pictures and captions changed."""
 
 import hashlib
 import json
@@ -8,28 +8,30 @@ from typing import NamedTuple
 import numpy as np
 
 from cgan.data.pictures import CaptionedPictures
-from cgan.data.scenes.one_object import DRAWING_VERSION, Scenes
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.drawing import DRAWING_VERSION
 from cgan.data.shards import ShardedPictures
 
-MOST_PIXELS = 32  # pictures that are looked at; names, ids and captions are all compared
+NUM_DECODED = 32  # pictures that are compared; names, ids and captions are all compared
 
 
-class Record(NamedTuple):
-    """Of a data set; no part of it depends on the folder that the pictures are in."""
+class Fingerprint(NamedTuple):
+    """Identifies the contents of a data set; no part of it depends on the folder that the pictures are in."""
 
     num_pictures: int
     captions: str  # SHA-256 of names, ids and captions; of shards, of what is where in which
     pictures: str  # SHA-256 of some pictures at the training's resolution
 
 
-def record_of(dataset) -> Record:
-    places = sorted({i * len(dataset) // MOST_PIXELS for i in range(MOST_PIXELS)})
-    pictures = digest(dataset[place].image.numpy().tobytes() for place in places)
-    return Record(len(dataset), digest(contents(dataset)), pictures)
+def fingerprint_of(dataset) -> Fingerprint:
+    """Returns the fingerprint of a data set; decodes NUM_DECODED of its pictures."""
+    indices = sorted({i * len(dataset) // NUM_DECODED for i in range(NUM_DECODED)})
+    pictures = digest(dataset[i].image.numpy().tobytes() for i in indices)
+    return Fingerprint(len(dataset), digest(contents(dataset)), pictures)
 
 
 def contents(dataset) -> Iterator[bytes]:
-    """All that must be the same, piece by piece."""
+    """Yields all that must be the same, piece by piece."""
     if isinstance(dataset, Scenes):
         yield as_bytes([DRAWING_VERSION, len(dataset), dataset.seed, dataset.level.name])
     elif isinstance(dataset, ShardedPictures):
@@ -44,18 +46,20 @@ def contents(dataset) -> Iterator[bytes]:
 
 
 def as_bytes(content: object) -> bytes:
+    """JSON as bytes, also of names that are no UTF-8."""
     return json.dumps(content, default=str).encode(errors="surrogateescape")
 
 
 def digest(pieces: Iterable[bytes]) -> str:
+    """The SHA-256 of pieces, one after another."""
     result = hashlib.sha256()
     for piece in pieces:
         result.update(piece)
     return result.hexdigest()
 
 
-def differences(before: Record, now: Record) -> str | None:
-    """In what the pictures of a training have changed, in a few words; None where they are the same."""
+def differences(before: Fingerprint, now: Fingerprint) -> str | None:
+    """Says in a few words how the data set of a training has changed; None where it is the same."""
     if before.num_pictures != now.num_pictures:
         return f"{before.num_pictures} pictures before, {now.num_pictures} now"
     if before.captions != now.captions:
@@ -66,6 +70,6 @@ def differences(before: Record, now: Record) -> str | None:
 
 
 def all_captions(dataset, most: int = 20_000) -> list[str]:
-    """The captions of a data set, or of so many pictures spread over it."""
+    """Returns the captions of a data set, or of at most `most` pictures spread evenly over it."""
     count = min(most, len(dataset))
     return [caption for i in range(count) for caption in dataset.captions_of(i * len(dataset) // count)]

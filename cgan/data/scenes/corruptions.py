@@ -1,5 +1,7 @@
-"""Pictures in which nobody would know the object, although colours, places and grounds are right: they teach the judge
-not to be fooled by what young generators draw."""
+"""Pictures of scenes whose object cannot be recognised, although its colour, position and ground are right.
+
+The scene classifier is trained to reject them, so that it is not fooled by what young generators produce.
+"""
 
 import numpy as np
 import torch
@@ -7,7 +9,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from cgan.data.scenes.one_object import COLOURS, OBJECTS, RGB, Scene, draw_ground, draw_scene
+from cgan.data.scenes.attributes import COLOURS, OBJECTS, Scene
+from cgan.data.scenes.drawing import RGB, draw_ground, draw_scene
 
 KINDS = ("blurred", "scrambled", "blob", "checkerboard", "averaged", "warped", "empty", "chimera", "faded")
 
@@ -98,6 +101,7 @@ def warped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def empty(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
+    """The ground alone."""
     ground = draw_ground(scene.ground, resolution * 3, rng)
     return np.asarray(ground.resize((resolution, resolution), Image.Resampling.BOX))
 
@@ -140,6 +144,7 @@ def checkerboard(scene: Scene, resolution: int, rng: np.random.Generator) -> np.
 
 
 def other_object(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with another object."""
     return scene._replace(object=(scene.object + int(rng.integers(1, len(OBJECTS)))) % len(OBJECTS))
 
 
@@ -159,7 +164,7 @@ def chimera(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarr
 def slightly_changed(images: Tensor, generator: torch.Generator) -> Tensor:
     """Pictures (B, 3, H, W) that stay recognisable: a touch of blur, noise, contrast and bending, as good copies have.
 
-    The judge learns with them to look at shapes and not at the last trace of a generator.
+    The scene classifier learns with them to look at shapes and not at the last trace of a generator.
     """
     n, size = len(images), images.shape[-1]
 

@@ -1,11 +1,12 @@
-"""Pictures of two objects in which nobody would know both, although colours and grounds are right: for their judge."""
+"""Pictures of two objects that cannot both be recognised, for training the classifier of two objects."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cgan.data.scenes.one_object import COLOURS, OBJECTS, RGB, draw_ground
+from cgan.data.scenes.attributes import COLOURS, OBJECTS
+from cgan.data.scenes.corruptions import LOPSIDED, blurred, warped
+from cgan.data.scenes.drawing import RGB, draw_ground
 from cgan.data.scenes.two_objects import Pair, draw_pair, draw_things, places_of
-from cgan.data.scenes.unrecognisable import LOPSIDED, blurred, warped
 
 PAIR_KINDS = ("blurred", "warped", "half", "missing", "blobs", "averaged", "faded", "empty")
 
@@ -40,10 +41,12 @@ def spoil_pair(kind: str, pair: Pair, resolution: int, rng: np.random.Generator)
 
 
 def as_bytes(picture: np.ndarray) -> np.ndarray:
+    """A picture of numbers as uint8, rounded and clipped."""
     return picture.round().clip(0, 255).astype(np.uint8)
 
 
 def other_objects(pair: Pair, rng: np.random.Generator) -> Pair:
+    """The pair with two other objects."""
     one, other = ((number + int(rng.integers(1, len(OBJECTS)))) % len(OBJECTS) for number in (pair.object, pair.other))
     return pair._replace(object=one, other=other)
 

@@ -1,32 +1,15 @@
-"""Captioned scenes drawn by code: one object on one ground, with English captions whose attributes are known."""
+"""Scenes drawn by code: eight objects in eight colours on six grounds, as pictures of any resolution."""
 
-import hashlib
 import math
-import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFilter
-from torch.utils.data import Dataset
 
-from cgan.data.cache import cache_folder, made_once, mapped, num_rows_at_once, write_array
-from cgan.interfaces import Sample
-from cgan.workers import in_parallel
+from cgan.data.scenes.attributes import COLOURS, GROUNDS, Scene
 
 DRAWING_VERSION = 1  # part of the cache's name: raise it when a picture changes
-OBJECTS = ("dog", "cat", "bird", "fish", "tree", "house", "car", "ball")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black")
-SIZES = ("small", "big")
-POSITIONS = ("left", "centre", "right")
-GROUNDS = ("grass", "sand", "snow", "water", "night sky", "brick")
-ATTRIBUTES = {"object": OBJECTS, "colour": COLOURS, "size": SIZES, "position": POSITIONS, "ground": GROUNDS}
-CAPTIONS_PER_SCENE = 5
 
-Split = Literal["seen", "heldout"]
 Colour = tuple[int, int, int]
 RGB: dict[str, Colour] = {
     "red": (214, 40, 40),
@@ -40,86 +23,6 @@ RGB: dict[str, Colour] = {
 }
 
 
-class Scene(NamedTuple):
-    """Indices into ATTRIBUTES; -1 stands for an attribute that a caption does not mention."""
-
-    object: int
-    colour: int
-    size: int
-    position: int
-    ground: int
-
-
-def is_heldout(scene: Scene) -> bool:
-    """Whether this (object, colour, ground) is of the tenth that training never sees."""
-    on_diagonal = (scene.object + scene.colour + scene.ground) % len(OBJECTS) == 0  # 48 of 384: one a row and column
-    return on_diagonal and (scene.object + 2 * scene.ground) % len(GROUNDS) != 0
-
-
-def sample_scene(rng: np.random.Generator, split: Split) -> Scene:
-    """A scene of the split, uniformly."""
-    while True:
-        scene = Scene(*(int(rng.integers(len(values))) for values in ATTRIBUTES.values()))
-        if is_heldout(scene) == (split == "heldout"):
-            return scene
-
-
-# ------------------------------------------------------------------------------------------------ captions
-
-SIZE_WORDS = (("small", "small", "little", "tiny"), ("big", "big", "large"))
-PLACE_WORDS = (
-    ("on the left", "to the left", "on the left side"),
-    ("in the centre", "in the middle", "in the center"),
-    ("on the right", "to the right", "on the right side"),
-)
-GROUND_WORDS = (
-    ("on grass", "on the grass", "on green grass"),
-    ("on sand", "on the sand", "at the beach"),
-    ("on snow", "in the snow", "on the snow"),
-    ("on water", "on the water", "at sea"),
-    ("at night", "under the night sky", "in the night sky"),
-    ("in front of a brick wall", "before a brick wall", "by a brick wall"),
-)
-MENTION_CHANCE = (1.0, 0.8, 0.5, 0.5, 0.8)
-
-
-def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """An English caption of a scene; the object is always named, other attributes now and then."""
-    colour, size, position, ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE[1:])
-    thing = [str(rng.choice(SIZE_WORDS[scene.size]))] if size else []
-    thing += [COLOURS[scene.colour]] if colour else []
-    thing = " ".join([*thing, OBJECTS[scene.object]])
-    thing = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
-    places = [str(rng.choice(PLACE_WORDS[scene.position]))] if position else []
-    places += [str(rng.choice(GROUND_WORDS[scene.ground]))] if ground else []
-    if places and rng.random() < 0.3:
-        rng.shuffle(places)
-        return f"{', '.join(places)}, there is {thing}"
-    return " ".join([thing, *places])
-
-
-def mentioned_in(caption: str) -> Scene:
-    """The attributes that a caption names, -1 where it names none: the inverse of describe."""
-    words = re.sub(r"[^a-z ]", " ", caption.lower())
-    grounds = (("grass",), ("sand", "beach"), ("snow",), ("water", "sea"), ("night",), ("brick",))
-    ground = find(words, grounds)
-    words = words.replace("green grass", "grass")
-    object_, colour = find(words, [(name,) for name in OBJECTS]), find(words, [(name,) for name in COLOURS])
-    position = find(words, (("left",), ("centre", "center", "middle"), ("right",)))
-    return Scene(object_, colour, find(words, SIZE_WORDS), position, ground)
-
-
-def find(words: str, choices: Sequence[Sequence[str]]) -> int:
-    """The first choice of which any phrase stands in words as a whole, or -1."""
-    for index, phrases in enumerate(choices):
-        if any(re.search(rf"\b{phrase}\b", words) for phrase in phrases):
-            return index
-    return -1
-
-
-# ------------------------------------------------------------------------------------------------ drawing
-
-
 class Brush:
     """Shapes in the object's own coordinates, x and y in [-1, 1] with y downwards, turned, mirrored and scaled."""
 
@@ -130,11 +33,13 @@ class Brush:
         self.cos, self.sin = math.cos(turn), math.sin(turn)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the object's coordinates in pixels of the picture."""
         x *= self.mirror
         dx, dy = x * self.cos - y * self.sin, x * self.sin + y * self.cos
         return self.centre[0] + dx * self.radius, self.centre[1] + dy * self.radius
 
     def polygon(self, points, fill: Colour, line: Colour | None = None) -> None:
+        """Fills a polygon and, with `line`, outlines it."""
         points = [self.at(*point) for point in points]
         self.draw.polygon(points, fill=fill)
         if line:
@@ -142,10 +47,12 @@ class Brush:
             self.draw.line([*points, points[0], points[1]], fill=line, width=width, joint="curve")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, line: Colour | None = None) -> None:
+        """Fills an ellipse of centre (x, y) and radii (rx, ry) and, with `line`, outlines it."""
         angles = np.linspace(0, 2 * math.pi, 28, endpoint=False)
         self.polygon([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], fill, line)
 
     def line(self, points, fill: Colour, width: float) -> None:
+        """Draws a line of round ends through points; width is relative to the object's radius."""
         points = [self.at(*point) for point in points]
         width = max(1, round(width * self.radius))
         self.draw.line(points, fill=fill, width=width, joint="curve")
@@ -154,13 +61,17 @@ class Brush:
 
 
 class Paint(NamedTuple):
+    """The tones that an object is drawn in."""
+
     main: Colour
     shade: Colour
     line: Colour
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
-    return tuple(int(min(255, max(0, c * factor))) for c in colour)
+    """A colour with every channel multiplied by a factor, within 0 to 255."""
+    red, green, blue = (int(min(255, max(0, c * factor))) for c in colour)
+    return red, green, blue
 
 
 def paint_of(colour: int, rng: np.random.Generator) -> Paint:
@@ -175,6 +86,7 @@ def paint_of(colour: int, rng: np.random.Generator) -> Paint:
 
 
 def eye(brush: Brush, x: float, y: float, size: float) -> None:
+    """Draws an eye that looks ahead."""
     brush.ellipse(x, y, size, size, (255, 255, 255))
     brush.ellipse(x + size * 0.2, y, size * 0.55, size * 0.55, (15, 15, 20))
 
@@ -285,6 +197,7 @@ DRAWERS = (draw_dog, draw_cat, draw_bird, draw_fish, draw_tree, draw_house, draw
 
 
 def gradient(size: int, top: Colour, bottom: Colour) -> np.ndarray:
+    """A vertical gradient of two colours, float (size, size, 3)."""
     t = np.linspace(0, 1, size)[:, None, None]
     return np.broadcast_to(np.array(top) * (1 - t) + np.array(bottom) * t, (size, size, 3)).copy()
 
@@ -305,10 +218,11 @@ def draw_ground(ground: int, size: int, rng: np.random.Generator) -> Image.Image
         case _:
             draw_land(draw, name, size, horizon, rng)
     light = rng.uniform(0.9, 1.06)
-    return picture.point(lambda value: min(255, int(value * light)))
+    return picture.point(lambda value: min(255, int(value * light)))  # pyright: ignore (value is a number)
 
 
 def draw_night(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
+    """Draws stars and a moon."""
     for x, y, r in zip(rng.random(26), rng.random(26), rng.uniform(0.006, 0.013, 26), strict=True):
         draw.ellipse([(x - r) * size, (y - r) * size, (x + r) * size, (y + r) * size], fill=(255, 250, 205))
     x, y, r = rng.choice([0.14, 0.86]) * size, 0.14 * size, 0.085 * size
@@ -316,6 +230,7 @@ def draw_night(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -
 
 
 def draw_bricks(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
+    """Draws the joints of a brick wall."""
     rows, shift, mortar = 7, rng.random(), max(1, round(size * 0.016))
     for row in range(rows + 1):
         y = (row - shift) * size / rows
@@ -326,6 +241,7 @@ def draw_bricks(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) 
 
 
 def draw_land(draw: ImageDraw.ImageDraw, name: str, size: int, horizon: float, rng: np.random.Generator) -> None:
+    """Draws grass, sand, snow or water below the horizon."""
     tones = {"grass": (112, 182, 68), "sand": (232, 204, 140), "snow": (240, 245, 250), "water": (52, 140, 190)}
     tone, phase = tones[name], rng.uniform(0, 2 * math.pi)
     swell = 0.0 if name == "water" else rng.uniform(0.015, 0.04) * size
@@ -340,6 +256,7 @@ def draw_land(draw: ImageDraw.ImageDraw, name: str, size: int, horizon: float, r
 def draw_detail(
     draw: ImageDraw.ImageDraw, name: str, tone: Colour, y: float, size: int, rng: np.random.Generator
 ) -> None:
+    """Draws one detail of the land: a blade of grass, a wave, a grain or a glint."""
     wide, start = 0.02 * size, rng.uniform(0, 0.2) * size
     for x in np.arange(start, size, 0.22 * size):
         match name:
@@ -372,78 +289,8 @@ def draw_scene(scene: Scene, resolution: int, rng: np.random.Generator) -> np.nd
 
 
 def shadow(picture: Image.Image, centre: tuple[float, float], radius: float) -> None:
+    """Darkens the ground below an object."""
     x, y = centre[0], centre[1] + 0.88 * radius
     mask = Image.new("L", picture.size)
     ImageDraw.Draw(mask).ellipse([x - radius, y - 0.14 * radius, x + radius, y + 0.16 * radius], fill=80)
     picture.paste((25, 30, 45), mask=mask.filter(ImageFilter.BoxBlur(radius * 0.06)))
-
-
-# ------------------------------------------------------------------------------------------------ data set
-
-
-def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
-    return np.random.default_rng([seed, split == "heldout", index])
-
-
-class Level(NamedTuple):
-    """What is in the pictures: scenes are drawn and described after attributes, a tuple of numbers each."""
-
-    name: str
-    scene: Callable[..., NamedTuple]  # of its attributes
-    sample: Callable[[np.random.Generator, Split], NamedTuple]
-    draw: Callable[[NamedTuple, int, np.random.Generator], np.ndarray]
-    describe: Callable[[NamedTuple, np.random.Generator], str]
-
-
-ONE = Level("one", Scene, sample_scene, draw_scene, describe)
-
-
-def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
-    rng = rng_of(seed, split, index)
-    return level.draw(level.sample(rng, split), resolution, rng)
-
-
-class Scenes(Dataset):
-    """Captioned scenes; picture i is a function of (seed, split, i) alone, drawn once into a file of the cache."""
-
-    def __init__(
-        self,
-        num_images: int,
-        resolution: int,
-        seed: int = 0,
-        split: Split = "seen",
-        cache: Path | None = None,
-        level: Level = ONE,
-    ) -> None:
-        self.resolution, self.seed, self.split, self.level = resolution, seed, split, level
-        scenes = [level.sample(rng_of(seed, split, i), split) for i in range(num_images)]
-        self.attributes = np.array(scenes, dtype=np.int64)  # (N, attributes)
-        self.captions: dict[int, list[str]] = {}  # those described so far
-        self.pictures = self.drawn(cache or cache_folder())
-
-    def drawn(self, cache: Path) -> np.ndarray:
-        """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""
-        level = "" if self.level.name == "one" else f"-{self.level.name}"
-        key = f"{DRAWING_VERSION}{level}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
-        path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
-        shape = (len(self.attributes), self.resolution, self.resolution, 3)
-        return made_once(path, partial(mapped, path, np.uint8, shape), partial(self.draw_into, path, shape))
-
-    def draw_into(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        draw = partial(draw_indexed, self.level, self.seed, self.split, self.resolution)
-        with in_parallel(draw, range(shape[0]), num_rows_at_once(3 * self.resolution**2)) as pictures:
-            return write_array(path, np.uint8, shape, (picture[None] for picture in pictures))
-
-    def __len__(self) -> int:
-        return len(self.attributes)
-
-    def __getitem__(self, index: int) -> Sample:
-        image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1)
-        return Sample(image, self.captions_of(index), index)
-
-    def captions_of(self, index: int) -> list[str]:
-        if index not in self.captions:
-            rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
-            scene = self.level.scene(*self.attributes[index].tolist())
-            self.captions[index] = [self.level.describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
-        return self.captions[index]

@@ -1,0 +1,58 @@
+"""English captions of scenes of one object: written from attributes, and read back into them."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from cgan.data.scenes.attributes import COLOURS, OBJECTS, Scene
+
+SIZE_WORDS = (("small", "small", "little", "tiny"), ("big", "big", "large"))
+PLACE_WORDS = (
+    ("on the left", "to the left", "on the left side"),
+    ("in the centre", "in the middle", "in the center"),
+    ("on the right", "to the right", "on the right side"),
+)
+GROUND_WORDS = (
+    ("on grass", "on the grass", "on green grass"),
+    ("on sand", "on the sand", "at the beach"),
+    ("on snow", "in the snow", "on the snow"),
+    ("on water", "on the water", "at sea"),
+    ("at night", "under the night sky", "in the night sky"),
+    ("in front of a brick wall", "before a brick wall", "by a brick wall"),
+)
+MENTION_CHANCE = (1.0, 0.8, 0.5, 0.5, 0.8)
+
+
+def describe(scene: Scene, rng: np.random.Generator) -> str:
+    """An English caption of a scene; the object is always named, other attributes now and then."""
+    colour, size, position, ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE[1:])
+    thing = [str(rng.choice(SIZE_WORDS[scene.size]))] if size else []
+    thing += [COLOURS[scene.colour]] if colour else []
+    thing = " ".join([*thing, OBJECTS[scene.object]])
+    thing = f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}"
+    places = [str(rng.choice(PLACE_WORDS[scene.position]))] if position else []
+    places += [str(rng.choice(GROUND_WORDS[scene.ground]))] if ground else []
+    if places and rng.random() < 0.3:
+        rng.shuffle(places)
+        return f"{', '.join(places)}, there is {thing}"
+    return " ".join([thing, *places])
+
+
+def mentioned_in(caption: str) -> Scene:
+    """The attributes that a caption names, -1 where it names none: the inverse of describe."""
+    words = re.sub(r"[^a-z ]", " ", caption.lower())
+    grounds = (("grass",), ("sand", "beach"), ("snow",), ("water", "sea"), ("night",), ("brick",))
+    ground = find(words, grounds)
+    words = words.replace("green grass", "grass")
+    object_, colour = find(words, [(name,) for name in OBJECTS]), find(words, [(name,) for name in COLOURS])
+    position = find(words, (("left",), ("centre", "center", "middle"), ("right",)))
+    return Scene(object_, colour, find(words, SIZE_WORDS), position, ground)
+
+
+def find(words: str, choices: Sequence[Sequence[str]]) -> int:
+    """The first choice of which any phrase stands in words as a whole, or -1."""
+    for index, phrases in enumerate(choices):
+        if any(re.search(rf"\b{phrase}\b", words) for phrase in phrases):
+            return index
+    return -1

@@ -1,0 +1,93 @@
+"""The data set of drawn scenes: picture i and its captions are functions of the seed, the split and i alone."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from cgan.data.cache import cache_folder, made_once, mapped, num_rows_at_once, write_array
+from cgan.data.scenes.attributes import Scene, Split, sample_scene
+from cgan.data.scenes.captions import describe
+from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
+from cgan.interfaces import Sample
+from cgan.workers import in_parallel
+
+CAPTIONS_PER_SCENE = 5
+
+
+def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
+    """The random numbers of a scene."""
+    return np.random.default_rng([seed, split == "heldout", index])
+
+
+class Level(NamedTuple):
+    """What is in the pictures: scenes are drawn and described after attributes, a tuple of numbers each."""
+
+    name: str
+    scene: Callable[..., Any]  # Scene or Pair, of its attributes
+    sample: Callable[[np.random.Generator, Split], Any]
+    draw: Callable[[Any, int, np.random.Generator], np.ndarray]
+    describe: Callable[[Any, np.random.Generator], str]
+
+
+ONE = Level("one", Scene, sample_scene, draw_scene, describe)
+
+
+def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
+    """Draws picture `index` of a data set, uint8 (resolution, resolution, 3)."""
+    rng = rng_of(seed, split, index)
+    return level.draw(level.sample(rng, split), resolution, rng)
+
+
+class Scenes(Dataset):
+    """Captioned scenes; picture i is a function of (seed, split, i) alone, drawn once into a file of the cache."""
+
+    def __init__(
+        self,
+        num_images: int,
+        resolution: int,
+        seed: int = 0,
+        split: Split = "seen",
+        cache: Path | None = None,
+        level: Level = ONE,
+    ) -> None:
+        self.resolution, self.seed, self.level = resolution, seed, level
+        self.split: Split = split
+        scenes = [level.sample(rng_of(seed, split, i), split) for i in range(num_images)]
+        self.attributes = np.array(scenes, dtype=np.int64)  # (N, attributes)
+        self.captions: dict[int, list[str]] = {}  # those described so far
+        self.pictures = self.drawn(cache or cache_folder())
+
+    def drawn(self, cache: Path) -> np.ndarray:
+        """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""
+        level = "" if self.level.name == "one" else f"-{self.level.name}"
+        key = f"{DRAWING_VERSION}{level}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
+        path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
+        shape = (len(self.attributes), self.resolution, self.resolution, 3)
+        return made_once(path, partial(mapped, path, np.uint8, shape), partial(self.draw_into, path, shape))
+
+    def draw_into(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+        """Draws all pictures into a file of the cache, on every core, and maps it."""
+        draw = partial(draw_indexed, self.level, self.seed, self.split, self.resolution)
+        with in_parallel(draw, range(shape[0]), num_rows_at_once(3 * self.resolution**2)) as pictures:
+            return write_array(path, np.uint8, shape, (picture[None] for picture in pictures))
+
+    def __len__(self) -> int:
+        return len(self.attributes)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1)
+        return Sample(image, self.captions_of(index), index)
+
+    def captions_of(self, index: int) -> list[str]:
+        """The captions of a scene, which is not drawn for it."""
+        if index not in self.captions:
+            rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
+            scene = self.level.scene(*self.attributes[index].tolist())
+            self.captions[index] = [self.level.describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
+        return self.captions[index]

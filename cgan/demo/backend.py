@@ -1,0 +1,197 @@
+"""What the page of the demo offers, within limits: pictures, interpolations, the nearest training pictures."""
+
+import shutil
+import tempfile
+import zipfile
+from collections import deque
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cgan.data.pictures import decode
+from cgan.errors import UserError
+from cgan.figures.sheets import save_png
+from cgan.models.joint import JointEncoder
+from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
+from cgan.sampling.interpolation import frames
+from cgan.sampling.metadata import SamplingRequest
+from cgan.sampling.naming import OutputPaths, cleaned, slug
+from cgan.sampling.pipeline import TextToImage
+from cgan.sampling.reranker import joint_encoder_for
+from cgan.sampling.writing import provenance, unknown_words
+from cgan.training.run_records import read_run
+from cgan.workers import Progress, silent
+
+MAX_PICTURES, MAX_CAPTION = 16, 300  # of one request; characters
+MAX_TRUNCATION = 2.0
+STEPS = 16  # pictures of an interpolation
+NEAREST, THUMBNAIL = 8, 160  # pictures found; pixels
+KEPT = 200  # answers whose files stay; those of older ones are deleted
+
+
+class PageRequest(NamedTuple):
+    """A picture as a visitor of the page asks for it; no value in it can be trusted."""
+
+    checkpoint: str  # its label
+    caption: str
+    seed: int
+    truncation: float = 1.0
+
+
+class Shown(NamedTuple):
+    """A picture on the page."""
+
+    path: Path
+    words: str  # below the picture
+
+
+class Backend:
+    """Answers requests of the page by files in a folder of its own; raises UserError for what is out of its limits.
+
+    checkpoints are the choices on the page, by label. images is the folder to search for the nearest pictures, by
+    default that of the chosen run. progress receives how many of these are encoded, and how many there are.
+    """
+
+    def __init__(
+        self, checkpoints: dict[str, Path], folder: Path, images: Path | None = None, progress: Progress = silent
+    ) -> None:
+        self.checkpoints, self.folder, self.images, self.progress = checkpoints, folder, images, progress
+        self.answers: deque[Path] = deque()
+
+    def sample(self, request: PageRequest, num: int) -> tuple[list[Shown], Path]:
+        """Returns a file for each picture, of the request's seed and those after it, and one file with all of them."""
+        caption = checked(request)
+        if type(num) is not int or not 1 <= num <= MAX_PICTURES:
+            raise UserError(f"{str(num)[:20]} pictures: choose from 1 to {MAX_PICTURES} of them")
+        seeds = list(range(request.seed, request.seed + num))
+        SamplingRequest([caption], seeds, truncation=request.truncation).check()
+        pipe, paths, shown = self.pipe(request), OutputPaths(self.new_folder()), []
+        for seed, picture in zip(seeds, pipe.stream([caption] * num, seeds, request.truncation), strict=True):
+            one = SamplingRequest([caption], [seed], truncation=request.truncation)
+            path = paths.of([caption], seed)
+            save_png(picture, path, one.to_json(**self.provenance(request)))
+            shown.append(Shown(path, f"seed {seed}"))
+        return shown, together([each.path for each in shown])
+
+    def interpolate(self, request: PageRequest, to_caption: str, to_seed: int) -> Path:
+        """Returns a strip of STEPS pictures to another caption, or the same where that is empty, and another seed."""
+        end = request._replace(caption=to_caption or request.caption, seed=to_seed)
+        captions, seeds = list(dict.fromkeys([checked(request), checked(end)])), [request.seed, to_seed]
+        if len(captions) == 1 and request.seed == to_seed:
+            raise UserError("nothing changes; give another caption or another seed to go to")
+        strip = SamplingRequest(captions, seeds, "interpolation", request.truncation, steps=STEPS)
+        strip.check()
+        pictures = frames(self.pipe(request), captions, (request.seed, to_seed), STEPS, request.truncation)
+        path = self.new_folder() / f"{slug(' to '.join(captions))}-interpolation.png"
+        save_png(strip.page(pictures), path, strip.to_json(**self.provenance(request)))
+        return path
+
+    def nearest(self, request: PageRequest) -> tuple[list[Shown], list[Shown]]:
+        """Returns the training pictures nearest to the caption, and those nearest to the picture sampled from it."""
+        caption, pictures = checked(request), self.pictures(self.path(request))
+        SamplingRequest([caption], [request.seed], truncation=request.truncation).check()
+        if pictures is None:
+            raise UserError(
+                f"{request.checkpoint}: its training pictures are not here; start with cgan demo --images DIR"
+            )
+        joint, index = opened(joint_encoder_for(self.path(request)), pictures, self.progress)
+        folder = self.new_folder()
+        save_png(self.pipe(request).sample([caption], [request.seed], request.truncation)[0], folder / "sampled.png")
+        by_caption = index.search_caption(joint, caption, NEAREST)
+        scores, rows = index.search(embed_picture(joint, folder / "sampled.png"), NEAREST)
+        return thumbnails(index, *by_caption, folder), thumbnails(index, scores[0], rows[0], folder)
+
+    def unknown(self, request: PageRequest, more: str = "") -> str:
+        """Returns a message about words that were not in the training captions; empty where all are known."""
+        words = self.pipe(request).unknown_words(
+            [cleaned(caption) for caption in (request.caption, more) if caption.strip()]
+        )
+        return f"U{unknown_words(words)[1:]}" if words else ""
+
+    def path(self, request: PageRequest) -> Path:
+        """Returns the file of the checkpoint that a request names; raises UserError where it is no choice."""
+        if request.checkpoint not in self.checkpoints:
+            raise UserError(f"{str(request.checkpoint)[:100]}: no such checkpoint here; choose one of the list")
+        return self.checkpoints[request.checkpoint]
+
+    def pipe(self, request: PageRequest) -> TextToImage:
+        """Returns the loaded checkpoint of a request."""
+        path = self.path(request)
+        return loaded(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+    def pictures(self, checkpoint: Path) -> Path | None:
+        """Returns the folder to search for the nearest pictures; None where there is none."""
+        return self.images or pictures_of_run(checkpoint)
+
+    def provenance(self, request: PageRequest) -> dict:
+        """Returns the facts that sample.py writes into its files as well."""
+        return provenance(self.pipe(request), self.path(request))
+
+    def new_folder(self) -> Path:
+        """Makes a folder for one answer, and deletes that of the oldest one."""
+        self.answers.append(Path(tempfile.mkdtemp(dir=self.folder)))
+        if len(self.answers) > KEPT:
+            shutil.rmtree(self.answers.popleft(), ignore_errors=True)
+        return self.answers[-1]
+
+
+def checked(request: PageRequest) -> str:
+    """Returns the caption without control characters; raises UserError for values that the page itself never sends."""
+    if not isinstance(request.caption, str) or len(request.caption) > MAX_CAPTION:
+        length = len(request.caption) if isinstance(request.caption, str) else 0
+        raise UserError(f"a caption of {length:,} characters; this page takes {MAX_CAPTION} at most, so shorten it")
+    if type(request.seed) is not int:
+        raise UserError("the seed is not a number; give one, for instance 0")
+    if type(request.truncation) not in (int, float) or not 0 <= request.truncation <= MAX_TRUNCATION:
+        raise UserError(f"the truncation is not from 0 to {MAX_TRUNCATION:g}; 1 is plain, 0.7 safer")
+    return cleaned(request.caption)
+
+
+@lru_cache(maxsize=2)
+def loaded(path: Path, modified: int) -> TextToImage:
+    """Loads a checkpoint, and again when a training has written the file anew."""
+    return TextToImage.load(path)
+
+
+@lru_cache(maxsize=2)
+def opened(checkpoint: Path, pictures: Path, progress: Progress) -> tuple[JointEncoder, EmbeddingIndex]:
+    """Loads a joint encoder, and brings the index of a folder up to date."""
+    joint = JointEncoder.load(checkpoint)
+    return joint, open_index(joint, checkpoint, pictures, progress=progress)
+
+
+def pictures_of_run(checkpoint: Path) -> Path | None:
+    """The folder of pictures that a run was trained on, if it is one, and still there."""
+    try:
+        data = read_run(checkpoint.parent).settings["data"]
+    except (UserError, KeyError):
+        return None
+    if data.get("source") in ("scenes", "shards", "datasets") or not data.get("root"):
+        return None
+    return Path(data["root"]) if Path(data["root"]).is_dir() else None
+
+
+def thumbnails(index: EmbeddingIndex, scores: np.ndarray, rows: np.ndarray, folder: Path) -> list[Shown]:
+    """Copies, so that nothing of the pictures' own folder is ever served."""
+    shown = []
+    for score, row in zip(scores, rows, strict=True):
+        name = index.files[row].name
+        picture, _ = decode((Path(index.origin.folder) / name, THUMBNAIL))
+        if picture is not None:
+            path = Path(tempfile.mkstemp(suffix=".png", dir=folder)[1])
+            save_png(np.asarray(picture), path)
+            shown.append(Shown(path, f"{Path(name).name}, {score:.2f}"))
+    return shown
+
+
+def together(paths: list[Path]) -> Path:
+    """One file to download: the only picture, or an archive of all."""
+    if len(paths) == 1:
+        return paths[0]
+    archive = paths[0].with_name("pictures.zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in paths:
+            file.write(path, path.name)
+    return archive

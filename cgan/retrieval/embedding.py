@@ -1,0 +1,67 @@
+"""Pictures and captions to embeddings in the shared latent, and pictures to captions, by a joint encoder."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cgan.data.pictures import decode
+from cgan.interfaces import UserError
+from cgan.models.joint import JointEncoder
+from cgan.pixels import as_floats
+from cgan.resources import STARTER_JOINT
+
+BATCH_SIZE = 64
+Report = Callable[[str], None]  # receives what the user should know, a line each
+
+
+def joint_checkpoint_of(path: Path | None) -> Path:
+    """The joint encoder that is meant by a file, a run directory, or nothing at all; raises UserError."""
+    if path is not None:
+        return path / "joint.safetensors" if path.is_dir() else path
+    found = sorted(Path("runs").glob("*/joint.safetensors"), key=lambda p: p.stat().st_mtime)
+    if not found and not STARTER_JOINT.is_file():
+        raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
+    return found[-1] if found else STARTER_JOINT
+
+
+def opened_joint(path: Path) -> JointEncoder:
+    """The joint encoder of a file, on a GPU where there is one; raises UserError."""
+    return JointEncoder.load(path).to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def embed_picture(joint: JointEncoder, path: Path) -> np.ndarray:
+    """One picture as (1, E); raises UserError when it can't be read."""
+    picture, reason = decode((path, joint.resolution))
+    if picture is None:
+        raise UserError(f"{path}: {reason}; give another picture")
+    return embed_decoded(joint, [picture])
+
+
+@torch.inference_mode()
+def embed_captions(joint: JointEncoder, captions: list[str]) -> np.ndarray:
+    """Captions as float32 (B, E), batch by batch, so that there may be many."""
+    batches = [captions[i : i + BATCH_SIZE] for i in range(0, len(captions), BATCH_SIZE)]
+    return np.concatenate([joint.embed_captions(batch).float().cpu().numpy() for batch in batches])
+
+
+@torch.inference_mode()
+def embed_decoded(joint: JointEncoder, pictures: list[np.ndarray]) -> np.ndarray:
+    """Pictures, uint8 (H, W, 3), as float32 (B, E)."""
+    images = as_floats(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))  # (B, 3, H, W)
+    return joint.embed_images(images).float().cpu().numpy()
+
+
+def caption_pictures(pictures: Sequence[Path], checkpoint: Path | None = None) -> Iterator[str]:
+    """Yields a caption of each picture, by greedy decoding.
+
+    checkpoint is a joint encoder or a run directory, as for `retrieve`. Raises UserError for a picture that can't be
+    read, and for a joint encoder without a caption decoder.
+    """
+    joint = opened_joint(joint_checkpoint_of(checkpoint))
+    for path in pictures:
+        picture, reason = decode((path, joint.resolution))
+        if picture is None:
+            raise UserError(f"{path}: {reason}; give another picture")
+        yield joint.captions_of(as_floats(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]))[0]

@@ -1,0 +1,35 @@
+"""Reranking by a joint encoder: of several candidates, the picture that fits its caption best is kept."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from cgan.models.joint import JointEncoder
+from cgan.models.weights_hash import hash_weights
+from cgan.resources import STARTER_JOINT
+from cgan.sampling.weights import label
+
+
+class Reranker:
+    """reranker(images, caption) -> how well images (B, 3, H, W) in [-1, 1] fit the caption, as scores (B,)."""
+
+    def __init__(self, path: Path) -> None:
+        """Loads the joint encoder of a file; raises UserError where it is none."""
+        self.joint = JointEncoder.load(path)
+        self.about = {"file": label(path), "sha256": hash_weights(self.joint)}
+
+    def __call__(self, images: Tensor, caption: str) -> Tensor:
+        return self.joint.scores(self.resized(images), [caption])[:, 0]
+
+    def resized(self, images: Tensor) -> Tensor:
+        """Returns the images at the joint encoder's resolution R, (B, 3, R, R)."""
+        from torchvision.transforms.v2.functional import resize
+
+        size = self.joint.resolution
+        return images if images.shape[-1] == size else resize(images, [size, size], antialias=True)
+
+
+def joint_encoder_for(checkpoint: Path) -> Path:
+    """The joint encoder that was trained beside a checkpoint, or else the one that comes with cgan."""
+    beside = checkpoint.with_name("joint.safetensors")
+    return beside if beside.is_file() else STARTER_JOINT
