@@ -1,14 +1,27 @@
-"""cgan: text-to-image GANs in PyTorch Lightning. `from cgan import TextToImage`; importing cgan alone is instant."""
+"""cgan: text-to-image GANs in PyTorch Lightning. What a user needs is imported from here, and loaded on first use.
+
+    from cgan import TextToImage, load_config, train
+    result = train(load_config(["configs/gan/scenes.yaml", "trainer.minutes=1"]), report=print)
+    TextToImage.from_pretrained(result.run_dir)("a dog on grass")
+"""
+
+from importlib import import_module
 
 from cgan.version import __version__
 
-__all__ = ["TextToImage", "__version__"]
+HOMES = {  # of what can be imported from here
+    "JointEncoder": "cgan.models.joint",
+    "TextToImage": "cgan.sampling.pipeline",
+    "build_gan": "cgan.training.build",
+    "evaluate": "cgan.evaluation.run",
+    "load_config": "cgan.config",
+    "train": "cgan.training.run",
+}
+__all__ = ["JointEncoder", "TextToImage", "build_gan", "evaluate", "load_config", "train", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """TextToImage is loaded, with torch, when it is asked for."""
-    if name == "TextToImage":
-        from cgan.sampling.pipeline import TextToImage
-
-        return TextToImage
-    raise AttributeError(f"module 'cgan' has no attribute '{name}'")
+    """What is named in HOMES, which is loaded, with torch, when it is asked for."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'cgan' has no attribute '{name}'")
+    return getattr(import_module(HOMES[name]), name)

@@ -1,7 +1,11 @@
 """RunConfig: the settings of a run, from dataclass defaults, then a YAML file, then key=value."""
 
 import difflib
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -12,11 +16,53 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cgan.data.sources import DataConfig
 from cgan.data.text_files import read_text
-from cgan.interfaces import UserError
+from cgan.interfaces import UserError, silent
+from cgan.models.augment import Augmentation
+from cgan.models.discriminator import DiscriminatorConfig
+from cgan.models.generators.base import GeneratorConfig
+from cgan.models.joint import JointConfig
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
-from cgan.training.gan import GANConfig
-from cgan.training.joint import JointConfig
+from cgan.renamed import SETTINGS, rename_settings
+from cgan.resources import shipped
+
+Adversarial = Literal["hinge", "nonsaturating", "relativistic"]  # see cgan.training.losses
+
+
+@dataclass
+class GANConfig:
+    """The networks, losses and optimizers of the GAN."""
+
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    adversarial: Adversarial = "hinge"
+    adversarial_weight: float = 0.2
+    adversarial_from: float = 0.0  # share of the training that goes by without a discriminator
+    mismatched_weight: float = 0.5
+    mismatched: Literal["random", "soft", "hard"] = "random"  # soft: rather near captions; hard: the nearest ones
+    matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # attention: of words and regions too
+    matching_weight: float = 0.3  # by the joint encoder; 0 without one
+    reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
+    reconstructed_fraction: float = 1.0  # of the fakes, from latents of the posterior; the others from the latent prior
+    feature_weight: float = 3.0  # reconstruction on the joint encoder's feature maps
+    kl_weight: float = 0.001
+    first_beta: float = 0.5  # of Adam
+    second_beta: float = 0.99
+    last_second_beta: float | None = None  # reached at the end along a cosine; absent: the same all the time
+    decay_from: float = 0.5  # share of the training after which both rates fall linearly, to last_rate
+    last_rate: float = 0.05  # as a share of the rates
+    penalty: Literal["finite", "exact", "matching_aware"] = "finite"  # R1 and R2 in either form, or DF-GAN's
+    penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
+    last_penalty_weight: float | None = None  # as last_second_beta
+    augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
+    learning_rate: float = 1e-3
+    matrix_learning_rate: float = 0.0  # of Muon, for the matrices inside the generator: about 3e-3; 0 takes Adam
+    latent_prior_learning_rate: float = 3e-3
+    discriminator_learning_rate: float = 1e-3
+    ema_half_life: float = 10_000  # in images
+    ema_ramp_up: float = 0.05  # the half-life is at most this share of the images seen
+    accumulate: int = 1  # micro-batches of a batch, to save memory; contrastive losses compare within a micro-batch
+    recompute: bool = False  # activations of generator and frozen features in the backward pass, to save memory
 
 
 @dataclass
@@ -39,7 +85,7 @@ class TrainerConfig:
     best_metric: str | None = None  # that best.ckpt follows: scene_accuracy, else fid, else r_precision when absent
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
-    examiner: str | None = None  # joint.safetensors of another run, to judge r_precision and to stand in for Inception
+    eval_joint_encoder: str | None = None  # joint.safetensors of another run, for r_precision and in place of Inception
     checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
@@ -63,27 +109,55 @@ class RunConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
-def load_config(arguments: list[str]) -> RunConfig:
-    """Settings from YAML files and key=value arguments, in their order; a mistake is a UserError of one line."""
+def load_config(arguments: list[str], report: Callable[[str], None] = warnings.warn) -> RunConfig:
+    """Returns the settings that YAML files and key=value arguments give, in their order, over the defaults.
+
+    A YAML file is found by its path or, where there is none, among the configurations that come with cgan: both
+    "configs/gan/scenes.yaml" and "gan/scenes.yaml" work in any folder. resume=RUN_DIR puts the settings of that run
+    before all arguments. `report` gets a line for each setting that has another name by now. Raises UserError of one
+    line for what can't be read, unknown keys, and values out of range.
+    """
+    config = merged(arguments, report)
+    stored = Path(config.resume or "auto") / "config.yaml"
+    if config.resume not in (None, "auto") and stored.is_file():
+        with suppress(UserError):  # where it is damaged, train() says in which way
+            config = merged([str(stored), *arguments], silent)
+    check_ranges(config)
+    return config
+
+
+def merged(arguments: list[str], report: Callable[[str], None]) -> RunConfig:
+    """Returns the settings of some arguments over the defaults; raises UserError."""
     config, at_fault = OmegaConf.structured(RunConfig), "config"
     try:
         for at_fault in arguments:
-            config = OmegaConf.merge(config, layer(at_fault))
-        result = OmegaConf.to_object(config)
+            hint = partial(report_for, report, at_fault)
+            config = OmegaConf.merge(config, renamed(layer(at_fault), hint))
+        return OmegaConf.to_object(config)
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
-    check_ranges(result)
-    return result
+
+
+def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
+    """Reports what is said about an argument, beginning with it."""
+    report(f"{argument}: {hint}")
+
+
+def renamed(content: DictConfig, report: Callable[[str], None]) -> DictConfig:
+    """Returns settings under their present names."""
+    if not OmegaConf.is_dict(content):  # a file that holds something else; merging says so
+        return content
+    return OmegaConf.create(rename_settings(OmegaConf.to_container(content), report=report))
 
 
 def layer(argument: str) -> DictConfig:
-    """The settings of one argument: a YAML file, or key=value, where text stays as it was typed."""
+    """Returns the settings of one argument: a YAML file, or key=value, where text stays as it was typed."""
     if argument.endswith((".yaml", ".yml")) and "=" not in argument:
         return layer_of_file(Path(argument))
     if "=" not in argument:
         raise UserError(f"{argument}: expected a .yaml file or key=value")
     key, _, value = argument.partition("=")
-    names, kind = key.split("."), kind_of(key)
+    names, kind = key.split("."), kind_of(SETTINGS.get(key, key))
     if is_text(kind):
         return OmegaConf.create(nested(names, as_typed(value, kind)))
     result = OmegaConf.from_dotlist([argument])
@@ -93,12 +167,29 @@ def layer(argument: str) -> DictConfig:
 
 
 def layer_of_file(path: Path) -> DictConfig:
+    """The settings of a YAML file, or of the one of that name that comes with cgan; raises UserError."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+        path = shipped_config(path)
     content = read_text(path)
     result = OmegaConf.create(content)
     keep_text(result, yaml.compose(content), RunConfig)
     return result
+
+
+def shipped_config(path: Path) -> Path:
+    """The path of a configuration that comes with cgan, by its name; raises UserError where there is none of it."""
+    name = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
+    found = shipped("configs", str(name))
+    if path.is_absolute() or ".." in path.parts or not found.is_file():
+        raise UserError(f"{path}: no such file; configs/gan/scenes.yaml is one to start from")
+    return found
+
+
+def uses_joint_encoder(config: RunConfig) -> bool:
+    """Whether the GAN of a configuration stands on a joint encoder, for its captions or for its discriminator."""
+    discriminator = config.gan.discriminator
+    on_joint = discriminator.form == "features" and discriminator.features == "joint"
+    return config.text.encoder == "joint" or on_joint
 
 
 # ------------------------------------------------------------------------------------------------ text

@@ -12,6 +12,10 @@ class UserError(Exception):
         super().__init__(without_traceback(str(message)))
 
 
+class FirstProcessReports(Exception):
+    """Ends a process that is not the first of its training, where the first one raises the UserError for all."""
+
+
 def without_traceback(message: str) -> str:
     """A message as it was raised in a process of a DataLoader, which puts that process's whole traceback before it."""
     if not message.startswith("Caught ") or "DataLoader worker" not in message.split("\n")[0]:

@@ -256,6 +256,8 @@ def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
         lock.acquire(timeout=patience, poll_interval=0.05)
     except Timeout:
         raise Busy(busy) from None
+    except NotImplementedError:
+        pass  # what filelock makes of a file system without locks
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise cannot_write(path, error) from error
@@ -263,9 +265,7 @@ def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
 
 
 @contextmanager
-def one_at_a_time(
-    lock: Path, when_taken: Callable[[], None], hint: str = "", patience: float = 1.0
-) -> Iterator[None]:
+def one_at_a_time(lock: Path, when_taken: Callable[[], None], hint: str = "", patience: float = 1.0) -> Iterator[None]:
     """Lock a file that is there only while it is locked; the lock of a process that ends, however it ends, is free.
 
     Where another process holds it, this one waits; after `patience` seconds, as workers end a moment after a process

@@ -5,11 +5,18 @@ C channels, H and W height and width, Z noise dimensions.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from cgan.errors import UserError as UserError
+
+Report = Callable[[str], None]  # takes the messages of a library function, a line each; print is one
+
+
+def silent(message: str) -> None:
+    """The Report of library functions by default: drops the message."""
 
 
 class Sample(NamedTuple):

@@ -71,14 +71,14 @@ JOINT = {
 }
 GAN = {
     **dict.fromkeys(("generator.noise_dim", "generator.style_dim", "generator.width", "generator.max_channels"), COUNT),
-    **dict.fromkeys(("generator.prior_dim", "discriminator.head_dim", "discriminator.head_places"), COUNT),
+    **dict.fromkeys(("generator.latent_prior_dim", "discriminator.head_dim", "discriminator.head_resolution"), COUNT),
     **dict.fromkeys(("discriminator.width", "discriminator.max_channels", "accumulate"), COUNT),
     **dict.fromkeys(("generator.patch", "discriminator.patch"), Choice((1, 2, 4, 8, 16))),
     **dict.fromkeys(("adversarial_weight", "adversarial_from", "mismatched_weight", "matching_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("reconstruction_weight", "feature_weight", "kl_weight", "last_rate"), NOT_NEGATIVE),
-    **dict.fromkeys(("penalty_weight", "last_penalty_weight", "generator.prior_layers"), NOT_NEGATIVE),
-    **dict.fromkeys(("learning_rate", "matrix_learning_rate", "prior_learning_rate"), NOT_NEGATIVE),
-    **dict.fromkeys(("redrawn_share", "decay_from"), SHARE),
+    **dict.fromkeys(("penalty_weight", "last_penalty_weight", "generator.latent_prior_layers"), NOT_NEGATIVE),
+    **dict.fromkeys(("learning_rate", "matrix_learning_rate", "latent_prior_learning_rate"), NOT_NEGATIVE),
+    **dict.fromkeys(("reconstructed_fraction", "decay_from"), SHARE),
     **dict.fromkeys(("first_beta", "second_beta", "last_second_beta"), BETA),
     **dict.fromkeys(("ema_half_life", "ema_ramp_up"), POSITIVE),
     "discriminator_learning_rate": NOT_NEGATIVE,

@@ -1,4 +1,7 @@
-"""measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes."""
+"""measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes.
+
+Of three processes the last one gets no picture, as happens where there are fewer pictures than processes.
+"""
 
 import json
 import sys
@@ -12,20 +15,21 @@ from torchmetrics import MetricCollection
 from cgan.data.scenes.attributes import sample_scene
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.drawing import draw_scene
+from cgan.evaluation import loop, scenes
 from cgan.evaluation.images import between_halves, other_captions
-from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
+from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features
 from cgan.evaluation.scenes import SceneEvaluator, SceneReading
 from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import Inception, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.features import Inception, SceneClassifierFeatures
+from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.generators.modulated import ModulatedGenerator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 COUNT = 53
 
@@ -46,12 +50,12 @@ def on_pictures(inception: str, clip: str) -> dict[str, float]:
     """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
     fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
     captions = [fake_caption(i) for i in range(COUNT)]
-    judge, joint = load_judge(), JointNetwork(JointEncoder.load(STARTER_JOINT))
-    networks = Inception(Path(inception), num_features=64), JudgeFeatures(judge)
+    judge, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
+    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(judge)
     metrics = {n.name or "inception": PictureQuality(n, real_features(n, real)) for n in networks}
     metrics["clip_score"] = CLIPScore(CLIPNetwork(clip))
     others = other_captions(captions, list(range(COUNT)), 20, seed=0)
-    metrics["r_precision"] = CaptionChoice(joint, captions, torch.from_numpy(others))
+    metrics["r_precision"] = GeneratedRPrecision(joint, captions, torch.from_numpy(others))
     metrics["reading"] = SceneReading(judge)
     floor = between_halves(real_features(networks[1], real), "floor", {"fid", "kid", "prdc"}, seed=0)
     return floor | measure(fake._replace(captions=captions), MetricCollection(metrics, compute_groups=False))
@@ -66,20 +70,30 @@ def recalls() -> dict[str, float]:
     rng = torch.Generator().manual_seed(0)
     images, captions = torch.randn(COUNT, 8, generator=rng), torch.randn(COUNT, 8, generator=rng)
     captions, metric = images + captions, ImageTextRecall()
-    for places in shares(COUNT, batch=5):
+    for places in loop.shares(COUNT, batch=5):
         metric.update(images[places], places, captions[places], places, places)
     return {name: float(value) for name, value in metric.compute().items()}
 
 
 def on_scenes() -> dict[str, float]:
-    evaluator = SceneEvaluator(load_judge(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER_JOINT))
+    evaluator = SceneEvaluator(
+        load_scene_classifier(), 64, num_images=2 * COUNT, joint=JointEncoder.load(STARTER_JOINT)
+    )
     text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
     return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
+
+
+def shares_of_two(count: int, batch: int = 64):
+    """As the shares of cgan.evaluation.loop, but only the first two processes have any."""
+    rank = distributed.get_rank()
+    return iter((torch.arange(rank, count, 2) if rank < 2 else torch.arange(0)).split(batch))
 
 
 def main(rank: str, world: str, rendezvous: str, inception: str, clip: str, out: str) -> None:
     if int(world) > 1:
         distributed.init_process_group("gloo", init_method=rendezvous, rank=int(rank), world_size=int(world))
+    if int(world) == 3:
+        loop.shares = scenes.shares = shares_of_two
     values = on_pictures(inception, clip) | recalls() | on_scenes()
     Path(out).write_text(json.dumps(values))
 

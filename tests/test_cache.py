@@ -214,6 +214,14 @@ def test_what_killed_processes_left_is_removed_at_the_next_start(tmp_path):
     assert set(KEPT) < set(names(tmp_path)) and len(names(tmp_path)) == len(KEPT) + 1
 
 
+def test_a_lock_that_is_left_beside_a_whole_file_goes_when_that_is_used(tmp_path):
+    Scenes(3, 32, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.with_name(f".{file.name}.lock").touch()
+    Scenes(3, 32, cache=tmp_path)
+    assert names(tmp_path) == [file.name]
+
+
 def aged(folder):
     pictures = "pictures-0123456789abcdef"
     for name in ("scenes-0123456789ab.npy", f"{pictures}.npy", f"{pictures}.txt", "mine.npy"):

@@ -9,8 +9,8 @@ from cgan.cli.caption import main
 from cgan.interfaces import UserError
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
-from cgan.training.joint import JointConfig, JointEncoder
 
 
 def save_joint(path, caption_weight=0.1):

@@ -15,19 +15,11 @@ from torch.utils.data import DataLoader
 from two_processes import tiny_gan
 
 from cgan.interfaces import Batch, UserError
-from cgan.training.callbacks.recovery import (
-    Checkpoints,
-    CollapseSigns,
-    FiniteLosses,
-    Signals,
-    SteppingRules,
-    StopOnSignal,
-    Stopped,
-)
+from cgan.training.callbacks.checkpointing import Checkpoints
+from cgan.training.callbacks.health import CollapseSigns, FiniteLosses, SteppingRules
+from cgan.training.callbacks.interrupts import EvaluationInterrupted, Signals, StopOnSignal, Stopped, interruptible
 from cgan.training.checkpoints import (
-    Hurried,
     PlainFiles,
-    breakable,
     checkpoints_in,
     intact,
     make_room,
@@ -156,9 +148,9 @@ def test_a_full_disk_ends_the_training_with_the_last_checkpoint_intact(copy):
 
 
 def test_a_loss_that_is_not_finite_is_named_with_its_step_and_spoils_no_checkpoint(tmp_path):
-    keepers = [FiniteLosses(tmp_path), Checkpoints(tmp_path, every_images=4, num_kept=3)]
+    callbacks = [FiniteLosses(tmp_path), Checkpoints(tmp_path, every_images=4, num_kept=3)]
     with pytest.raises(UserError, match=r"loss/\w+ is not finite in step 3") as error:
-        trained(tmp_path, keepers, spoiled=(2,), max_steps=6)
+        trained(tmp_path, callbacks, spoiled=(2,), max_steps=6)
     assert "last.ckpt is whole" in str(error.value)
     assert steps(tmp_path) == [2, 1]
 
@@ -238,25 +230,26 @@ def test_a_signal_ends_a_training_after_its_step_with_a_checkpoint(number, statu
     assert signals.status == status and steps(tmp_path) == [2]
 
 
-def test_signs_of_collapse_are_told_once(tmp_path, capsys):
-    signs = CollapseSigns("hinge", every_images=4, least_diversity=1e9)
+def test_signs_of_collapse_are_reported_once(tmp_path):
+    messages = []
+    signs = CollapseSigns("hinge", every_images=4, report=messages.append, least_diversity=1e9)
     trainer = trained(tmp_path, [signs], max_steps=4)
     for _ in range(45):
-        signs.weigh(trainer, 0.001)
-    said = capsys.readouterr().out
-    assert said.count("the discriminator has told all apart") == said.count("pictures of a caption differ") == 1
+        signs.check_discriminator(trainer, 0.001)
+    said = "\n".join(messages)
+    assert said.count("the discriminator's loss is near 0") == said.count("samples of one caption differ") == 1
 
 
 def test_a_signal_breaks_off_a_measurement_and_nothing_else():
     with Signals() as signals:
         signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Hurried), breakable():
+        with pytest.raises(EvaluationInterrupted), interruptible():
             raise AssertionError("not begun when a signal waits")
     assert signals.status == 75
-    with Signals(), pytest.raises(Hurried), breakable():
+    with Signals(), pytest.raises(EvaluationInterrupted), interruptible():
         signal.raise_signal(signal.SIGUSR1)
         raise AssertionError("not gone on with")
-    with Signals(), breakable():
+    with Signals(), interruptible():
         pass
 
 

@@ -8,16 +8,18 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from cgan.config import GANConfig
 from cgan.interfaces import Batch, UserError
 from cgan.models.decoders import DecoderConfig
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.clip import MEAN, CLIPImageEncoder
 from cgan.models.generators.base import GeneratorConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.gan import GANConfig, TextToImageGAN
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training.gan import TextToImageGAN
+from cgan.training.joint import JointTraining
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat", "a blue tree"]
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -191,7 +193,7 @@ def test_weights_in_half_precision_are_finetuned_in_single(copy):
     (copy / "config.json").write_text(json.dumps(settings))
     joint = finetuned(str(copy))
     assert {value.dtype for value in joint.parameters()} == {torch.float32}
-    fit(joint, 1)
+    fit(JointTraining(joint), 1)
 
 
 # ---------------------------------------------------------------------------------------------- finetuning
@@ -202,7 +204,7 @@ def test_weights_in_half_precision_are_finetuned_in_single(copy):
 def test_finetuning_moves_all_of_both_towers(folder, coattention_weight, precision):
     joint = finetuned(folder, coattention_weight=coattention_weight)
     before = {name: value.clone() for name, value in joint.named_parameters()}
-    fit(joint, 2, precision=precision)
+    fit(JointTraining(joint), 2, precision=precision)
     still = [name for name, value in joint.named_parameters() if torch.equal(value, before[name])]
     assert not still and all(value.isfinite().all() for value in joint.parameters())
 
@@ -210,7 +212,7 @@ def test_finetuning_moves_all_of_both_towers(folder, coattention_weight, precisi
 @pytest.mark.parametrize("half", [False, True])
 def test_a_finetuned_clip_comes_back_without_its_folder(copy, tmp_path, half):
     joint = finetuned(str(copy), coattention_weight=0.5)
-    fit(joint, 2)
+    fit(JointTraining(joint), 2)
     joint.eval().save(tmp_path / "joint.safetensors", half)
     shutil.rmtree(copy)
     again, images = JointEncoder.load(tmp_path / "joint.safetensors"), as_images(some_pictures())

@@ -69,3 +69,11 @@ def test_devices_may_be_a_list():
 
 def test_a_name_that_is_no_utf8_is_kept():
     assert load_config(["data.root=t\udcfcr"]).data.root == "t\udcfcr"
+
+
+def test_an_old_key_is_read_with_a_hint_of_its_new_name(tmp_path):
+    (tmp_path / "old.yaml").write_text("trainer:\n  examiner: other.safetensors\n  images: 9\n")
+    for arguments in ([str(tmp_path / "old.yaml")], ["trainer.examiner=other.safetensors"]):
+        messages = []
+        assert load_config(arguments, messages.append).trainer.eval_joint_encoder == "other.safetensors"
+        assert messages == [f"{arguments[0]}: trainer.examiner is now called trainer.eval_joint_encoder"]

@@ -14,9 +14,9 @@ from cgan.damage import Damaged, building, reading, system_fault
 from cgan.errors import UserError
 from cgan.metrics.weights import check_weights_file
 from cgan.models.encoders.imagenet import resnet
+from cgan.models.joint import JointEncoder
 from cgan.retrieval import EmbeddingIndex
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 READERS = [
     ("x.ckpt", TextToImage.load), ("x.safetensors", TextToImage.load), ("x.safetensors", JointEncoder.load),

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -68,6 +69,8 @@ def test_numbers_of_a_range_that_nobody_knows_are_left_out_with_the_range(tmp_pa
 )
 def test_every_mode_becomes_rgb_on_white(tmp_path, mode, colour, name, expected):
     Image.new(mode, (8, 8), colour).save(tmp_path / name)
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("older versions of Pillow can't read the YCbCr that they write")
     picture, reason = upright(tmp_path / name)
     assert reason == "" and picture.mode == "RGB"
     assert np.abs(np.subtract(picture.getpixel((4, 4)), expected)).max() <= 2

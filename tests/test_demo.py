@@ -31,7 +31,6 @@ from cgan.resources import STARTER_GAN
 from cgan.sampling.metadata import read_request
 from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.weights import all_checkpoints
-from cgan.training.run_records import WHOLE
 
 ROOT = Path(__file__).parents[1]
 STARTER = "assets/scenes-64.safetensors"
@@ -152,11 +151,11 @@ def test_files_of_old_answers_go(backend, monkeypatch):
 
 
 def test_pictures_of_a_run_are_those_it_was_trained_on(tmp_path, pictures):
-    settings = {"task": "gan", "trainer": {}, "data": {"source": "folder", "root": str(pictures)}}
-    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n" + WHOLE)
+    data = {"source": "folder", "root": str(pictures)}
+    settings = {"name": "a", "task": "gan", "seed": 0, "data": data, "trainer": {"wandb": "disabled"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n")
     assert backend_module.pictures_of_run(tmp_path / "last.ckpt") == pictures
-    settings["data"] = {"source": "scenes", "root": None}
-    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n" + WHOLE)
+    (tmp_path / "config.yaml").write_text(json.dumps({**settings, "data": {"source": "scenes", "root": None}}) + "\n")
     assert backend_module.pictures_of_run(tmp_path / "last.ckpt") is None
 
 

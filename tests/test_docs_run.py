@@ -24,8 +24,8 @@ NEEDS = {
     "way.mp4": "imageio",
 }  # a package; a page that waits for visitors is run by test_demo.py
 BENCHMARKS: set[tuple[str, ...]] = set()  # that have run: they leave nothing behind, so once is enough
-NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.prior_dim=16
-    gan.discriminator.width=4 gan.discriminator.max_channels=16 gan.discriminator.head_places=4 joint.image.width=8
+NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.latent_prior_dim=16
+    gan.discriminator.width=4 gan.discriminator.max_channels=16 gan.discriminator.head_resolution=4 joint.image.width=8
     joint.image.embedding_dim=16 joint.text.dim=16 joint.decoder.width=4 joint.decoder.max_channels=16
     joint.decoder.hidden_dim=32 data.resolution=32""".split()
 SHORT = """trainer.images=64 trainer.joint_images=64 trainer.batch_size=32 trainer.joint_batch_size=32 trainer.devices=1

@@ -7,7 +7,8 @@ from cgan.cli.train import main
 from cgan.config import load_config
 from cgan.errors import UserError
 from cgan.resources import STARTER_JOINT
-from cgan.training.callbacks.recovery import Checkpoints, CollapseSigns
+from cgan.training.callbacks.checkpointing import Checkpoints
+from cgan.training.callbacks.health import CollapseSigns
 from cgan.training.callbacks.samples import ReconstructionSheet, SampleGrid
 from cgan.training.checks import check_batches, check_before_training
 
@@ -17,7 +18,7 @@ TINY = """data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16
 
 
 def check(*settings: str) -> None:
-    check_before_training(load_config([*TINY, *settings]))
+    check_before_training(load_config([*TINY, *settings]), print)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def check(*settings: str) -> None:
         "gan.discriminator.dino=/nowhere gan.discriminator.features=dino",
         "trainer.inception=nowhere.pth",
         "trainer.clip=~/nowhere",
-        "trainer.examiner=nowhere.safetensors",
+        "trainer.eval_joint_encoder=nowhere.safetensors",
     ],
 )
 def test_what_a_training_reads_has_to_be_there(settings):
@@ -44,8 +45,8 @@ def test_what_a_training_reads_has_to_be_there(settings):
 
 
 def test_nothing_is_decoded_where_init_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("cgan.training.trainer.leave_when_asked", lambda: None)
-    monkeypatch.setattr("cgan.data.sources.build_dataset", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("cgan.cli.signals.leave_when_asked", lambda: None)
+    monkeypatch.setattr("cgan.training.run.build_dataset", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match="init=nowhere.ckpt"):
         main([*TINY, f"run_dir={tmp_path / 'run'}", "init=nowhere.ckpt"])
     assert not (tmp_path / "run").exists()
@@ -57,7 +58,7 @@ def test_nothing_is_decoded_where_init_is_not_there(tmp_path, monkeypatch):
         ("text.name=/nowhere", "text.encoder=joint"),
         ("task=joint init=nowhere.ckpt", "task=joint"),
         ("task=joint joint.checkpoint=nowhere", "task=joint"),
-        ("trainer.examiner=nowhere trainer.evaluate_every=0", "trainer.evaluate_every=0"),
+        ("trainer.eval_joint_encoder=nowhere trainer.evaluate_every=0", "trainer.evaluate_every=0"),
         ("joint.clip=nowhere", "joint.encoders=own"),
     ],
 )
@@ -69,7 +70,7 @@ def test_what_is_not_read_is_told(settings, why, capsys):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ("gan.generator.prior=couplings gan.generator.noise_dim=7", "noise_dim=7"),
+        ("gan.generator.latent_prior=couplings gan.generator.noise_dim=1", "noise_dim=1"),
         ("gan.generator.word_attention=true gan.generator.patch=4", "no network can be built"),
         (f"gan.matching=attention joint.checkpoint={STARTER_JOINT}", "co-attention"),
         ("joint.text.dim=64", "must be equal"),
@@ -107,17 +108,17 @@ def test_fewer_pictures_than_processes_are_one_line():
 
 def test_a_cadence_of_0_draws_and_writes_nothing_on_the_way(tmp_path):
     grid, signs = SampleGrid(tmp_path / "samples", 0, ["a dog"]), CollapseSigns("hinge", 0)
-    signs.compare = lambda *_: pytest.fail("compared")
+    signs.check_diversity = lambda *_: pytest.fail("compared")
     fit(tiny_gan(), tmp_path, max_steps=2, callbacks=[grid, signs, Checkpoints(tmp_path, 0, 1)])
     assert not (tmp_path / "samples").exists() and not list(tmp_path.glob("*.ckpt"))
 
 
 def test_a_cadence_of_0_draws_no_sheets(tmp_path):
     sheet = ReconstructionSheet(tmp_path, 0, [])
-    sheet.draw = lambda *_: pytest.fail("drawn")
+    sheet.write = lambda *_: pytest.fail("drawn")
     fit(tiny_gan(), tmp_path, max_steps=2, callbacks=[sheet])
     sheet_often = ReconstructionSheet(tmp_path, 1, [])
     drawn = []
-    sheet_often.draw = lambda *_: drawn.append(1)
+    sheet_often.write = lambda *_: drawn.append(1)
     fit(tiny_gan(), tmp_path, max_steps=2, callbacks=[sheet_often])
     assert len(drawn) == 3

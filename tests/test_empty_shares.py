@@ -9,11 +9,11 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.evaluation.loop import Collected, measure, of_dataset, real_features, shares
 from cgan.evaluation.scenes import SceneReading
 from cgan.evaluation.two_objects import PairReading
-from cgan.metrics.features import Given, MatchingNetwork
-from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.features import MatchingNetwork, PrecomputedFeatures
+from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import RPrecision
-from cgan.metrics.scenes import IntraCaptionDiversity, JudgeConfig, SceneJudge
+from cgan.metrics.scenes import IntraCaptionDiversity, SceneClassifier, SceneClassifierConfig
 
 COUNT = 12
 
@@ -35,20 +35,20 @@ class Colours(MatchingNetwork):
         return torch.tensor([[len(caption), 1.0, 2.0] for caption in captions])
 
 
-def judge(num_values: tuple[int, ...] = JudgeConfig().num_values) -> SceneJudge:
+def judge(num_values: tuple[int, ...] = SceneClassifierConfig().num_values) -> SceneClassifier:
     torch.manual_seed(0)
-    return SceneJudge(JudgeConfig(num_values, width=4, feature_dim=8)).eval().requires_grad_(False)
+    return SceneClassifier(SceneClassifierConfig(num_values, width=4, feature_dim=8)).eval().requires_grad_(False)
 
 
 def all_metrics() -> dict:
     features, others = torch.rand(COUNT, 3), torch.tensor([[(i + 1) % COUNT, (i + 2) % COUNT] for i in range(COUNT)])
-    pairs = PictureQuality(Given("judge", 8), torch.rand(COUNT, 8), ("fid", "kid"))
+    pairs = PictureQuality(PrecomputedFeatures("judge", 8), torch.rand(COUNT, 8), ("fid", "kid"))
     return {
         "collected": Collected(Colours()),
         "quality": PictureQuality(Colours(), features),
         "clip_score": CLIPScore(Colours()),
-        "choice": CaptionChoice(Colours(), captions(), others),
-        "scenes": SceneReading(judge(), PictureQuality(Given("judge", 8), torch.rand(COUNT, 8))),
+        "choice": GeneratedRPrecision(Colours(), captions(), others),
+        "scenes": SceneReading(judge(), PictureQuality(PrecomputedFeatures("judge", 8), torch.rand(COUNT, 8))),
         "pairs": PairReading(judge((8, 8, 8, 8, 2, 6)), pairs),
     }
 

@@ -11,9 +11,9 @@ from PIL import Image, PngImagePlugin
 
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
+    eval_set_of_ids,
     fixed_caption_ids,
     pictures_of_folder,
-    question_of_ids,
     read_caption_ids,
 )
 from cgan.evaluation.loop import of_files
@@ -135,8 +135,8 @@ def test_ids_of_any_kind_are_drawn_written_and_found_again(tmp_path, image_ids, 
     (tmp_path / "ids.json").write_bytes(codecs.BOM_UTF8 + json.dumps(ids).encode())
     assert read_caption_ids(tmp_path / "ids.json") == ids
     dataset = build_dataset(DataConfig("coco", str(tmp_path), str(file), resolution=32))
-    question = question_of_ids(dataset, file, ids)
-    assert [question.captions[i] for i in np.argsort(question.places)] == ["thing 0", "thing 1"]
+    eval_set = eval_set_of_ids(dataset, file, ids)
+    assert [eval_set.captions[i] for i in np.argsort(eval_set.places)] == ["thing 0", "thing 1"]
 
 
 def test_ids_one_a_line_in_utf16_are_read(tmp_path):

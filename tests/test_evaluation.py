@@ -11,18 +11,18 @@ from cgan.data.scenes.drawing import draw_scene
 from cgan.evaluation.scenes import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
 from cgan.metrics.quality import frechet_distance
-from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_judge
+from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_scene_classifier
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.generators.modulated import ModulatedGenerator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 
 @pytest.fixture(scope="module")
 def judge():
-    return load_judge()
+    return load_scene_classifier()
 
 
 def as_images(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -138,7 +138,7 @@ def test_real_scenes_score_as_real_and_noise_scores_nothing(judge, tmp_path, mon
 
 def test_missing_weights_of_the_judge_are_one_line(tmp_path):
     with pytest.raises(UserError, match="cgan judge"):
-        load_judge(tmp_path / "judge.safetensors")
+        load_scene_classifier(tmp_path / "judge.safetensors")
 
 
 def test_the_table_of_the_judge_is_kept_beside_its_weights():

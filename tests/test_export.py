@@ -31,7 +31,9 @@ def tiny_checkpoint(word_attention: bool = False) -> dict:
     """What a run of a tiny untrained generator saves, as far as sampling reads it."""
     torch.manual_seed(0)
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
-    config = GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16, prior_layers=2, prior_dim=16)
+    config = GeneratorConfig(
+        noise_dim=8, style_dim=16, width=4, max_channels=16, latent_prior_layers=2, latent_prior_dim=16
+    )
     config.word_attention = word_attention
     generator = build_generator(config, 32, text.dim)
     parts = {"generator_ema.": generator, "text_encoder.": text}

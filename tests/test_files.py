@@ -157,3 +157,14 @@ def test_a_file_that_is_larger_than_the_free_disk_is_refused_before_the_work(tmp
     files.check_room(tmp_path / "x", 1)
     with pytest.raises(files.CannotWrite, match="the disk is full .* MB are needed.*; free some"):
         files.check_room(tmp_path / "x", 2**62, "free some")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_a_file_system_knows_no_locks_nothing_is_locked(number, tmp_path, monkeypatch):
+    def refused(*_) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    for _ in range(2):
+        hold_lock(tmp_path / ".lock", busy="taken", patience=0.1)
+    assert not is_locked(tmp_path / ".lock")

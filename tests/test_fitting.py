@@ -28,7 +28,7 @@ def test_batch_normalisation_is_shared_by_several_gpus_alone():
     assert [type(plugin).__name__ for plugin in plugins_of("32-true", True)] == ["PlainFiles", "SyncTrainedBatchNorm"]
     assert not any(isinstance(plugin, SyncTrainedBatchNorm) for plugin in plugins_of("32-true", False))
     settings = {"accelerator": "cpu", "devices": 2, "plugins": plugins_of("32-true", True), "logger": False}
-    for strategy in (strategy_of(True, players=1), strategy_of(True, players=2)):
+    for strategy in (strategy_of(True, num_optimizers=1), strategy_of(True, num_optimizers=2)):
         assert isinstance(Trainer(**settings, strategy=strategy).strategy._layer_sync, SyncTrainedBatchNorm)
 
 

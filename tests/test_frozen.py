@@ -9,14 +9,15 @@ import transformers
 from test_gan import CAPTIONS, fit
 from torchvision.transforms import v2
 
-from cgan.cli.train import features_from_outside
+from cgan.config import GANConfig
 from cgan.interfaces import UserError
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders import frozen
 from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
-from cgan.training.gan import GANConfig, TextToImageGAN
+from cgan.training.build import outside_image_encoder
+from cgan.training.gan import TextToImageGAN
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_a_gan_trains_on_them_and_leaves_them_as_they_are(features, efficientnet
     discriminator = DiscriminatorConfig(features=features, width=4, max_channels=16, head_dim=8, **changes)
     generator = GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16)
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
-    image = features_from_outside(discriminator)
+    image = outside_image_encoder(discriminator)
     config = GANConfig(generator=generator, discriminator=discriminator)
     gan = TextToImageGAN(config, text, image, 32, shared_latent=False)
     kept = {name: x.clone() for name, x in image.state_dict().items()}

@@ -13,10 +13,11 @@ from cgan.config import RunConfig, load_config
 from cgan.figures.sheets import save_animation, save_png
 from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.weights import write
-from cgan.training.callbacks.recovery import Checkpoints, Signals, StopOnSignal
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training.callbacks.checkpointing import Checkpoints
+from cgan.training.callbacks.interrupts import Signals, StopOnSignal
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.resume import note_done
 from cgan.training.run_directory import write_settings
@@ -67,7 +68,7 @@ def test_a_disk_that_fills_in_the_midst_of_training_is_one_line_that_says_how_to
     config = load_config(["trainer.precision=32-true", "data.resolution=32"])
     callbacks = [Checkpoints(tmp_path, every_images=4, num_kept=2), StopOnSignal(Signals(), tmp_path)]
     loggers = [MetricsFile(tmp_path / "metrics.csv")]
-    trainer = trainer_of(config.trainer, 4, None, 0, loggers, [*callbacks, Fill(tmp_path / "a.png")], players=2)
+    trainer = trainer_of(config.trainer, 4, None, 0, loggers, [*callbacks, Fill(tmp_path / "a.png")], num_optimizers=2)
     samples = [Sample(torch.zeros(3, 32, 32, dtype=torch.uint8), ["a red dog"], i) for i in range(4)]
 
     with pytest.raises(UserError, match="a.png can't be written: the disk is full") as caught:

@@ -10,16 +10,20 @@ from pytorch_lightning.callbacks import Timer
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils.data import DataLoader
 
+from cgan.config import GANConfig
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Batch
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.generators.base import GeneratorConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
-from cgan.training.gan import GANConfig, TextToImageGAN, caption_ids, mismatched_captions
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training import step
+from cgan.training.gan import TextToImageGAN
+from cgan.training.joint import JointTraining
 from cgan.training.losses import exact_gradient_penalty
+from cgan.training.microbatch import caption_ids, draw_discriminator_noise, mismatched_captions
 from cgan.training.schedule import progress_of
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
@@ -67,7 +71,7 @@ def test_a_players_step_moves_only_that_player(player, tmp_path):
     rate = {"generator": "learning_rate", "discriminator": "discriminator_learning_rate"}[frozen]
     setattr(gan.config, rate, 0.0)  # the other player's step is taken, but of no length
     if frozen == "generator":
-        gan.config.prior_learning_rate = gan.config.matrix_learning_rate = 0.0
+        gan.config.latent_prior_learning_rate = gan.config.matrix_learning_rate = 0.0
     before = {name: dict(copy.deepcopy(getattr(gan, name)).named_parameters()) for name in (player, frozen)}
     fit(gan, tmp_path, max_steps=1)
     assert moved(before[player], getattr(gan, player)) and not moved(before[frozen], getattr(gan, frozen))
@@ -129,7 +133,7 @@ def saved_bytes(gan: TextToImageGAN) -> int:
     """What a drawing keeps for its gradient, weights apart."""
     kept, weights = {}, {p.data_ptr() for p in gan.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.setdefault(x.data_ptr(), x), lambda x: x):
-        gan.imagine(gan.parts_of(some_batch())[0])
+        step.generate_fakes(gan.networks, gan.prepare(some_batch())[0])
     return sum(x.nbytes for place, x in kept.items() if place not in weights)
 
 
@@ -160,16 +164,16 @@ def test_the_first_step_compiles_all_and_no_limit_of_graphs_is_hit(tmp_path):
     assert list(count.values()) == [2] and torch._dynamo.utils.counters["frames"]["ok"] >= 8
 
 
-@pytest.mark.parametrize(("share", "num_redrawn"), [(0.0, 1), (0.5, 2), (1.0, 4)])
-def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_redrawn):
-    gan = tiny_gan(redrawn_share=share)
-    (part,) = gan.parts_of(some_batch())
+@pytest.mark.parametrize(("share", "num_reconstructed"), [(0.0, 1), (0.5, 2), (1.0, 4)])
+def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_reconstructed):
+    gan = tiny_gan(reconstructed_fraction=share)
+    (part,) = gan.prepare(some_batch())
     drawn = []
     for _ in range(2):
-        drawn.append(gan.imagine(part))
-        gan.generator.prior.end.bias.data += 1  # a change of the prior shows where it is used
+        drawn.append(step.generate_fakes(gan.networks, part))
+        gan.generator.latent_prior.end.bias.data += 1  # a change of the prior shows where it is used
     same = [torch.equal(one, two) for one, two in zip(drawn[0].images, drawn[1].images, strict=True)]
-    assert drawn[0].num_redrawn == num_redrawn and same == [i < num_redrawn for i in range(4)]
+    assert drawn[0].num_reconstructed == num_reconstructed and same == [i < num_reconstructed for i in range(4)]
 
 
 def test_frozen_encoders_never_move(tmp_path):
@@ -202,7 +206,9 @@ def test_a_penalty_holds_the_discriminator_back(penalty, tmp_path):
     def steepness(gan: TextToImageGAN) -> torch.Tensor:
         gan.eval()
         text = gan.text_encoder(CAPTIONS)
-        return exact_gradient_penalty(lambda x: gan.discriminator(x, text.sentence, gan.maps(x)), images)
+        return exact_gradient_penalty(
+            lambda x: gan.discriminator(x, text.sentence, step.frozen_features(gan.networks, x)[0]), images
+        )
 
     assert steepness(held) < 0.9 * steepness(free)
 
@@ -213,11 +219,11 @@ def test_a_penalty_runs_the_frozen_encoder_only_for_a_discriminator_that_looks_a
     gan = tiny_gan(penalty=penalty, penalty_weight=1.0)
     gan.config.discriminator.form = form
     gan = TextToImageGAN(gan.config, gan.text_encoder, gan.image_encoder, 32)
-    gan.log = lambda *_, **__: None
-    (part,) = gan.parts_of(some_batch())
-    fakes, calls = gan.imagine(part), []
+    (part,) = gan.prepare(some_batch())
+    fakes, calls = step.generate_fakes(gan.networks, part), []
+    noise = draw_discriminator_noise(gan.config, part.images)
     gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
-    assert gan.gradient_penalty(part, fakes).isfinite()
+    assert step.gradient_penalty(gan.networks, part, fakes, noise).isfinite()
     assert len(calls) == (expected if penalty != "matching_aware" else expected // 2)  # which leaves fakes alone
 
 
@@ -225,14 +231,16 @@ def test_fakes_have_no_frozen_maps_where_nothing_asks_for_them():
     settings = {"reconstruction_weight": 0.0, "matching_weight": 0.0, "augmentation": ["cutout"]}
     gan, calls = tiny_gan(**settings), []  # the discriminator looks at the maps of changed pictures
     gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
-    fakes = gan.imagine(gan.parts_of(some_batch())[0])
+    fakes = step.generate_fakes(gan.networks, gan.prepare(some_batch())[0])
     assert fakes.maps == [] and fakes.embedding is None and not calls
 
 
 @pytest.mark.parametrize("kinds", [["translation"], ["cutout"], ["colour", "translation", "cutout"]])
 def test_augmentation_changes_what_the_discriminator_sees(kinds):
     gan, images = tiny_gan(augmentation=kinds), some_batch().images
-    once, twice = (gan.look(images, gan.maps(images))[0] for _ in range(2))
+    maps = step.frozen_features(gan.networks, images)[0]
+    draws = [draw_discriminator_noise(gan.config, images).real for _ in range(2)]
+    once, twice = (step.seen_features(gan.networks, images, maps, some)[0] for some in draws)
     assert not torch.allclose(once, twice)
 
 
@@ -310,7 +318,7 @@ def test_pictures_travel_as_bytes_and_are_floats_once_they_are_on_the_device(tmp
     sent = next(iter(endless_loader(scenes, 4, 0)))
     assert sent.images.dtype == torch.uint8
     joint = JointEncoder(JointConfig(picture_weight=0, caption_weight=0), Vocabulary.of(CAPTIONS), 32)
-    for module in (tiny_gan(), joint):
+    for module in (tiny_gan(), JointTraining(joint)):
         trainer = pl.Trainer(
             max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
             enable_checkpointing=False, enable_model_summary=False, callbacks=[Seen()],

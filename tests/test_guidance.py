@@ -8,12 +8,12 @@ from cgan.benchmarks.guidance import AMOUNTS, best_of, ways_of
 from cgan.cli.benchmark import main
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.interfaces import TextFeatures, UserError
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.scenes import load_scene_classifier
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_GAN
 from cgan.resources import STARTER_JOINT as JOINT
 from cgan.sampling.guidance import away_from
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 
 def features(sentence: torch.Tensor) -> TextFeatures:
@@ -63,7 +63,9 @@ def test_nonsense_to_push_away_from_is_one_line(pipe, negative, guidance):
 def test_pushed_away_from_snow_the_judge_sees_hardly_any(pipe):
     captions, snow = [f"a {colour} {thing}" for colour in COLOURS for thing in OBJECTS], GROUNDS.index("snow")
     drawn = (p.sample(captions, list(range(64)), batch_size=32) for p in (pipe, pipe.away_from("snow", 1.0)))
-    plain, pushed = (load_judge().read(torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1).values for x in drawn)
+    plain, pushed = (
+        load_scene_classifier().read(torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1).values for x in drawn
+    )
     assert (pushed[:, -1] == snow).sum() < (plain[:, -1] == snow).sum() / 2
 
 

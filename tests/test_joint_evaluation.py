@@ -11,9 +11,10 @@ from cgan.evaluation.joint import evaluate_joint, reconstruction_sheet
 from cgan.interfaces import Sample
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.pixels import as_floats
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training.joint import JointTraining
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def joint(scenes) -> JointEncoder:
     """Trained for a moment, so that some of what it says is right and some is wrong."""
     joint = small_joint(scenes, coattention_weight=0.5, caption_weight=1.0)
     trainer = pl.Trainer(
-        max_steps=60, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        max_steps=90, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(joint, endless_loader(scenes, 12, seed=0))
+    trainer.fit(JointTraining(joint), endless_loader(scenes, 12, seed=0))
     return joint.eval()
 
 

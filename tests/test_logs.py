@@ -50,6 +50,6 @@ def test_a_mode_of_the_environment_asks_no_server(mode, made, monkeypatch, tmp_p
     monkeypatch.setattr(logs, "may_be_online", lambda: pytest.fail("asked"))
     modes = []
     logger = SimpleNamespace(experiment=SimpleNamespace(id="x"), attempt=lambda *_: None)
-    monkeypatch.setattr(logs, "wandb_logger", lambda run_dir, mode: modes.append(mode) or logger)
+    monkeypatch.setattr(logs, "wandb_logger", lambda run_dir, mode, report: modes.append(mode) or logger)
     logs.loggers(SimpleNamespace(trainer=SimpleNamespace(wandb="auto")), tmp_path)
     assert modes == made

@@ -261,25 +261,26 @@ def test_kl_equals_that_of_torch():
     assert losses.kl_to_normal(mean, log_variance).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_equal_pictures_have_no_pyramid_or_feature_loss():
+def test_equal_pictures_have_no_multiscale_or_feature_matching_loss():
     images, maps = torch.rand(2, 3, 16, 16), [torch.rand(2, 4, 8, 8)]
-    assert losses.pyramid_loss(images, images) == 0 and losses.feature_loss(maps, maps) == 0
+    assert losses.multiscale_l1(images, images) == 0 and losses.feature_matching_loss(maps, maps) == 0
 
 
-def test_pyramid_loss_is_the_mean_over_levels_of_the_distance_worked_out_by_hand():
+def test_multiscale_l1_is_the_mean_over_levels_of_the_distance_worked_out_by_hand():
     stripes = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(1, 3, 4, 4)  # 1 from grey at 4 px, none at 2 and 1 px
     halves = torch.tensor([2.0, 2.0, 0.0, 0.0]).expand(1, 3, 4, 4)  # a mean distance of 1 at every level
     grey = torch.zeros(1, 3, 4, 4)
-    assert losses.pyramid_loss(stripes, grey).item() == pytest.approx(1 / 3)
-    assert losses.pyramid_loss(halves, grey).item() == pytest.approx(1.0)
+    assert losses.multiscale_l1(stripes, grey).item() == pytest.approx(1 / 3)
+    assert losses.multiscale_l1(halves, grey).item() == pytest.approx(1.0)
     both = stripes + halves  # 3, 1, 1, -1 at 4 px, and 2, 0 at 2 px
-    assert losses.pyramid_loss(both, grey, levels=2).item() == pytest.approx((6 / 4 + 2 / 2) / 2)
-    assert losses.pyramid_loss(torch.cat([stripes, grey]), torch.cat([grey, grey])).item() == pytest.approx(1 / 6)
+    assert losses.multiscale_l1(both, grey, levels=2).item() == pytest.approx((6 / 4 + 2 / 2) / 2)
+    assert losses.multiscale_l1(torch.cat([stripes, grey]), torch.cat([grey, grey])).item() == pytest.approx(1 / 6)
 
 
-def test_feature_loss_is_relative_to_the_targets_of_each_picture():
+def test_feature_matching_loss_is_relative_to_the_targets_of_each_picture():
     target = [torch.full((2, 4, 8, 8), 2.0), torch.full((2, 3, 4, 4), -4.0)]
     target[0][1] *= 5  # 10 in the second picture
     maps = [target[0] + 1, target[1] - 2]  # off by 1 of 2 and of 10; by 2 of 4 in both pictures
-    assert losses.feature_loss(maps, target).item() == pytest.approx(((0.5 + 0.1) / 2 + 0.5) / 2)
-    assert losses.feature_loss([torch.ones(1, 1, 2, 2)], [torch.zeros(1, 1, 2, 2)]).item() == pytest.approx(1000)
+    assert losses.feature_matching_loss(maps, target).item() == pytest.approx(((0.5 + 0.1) / 2 + 0.5) / 2)
+    ones, zeros = [torch.ones(1, 1, 2, 2)], [torch.zeros(1, 1, 2, 2)]
+    assert losses.feature_matching_loss(ones, zeros).item() == pytest.approx(1000)

@@ -55,7 +55,7 @@ LOGITS = torch.zeros(2, 1)
         lambda: losses.discriminator_loss("wasserstein", LOGITS, LOGITS),
         lambda: losses.generator_loss("wasserstein", LOGITS),
         lambda: losses.mismatch_loss("wasserstein", LOGITS, LOGITS, torch.ones(2)),
-        lambda: augment(torch.zeros(1, 3, 8, 8), ["mirrored"]),
+        lambda: augment(torch.zeros(1, 3, 8, 8), ["mirrored"], [torch.rand(1)]),
         lambda: build_trunk(DiscriminatorConfig(trunk="unet"), 32),
         lambda: build_image_encoder(ImageEncoderConfig(network="large")),
     ],

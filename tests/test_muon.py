@@ -98,6 +98,6 @@ def test_a_loaded_state_follows_its_weights_to_their_device():
     again = optimizer_of(elsewhere)
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     states = [state for state in again.state.values()]
-    assert [set(state) for state in states] == [{"momentum"}] + [{"mean", "square", "step"}] * 3
+    assert [set(state) for state in states] == [{"momentum"}] + [{"exp_avg", "exp_avg_sq", "step"}] * 3
     assert all(value.device.type == "meta" for state in states for value in state.values())
     assert optimizer.state[network[0].bias]["step"] == 3  # the source's own stays

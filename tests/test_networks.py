@@ -6,7 +6,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
 from cgan.interfaces import TextFeatures, UserError
-from cgan.models.augment import augment, cut_out, translate
+from cgan.models.augment import augment, cut_out, draw_augmentation, translate
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.imagenet import ImageNetEncoder
@@ -64,8 +64,8 @@ def test_discriminator_has_a_head_for_the_trunk_and_for_each_map(spectral_norm):
 
 def test_logits_depend_on_the_caption():
     discriminator = Discriminator(DiscriminatorConfig(form="trunk", width=4, max_channels=16), 32, text_dim=16)
-    hidden = discriminator.look(torch.randn(2, 3, 32, 32), [])
-    first, second = (discriminator.judge(hidden, torch.randn(2, 16)) for _ in range(2))
+    hidden = discriminator.features(torch.randn(2, 3, 32, 32), [])
+    first, second = (discriminator.logits(hidden, torch.randn(2, 16)) for _ in range(2))
     assert not torch.allclose(first, second)
 
 
@@ -254,13 +254,14 @@ def test_a_learned_caption_is_written_again():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.1 and decoder.write(LATENT[:2]).tolist() == F.pad(known, (0, 1)).tolist()  # the end is written as 0
+    decoded = decoder.greedy_decode(LATENT[:2])
+    assert loss < 0.1 and decoded.tolist() == F.pad(known, (0, 1)).tolist()  # the end is written as 0
 
 
 def test_captions_end_once_and_hold_no_padding_before_their_end():
     decoder = caption_decoder()
     decoder.logits.weight.data *= 30  # sure of itself, so that captions end at all sorts of places
-    written = decoder.write(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), max_words=6)
+    written = decoder.greedy_decode(torch.randn(500, 8, generator=torch.Generator().manual_seed(0)), max_words=6)
     lengths = (written != 0).sum(dim=1)
     assert torch.equal(written != 0, torch.arange(written.shape[1]) < lengths[:, None])
     assert written.max() < decoder.begin and not (written == 1).any() and len(lengths.unique()) > 3
@@ -269,9 +270,9 @@ def test_captions_end_once_and_hold_no_padding_before_their_end():
 def test_what_is_written_does_not_depend_on_the_other_captions():
     decoder = caption_decoder()
     decoder.logits.weight.data *= 30
-    together = decoder.write(LATENT, max_words=6)
+    together = decoder.greedy_decode(LATENT, max_words=6)
     for latent, words in zip(LATENT, together, strict=True):
-        alone = decoder.write(latent[None], max_words=6)[0]
+        alone = decoder.greedy_decode(latent[None], max_words=6)[0]
         assert F.pad(alone, (0, together.shape[1] - len(alone))).tolist() == words.tolist()
 
 
@@ -281,28 +282,31 @@ def test_what_is_written_does_not_depend_on_the_other_captions():
 def test_translation_moves_the_picture_as_a_whole():
     images = torch.zeros(64, 3, 32, 32)
     images[:, :, 16, 16] = 1
-    places = translate(images).flatten(2).argmax(dim=2)
+    (draws,) = draw_augmentation(["translation"], 64, images.device)
+    places = translate(images, draws).flatten(2).argmax(dim=2)
     rows, columns = places // 32 - 16, places % 32 - 16
-    assert (translate(images).sum(dim=(1, 2, 3)) == 3).all()
+    assert (translate(images, draws).sum(dim=(1, 2, 3)) == 3).all()
     assert rows.min() == columns.min() == -4 and rows.max() == columns.max() == 4
 
 
 def test_cutout_greys_a_quarter_of_the_picture_at_most():
-    cut = (cut_out(torch.ones(256, 3, 32, 32)) == 0).float().mean(dim=(1, 2, 3))
+    images = torch.ones(256, 3, 32, 32)
+    cut = (cut_out(images, *draw_augmentation(["cutout"], 256, images.device)) == 0).float().mean(dim=(1, 2, 3))
     assert cut.max() <= 0.25 and cut.min() >= 0.04 and cut.std() > 0
 
 
 def test_gradients_pass_through_augmentation():
     images = torch.rand(4, 3, 32, 32, requires_grad=True)
-    changed = augment(images, ["colour", "translation", "cutout"])
+    kinds = ["colour", "translation", "cutout"]
+    changed = augment(images, kinds, draw_augmentation(kinds, 4, images.device))
     changed.square().sum().backward()
     assert changed.shape == images.shape and images.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(("channels", "size", "places"), [(6, 16, 8), (6, 4, 4), (6, 7, 4), (6, 14, 8)])
 def test_a_head_may_pool_before_or_after_its_pointwise_convolution(channels, size, places):
-    head, x = Head(channels, text_dim=5, head_dim=8, num_places=places), torch.randn(2, channels, size, size)
+    head, x = Head(channels, text_dim=5, head_dim=8, resolution=places), torch.randn(2, channels, size, size)
     after = F.adaptive_avg_pool2d(head.reduce(x), min(size, places))
     mixed = F.leaky_relu(head.mix(F.leaky_relu(after, 0.2)), 0.2)
     rows = F.adaptive_avg_pool2d(mixed, 4).flatten(1)
-    assert torch.allclose(head(x), F.leaky_relu(head.places(rows), 0.2), atol=1e-5)
+    assert torch.allclose(head(x), F.leaky_relu(head.positions(rows), 0.2), atol=1e-5)

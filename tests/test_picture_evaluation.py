@@ -19,24 +19,24 @@ from cgan.cli.evaluate import main
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
+    EvalSet,
     Networks,
     PictureEvaluator,
-    Question,
+    eval_set_of,
+    eval_set_of_ids,
     fixed_caption_ids,
     nearest_training_pictures,
     other_captions,
-    question_of,
-    question_of_ids,
 )
 from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_features, shares
 from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
-from cgan.metrics.features import FeatureNetwork, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice, CLIPScore
-from cgan.metrics.scenes import load_judge
+from cgan.metrics.features import FeatureNetwork, SceneClassifierFeatures
+from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
+from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "assets" / "scenes-64.safetensors"
@@ -125,11 +125,11 @@ def test_without_a_clip_one_line_says_so(monkeypatch, tmp_path):
 
 def test_each_picture_is_asked_for_by_one_of_its_captions(cache):
     scenes = Scenes(9, 32)
-    question = question_of(scenes, 5, seed=3)
-    assert len(question.captions) == 5 and question.places == sorted(set(question.places))
-    assert all(caption in scenes.captions_of(i) for caption, i in zip(question.captions, question.places, strict=True))
-    assert question_of(scenes, 5, seed=3).captions == question.captions != question_of(scenes, 5, seed=4).captions
-    assert torch.equal(question.reference.load(torch.tensor([1]))[0], as_bytes(scenes, question.places[1]))
+    eval_set = eval_set_of(scenes, 5, seed=3)
+    assert len(eval_set.captions) == 5 and eval_set.places == sorted(set(eval_set.places))
+    assert all(caption in scenes.captions_of(i) for caption, i in zip(eval_set.captions, eval_set.places, strict=True))
+    assert eval_set_of(scenes, 5, seed=3).captions == eval_set.captions != eval_set_of(scenes, 5, seed=4).captions
+    assert torch.equal(eval_set.reference.load(torch.tensor([1]))[0], as_bytes(scenes, eval_set.places[1]))
 
 
 def as_bytes(scenes: Scenes, place: int) -> torch.Tensor:
@@ -142,11 +142,11 @@ def test_fixed_ids_are_one_caption_each_of_different_pictures(coco):
     assert ids == sorted(ids) == fixed_caption_ids(file, 10, seed=1) != fixed_caption_ids(file, 10, seed=2)
     assert len({number // 21 for number in ids}) == 10
     dataset = build_dataset(DataConfig("coco", str(folder), str(file), resolution=32))
-    question = question_of_ids(dataset, file, ids)
-    assert question.captions == [f"picture {n // 21} {n // 7 % 3}" for n in ids]
-    assert question.places == [n // 21 for n in ids] and question.reference.count == 12
+    eval_set = eval_set_of_ids(dataset, file, ids)
+    assert eval_set.captions == [f"picture {n // 21} {n // 7 % 3}" for n in ids]
+    assert eval_set.places == [n // 21 for n in ids] and eval_set.reference.count == 12
     with pytest.raises(UserError, match="no caption 8"):
-        question_of_ids(dataset, file, [8])
+        eval_set_of_ids(dataset, file, [8])
     with pytest.raises(UserError, match="12 pictures"):
         fixed_caption_ids(file, 13)
 
@@ -190,12 +190,12 @@ def test_the_shares_of_all_processes_are_all_pictures(monkeypatch):
 
 def test_the_nearest_training_picture_has_the_nearest_caption_and_is_another_one(cache):
     joint, scenes = JointEncoder.load(STARTER_JOINT), Scenes(40, 64)
-    question = question_of(scenes, 6, seed=0)
+    eval_set = eval_set_of(scenes, 6, seed=0)
     texts = [(caption, i) for i in range(40) for caption in scenes.captions_of(i)]
-    scores = joint.embed_captions(question.captions) @ joint.embed_captions([text for text, _ in texts]).t()
+    scores = joint.embed_captions(eval_set.captions) @ joint.embed_captions([text for text, _ in texts]).t()
     for same in (False, True):
-        pictures = nearest_training_pictures(joint, question, scenes, same)
-        for row, (place, score) in enumerate(zip(question.places, scores, strict=True)):
+        pictures = nearest_training_pictures(joint, eval_set, scenes, same)
+        for row, (place, score) in enumerate(zip(eval_set.places, scores, strict=True)):
             best = next(i for i in score.argsort(descending=True).tolist() if not same or texts[i][1] != place)
             candidates = [texts[i][1] for i in range(len(texts)) if score[i] >= score[best] - 1e-5]
             found = pictures.load(torch.tensor([row]))[0]
@@ -203,9 +203,9 @@ def test_the_nearest_training_picture_has_the_nearest_caption_and_is_another_one
 
 
 def test_real_scenes_are_nearer_to_real_ones_than_noise_is(cache):
-    scenes, judge = Scenes(60, 64), JudgeFeatures(load_judge())
-    question = Question(None, of_dataset(scenes), {})
-    evaluator = PictureEvaluator(question, Networks(judge), ("fid", "prdc"))
+    scenes, judge = Scenes(60, 64), SceneClassifierFeatures(load_scene_classifier())
+    eval_set = EvalSet(None, of_dataset(scenes), {})
+    evaluator = PictureEvaluator(eval_set, Networks(judge), ("fid", "prdc"))
     other, floor = evaluator.of(of_dataset(Scenes(60, 64, seed=9))), evaluator.floor()
     noise = of_dataset(scenes)._replace(load=lambda places: torch.randint(0, 256, (len(places), 3, 64, 64)).byte())
     assert 0 < other["judge/frechet_distance"] < evaluator.of(noise)["judge/frechet_distance"] / 5
@@ -214,11 +214,11 @@ def test_real_scenes_are_nearer_to_real_ones_than_noise_is(cache):
 
 def test_r_precision_finds_the_captions_of_real_scenes(cache):
     scenes, joint = Scenes(60, 64), JointNetwork(JointEncoder.load(STARTER_JOINT))
-    question = question_of(scenes, 60, seed=0)
-    others = torch.from_numpy(other_captions(question.captions, question.places, 20, seed=0))
-    collection = MetricCollection({"r": CaptionChoice(joint, question.captions, others)}, compute_groups=False)
-    real = of_dataset(scenes, question.places, question.captions)
-    shuffled = of_dataset(scenes, question.places[1:] + question.places[:1], question.captions)
+    eval_set = eval_set_of(scenes, 60, seed=0)
+    others = torch.from_numpy(other_captions(eval_set.captions, eval_set.places, 20, seed=0))
+    collection = MetricCollection({"r": GeneratedRPrecision(joint, eval_set.captions, others)}, compute_groups=False)
+    real = of_dataset(scenes, eval_set.places, eval_set.captions)
+    shuffled = of_dataset(scenes, eval_set.places[1:] + eval_set.places[:1], eval_set.captions)
     assert measure(real, collection)["r"] > 0.7 > 0.4 > measure(shuffled, collection)["r"]
 
 

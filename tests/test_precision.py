@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import ConcatHead, Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.layers import at_most
 from cgan.models.precision import inner_products
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
-from cgan.training import losses
-from cgan.training.joint import JointConfig, JointEncoder
+from cgan.training import losses, step
+from cgan.training.joint import JointTraining
 
 
 def in_bfloat16(function, *inputs) -> torch.Tensor:
@@ -52,8 +53,8 @@ def test_logits_beside_the_caption_are_computed_in_float32():
 def test_all_logits_of_a_discriminator_are_computed_in_float32(condition):
     config = DiscriminatorConfig(condition=condition, width=4, max_channels=16, head_dim=8)
     discriminator = Discriminator(config, 32, text_dim=16).eval()
-    hidden = [x.detach().bfloat16() for x in discriminator.look(torch.randn(4, 3, 32, 32), [])]
-    assert_float32(lambda h, s: discriminator.judge([h], s), *hidden, rounded(4, 16))
+    hidden = [x.detach().bfloat16() for x in discriminator.features(torch.randn(4, 3, 32, 32), [])]
+    assert_float32(lambda h, s: discriminator.logits([h], s), *hidden, rounded(4, 16))
 
 
 def test_scores_of_coattention_are_computed_in_float32():
@@ -84,18 +85,19 @@ def test_contrastive_scores_of_the_joint_encoder_are_computed_in_float32(coatten
         coattention_weight=coattention_weight, picture_weight=0, caption_weight=0, temperature=0.01,
     )  # fmt: skip
     joint, batch = JointEncoder(config, Vocabulary.of(CAPTIONS), 32).eval(), some_batch()
-    joint.log = lambda *_, **__: None
+    training = JointTraining(joint)
+    training.log = lambda *_, **__: None
     with torch.no_grad():
         pictures, text = joint.image(batch.images), joint.text(batch.captions)
-        seen = seen_by_info_nce(monkeypatch, lambda: joint.contrastive_loss(pictures, text, batch.image_ids))
+        seen = seen_by_info_nce(monkeypatch, lambda: training.contrastive_loss(pictures, text, batch.image_ids))
         expected = 100 * joint.scores(batch.images, batch.captions)
     assert torch.allclose(seen[0], expected, atol=1e-3) and torch.allclose(seen[1], expected.t(), atol=1e-3)
 
 
 def test_scores_of_the_matching_term_are_computed_in_float32(monkeypatch):
     gan, batch = tiny_gan(), some_batch()
-    (part,), embedding = gan.parts_of(batch), torch.randn(4, 16)
-    seen = seen_by_info_nce(monkeypatch, lambda: gan.choice_loss(part, embedding))
+    (part,), embedding = gan.prepare(batch), torch.randn(4, 16)
+    seen = seen_by_info_nce(monkeypatch, lambda: step.contrastive_loss(part, embedding))
     expected = 10 * F.normalize(embedding, dim=1) @ F.normalize(part.text.sentence, dim=1).t()
     assert torch.allclose(seen[0], expected, atol=1e-4) and torch.allclose(seen[1], expected.t(), atol=1e-4)
 
@@ -117,12 +119,13 @@ def test_beyond_its_limit_a_parameter_is_led_back_but_not_further_away(value, sl
 def test_a_temperature_that_has_passed_its_limit_comes_back(start):
     config = JointConfig(picture_weight=0, caption_weight=0)
     joint = JointEncoder(config, Vocabulary.of(CAPTIONS), 32)
+    training = JointTraining(joint)
     joint.log_scale.data.fill_(start)
     optimizer = torch.optim.Adam([joint.log_scale], 0.05)
     scores, ids = torch.randn(8, 8), torch.arange(8)  # which know nothing, so that a cool scale is better
     for _ in range(40):
         optimizer.zero_grad()
-        joint.ranking_loss(scores, ids, ids).backward()
+        training.ranking_loss(scores, ids, ids).backward()
         optimizer.step()
     assert joint.log_scale < math.log(100) - 0.1
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cgan.training import distributed as processes
+from cgan import sharding
 
 ROOT = Path(__file__).parents[1]
 
@@ -67,16 +67,16 @@ class LargestTensor(TorchDispatchMode):
 @pytest.mark.parametrize("draw", [torch.rand, torch.randn])
 @pytest.mark.parametrize("num_ranks", [2, 3, 8])
 def test_a_large_draw_is_the_same_in_parts_none_of_which_makes_the_whole(draw, num_ranks, monkeypatch):
-    monkeypatch.setattr(processes, "LARGEST_DRAW", 1000)
-    monkeypatch.setattr(processes, "BLOCK", 120)  # 4 rows, across the borders of the parts
+    monkeypatch.setattr(sharding, "LARGEST_DRAW", 1000)
+    monkeypatch.setattr(sharding, "BLOCK", 120)  # 4 rows, across the borders of the parts
     share, parts, largest = 48 // num_ranks, [], LargestTensor()
     for rank in range(num_ranks):
         torch.manual_seed(3)
         with largest:
-            parts.append(processes.rows_of_draw(draw, 48, rank * share, (rank + 1) * share, (5, 6)))
+            parts.append(sharding.rows_of_draw(draw, 48, rank * share, (rank + 1) * share, (5, 6)))
         following = torch.rand(2)
     torch.manual_seed(3)
-    whole = processes.random_rows(draw, 48, 5, 6)
+    whole = sharding.sharded_draw(draw, 48, 5, 6)
     assert torch.equal(torch.cat(parts), whole) and torch.equal(following, torch.rand(2))
     assert largest.numel == max(share, 4) * 30
     assert len(whole.flatten().unique()) == whole.numel() and abs(whole.mean() - (draw is torch.rand) / 2) < 0.1
@@ -84,6 +84,6 @@ def test_a_large_draw_is_the_same_in_parts_none_of_which_makes_the_whole(draw, n
 
 def test_a_small_draw_is_torchs_own():
     torch.manual_seed(3)
-    found = processes.random_rows(torch.randn, 16, 8, 4)
+    found = sharding.sharded_draw(torch.randn, 16, 8, 4)
     torch.manual_seed(3)
     assert torch.equal(found, torch.randn(16, 8, 4))

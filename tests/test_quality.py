@@ -20,7 +20,7 @@ from torch_fidelity import feature_extractor_inceptionv3
 
 from cgan.interfaces import UserError
 from cgan.metrics import quality
-from cgan.metrics.features import Given, Inception, resized_clean
+from cgan.metrics.features import Inception, PrecomputedFeatures, resized_clean
 from cgan.metrics.quality import PictureQuality, kernel_distance, neighbourhoods
 from cgan.metrics.weights import MissingWeights, in_lines, inception_weights, missing_weights
 from cgan.pixels import as_bytes, as_floats
@@ -140,7 +140,7 @@ def test_precision_recall_density_and_coverage_are_those_of_all_pairs(monkeypatc
 
 def test_equal_sets_are_at_no_distance_and_cover_each_other():
     features = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double()
-    metric = PictureQuality(Given("judge", 6), features)
+    metric = PictureQuality(PrecomputedFeatures("judge", 6), features)
     metric.update(features, torch.arange(40))
     values = metric.compute()
     assert float(values["judge/frechet_distance"]) == pytest.approx(0, abs=1e-6)
@@ -161,13 +161,13 @@ def test_the_kernel_distance_is_the_unbiased_estimate_over_all_pairs():
 
 
 def test_only_inception_s_distance_is_called_fid(random_inception):
-    metric = PictureQuality(Given("joint", 3), torch.randn(20, 3), ("fid",))
+    metric = PictureQuality(PrecomputedFeatures("joint", 3), torch.randn(20, 3), ("fid",))
     metric.update(torch.randn(20, 3), torch.arange(20))
     assert list(metric.compute()) == ["joint/frechet_distance"]
 
 
 def test_too_few_pictures_are_an_error():
-    metric = PictureQuality(Given("judge", 3), torch.randn(20, 3), ("prdc",))
+    metric = PictureQuality(PrecomputedFeatures("judge", 3), torch.randn(20, 3), ("prdc",))
     metric.update(torch.randn(5, 3), torch.arange(5))
     with pytest.raises(ValueError, match="too few"):
         metric.compute()
@@ -206,12 +206,12 @@ MEASURED_APART = ROOT / "tests" / "measured_apart.py"
 
 
 @pytest.mark.slow
-def test_two_processes_find_what_one_finds(random_inception, tmp_path):
-    """A set of 53 pictures: the shares are 27 and 26, and the last batches of different sizes."""
+def test_several_processes_find_what_one_finds(random_inception, tmp_path):
+    """A set of 53 pictures: the shares are 27 and 26, and the last batches of different sizes; a third one has none."""
     found, clip = {}, tmp_path / "clip"
     clip.mkdir()
     save_clip(clip)
-    for world in (1, 2):
+    for world in (1, 2, 3):
         environment = {**os.environ, "CGAN_CACHE": str(tmp_path / f"cache{world}"), "OMP_NUM_THREADS": "1"}
         environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
         outs = [tmp_path / f"{world}-{rank}.json" for rank in range(world)]
@@ -221,7 +221,7 @@ def test_two_processes_find_what_one_finds(random_inception, tmp_path):
         assert [process.wait(timeout=500) for process in processes] == [0] * world
         found[world] = [json.loads(out.read_text()) for out in outs]
     (one,), (first, second) = found[1], found[2]
-    assert first == second and set(first) == set(one)
+    assert first == second == found[3][0] == found[3][1] == found[3][2] and set(first) == set(one)
     assert first == pytest.approx(one, rel=1e-6)
     assert {"fid", "kid", "density", "clip_score", "r_precision", "scene_accuracy", "scenes/diversity"} <= set(one)
     assert one["floor/frechet_distance"] > 0

@@ -176,10 +176,10 @@ def results_of(values: dict[str, list[float]]) -> list[dict]:
     ]
 
 
-def test_a_table_states_means_deviations_and_marked_differences(tmp_path, capsys):
+def test_a_table_states_means_deviations_and_marked_differences(tmp_path):
     race = Race("x", {"base": [], "better": [], "other": []}, baseline="base")
     results = results_of({"base": [0.1, 0.2, 0.3], "better": [0.61, 0.7, 0.79], "other": [0.3, 0.1, 0.2]})
-    write_report(race, results, jobs=1, out=tmp_path)
+    table = write_report(race, results, jobs=1, out=tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert lines[0] == "| variant | agreement | images seen |"
     assert lines[2:5] == [
@@ -190,7 +190,7 @@ def test_a_table_states_means_deviations_and_marked_differences(tmp_path, capsys
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["summary"]["better"]["agreement"]["difference"]["beyond_noise"] is True
     assert written["protocol"]["race"]["seeds"] == [0, 1, 2] and written["protocol"]["torch"]
-    assert "0.700" in capsys.readouterr().out
+    assert "0.700" in table.rows[1][1] and (tmp_path / "table.md").read_text() == table.markdown()
 
 
 def test_only_common_seeds_are_compared_and_only_common_measures_shown_by_default():
@@ -277,7 +277,7 @@ def test_a_race_trains_its_variants_goes_on_where_it_stopped_and_ends_in_a_table
     (out / "InfoNCE-1.json").unlink()
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0 and "3 of 4 runs were finished before" in ended.stdout
-    assert ended.stdout.count("trained and judged") == 1
+    assert ended.stdout.count("trained and evaluated") == 1
     again = json.loads((out / "results.json").read_text())["runs"]
     assert [run["measures"] for run in again] == [run["measures"] for run in written["runs"]]
 

@@ -43,7 +43,7 @@ def test_no_number_may_be_negative_or_none_at_all():
         ("trainer.gradient_clip=0", "above 0"),
         ("trainer.sample_every=-1", "0: never"),
         ("gan.second_beta=1", "at least 0 and below 1"),
-        ("gan.redrawn_share=1.5", "from 0 to 1"),
+        ("gan.reconstructed_fraction=1.5", "from 0 to 1"),
         ("gan.generator.patch=3", "one of 1, 2, 4, 8"),
         ("gan.learning_rate=inf", "at least 0"),
         ("gan.ema_half_life=0", "above 0"),

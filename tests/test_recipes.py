@@ -21,15 +21,16 @@ from cgan.models.generators.base import GeneratorConfig
 from cgan.models.generators.dfgan import DownBlock, StridedTrunk
 from cgan.models.generators.r3gan import Bottleneck, PlainTrunk
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.losses import info_nce, spherical_distance
-from cgan.training.schedule import by_cosine, leave_uncounted, minutes_of
+from cgan.training.schedule import by_cosine, minutes_of, pause_training_clock
 
 ROOT = Path(__file__).parents[1]
 SCENES = str(ROOT / "configs/gan/scenes.yaml")
 RECIPES = sorted((ROOT / "configs/race/recipes").glob("*.yaml"))
 TINY = """gan.generator.noise_dim=8 gan.generator.style_dim=16 gan.generator.width=4 gan.generator.max_channels=16
-    gan.generator.prior_dim=8 gan.discriminator.width=4 gan.discriminator.max_channels=16
+    gan.generator.latent_prior_dim=8 gan.discriminator.width=4 gan.discriminator.max_channels=16
     gan.discriminator.head_dim=8""".split()
 
 
@@ -105,11 +106,11 @@ def test_trunks_of_papers_end_in_a_map_of_four_by_four(trunk, patch, resolution)
 def test_only_separate_logits_do_without_the_caption(condition, know):
     config = DiscriminatorConfig(condition=condition, width=4, max_channels=16, head_dim=8)
     discriminator = Discriminator(config, 32, text_dim=16, map_channels=[6, 12]).eval()
-    hidden = discriminator.look(torch.randn(2, 3, 32, 32), [torch.randn(2, 6, 8, 8), torch.randn(2, 12, 4, 4)])
+    hidden = discriminator.features(torch.randn(2, 3, 32, 32), [torch.randn(2, 6, 8, 8), torch.randn(2, 12, 4, 4)])
     sentence = torch.randn(2, 16)
-    one, other = discriminator.judge(hidden, sentence), discriminator.judge(hidden, -sentence)
+    one, other = discriminator.logits(hidden, sentence), discriminator.logits(hidden, -sentence)
     assert (one != other).any(dim=0).tolist() == know
-    assert torch.equal(one[:, -3:], discriminator.judge_match(hidden, sentence))
+    assert torch.equal(one[:, -3:], discriminator.conditional_logits(hidden, sentence))
 
 
 def test_a_discriminator_needs_something_to_stand_on():
@@ -132,11 +133,11 @@ def test_the_spherical_distance_has_gradients_of_points_at_and_opposite_to_the_t
 
 def test_attention_adds_words_and_regions_to_the_choice_of_captions():
     gan, batch = gan_of("gan.matching=attention", *TINY), some_batch()
-    (part,) = gan.parts_of(batch)
-    fakes, ids = gan.imagine(part), (batch.image_ids, batch.image_ids)
+    (part,) = gan.prepare(batch)
+    fakes, ids = step.generate_fakes(gan.networks, part), (batch.image_ids, batch.image_ids)
     scores = gan.coattention(fakes.maps[-1], part.text.words, part.text.mask) / 0.1
-    expected = gan.choice_loss(part, fakes.embedding) + (info_nce(scores, *ids) + info_nce(scores.t(), *ids)) / 2
-    assert torch.allclose(gan.matching_loss(part, fakes), expected)
+    expected = step.contrastive_loss(part, fakes.embedding) + (info_nce(scores, *ids) + info_nce(scores.t(), *ids)) / 2
+    assert torch.allclose(step.matching_loss(gan.networks, part, fakes), expected)
 
 
 def test_attention_needs_a_joint_encoder_that_has_it():
@@ -177,10 +178,10 @@ def test_without_a_last_value_nothing_changes():
 def test_what_is_left_uncounted_is_not_training_time_and_gives_it_back():
     timer = Timer({"seconds": 100})
     trainer = SimpleNamespace(callbacks=[timer])
-    leave_uncounted(trainer, 30.0)  # before the start there is nothing to take from
+    pause_training_clock(trainer, 30.0)  # before the start there is nothing to take from
     timer.on_train_start(None, None)
     timer.load_state_dict({"time_elapsed": {"train": 40.0}})  # as of a training that goes on
-    leave_uncounted(trainer, 30.0)
-    leave_uncounted(trainer, 5.0)
+    pause_training_clock(trainer, 30.0)
+    pause_training_clock(trainer, 5.0)
     assert timer.time_elapsed() == pytest.approx(5.0, abs=0.5) and timer.time_remaining() == pytest.approx(95, abs=0.5)
     assert minutes_of(trainer) == pytest.approx(5.0 / 60, abs=0.01) and minutes_of(SimpleNamespace(callbacks=[])) == 0

@@ -23,7 +23,7 @@ def runs(tmp_path, monkeypatch) -> Path:
 
 
 def chosen(*arguments: str) -> Path:
-    return chosen_run(load_config(list(arguments)), list(arguments), "20261125-120000")[1]
+    return chosen_run(load_config(list(arguments)), "20261125-120000")[1]
 
 
 def test_auto_goes_on_in_the_newest_unfinished_run_of_its_name(runs):

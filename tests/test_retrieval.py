@@ -15,6 +15,7 @@ from cgan.data.pictures import decode
 from cgan.figures.contact_sheet import contact_sheet
 from cgan.interfaces import UserError
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.retrieval import (
     DamagedIndex,
@@ -29,7 +30,6 @@ from cgan.retrieval import (
     search,
 )
 from cgan.retrieval import index as index_module
-from cgan.training.joint import JointConfig, JointEncoder
 
 COLOURS = ("red", "lime", "blue", "white", "orange", "purple")
 

@@ -12,6 +12,7 @@ from cgan.config import load_config
 from cgan.errors import UserError
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
+from cgan.renamed import rename_settings
 from cgan.resources import STARTER_GAN
 from cgan.sampling.interpolation import frames, turned
 from cgan.sampling.pipeline import TextToImage
@@ -35,13 +36,14 @@ def test_shipped_weights_fit_the_config_that_trained_them(name):
 
 def test_weights_from_before_a_prior_could_be_chosen_still_draw(pipe):
     spec = copy.deepcopy(pipe.spec)
-    spec["generator"] |= {"width": 4, "max_channels": 16, "prior": "couplings", "learned_places": False}
+    sizes = {"width": 4, "max_channels": 16, "latent_prior": "couplings", "positional_bias": False}
+    spec["generator"] = rename_settings(spec["generator"], "gan.generator") | sizes
     config = GeneratorConfig(**spec["generator"])
     generator = build_generator(config, spec["resolution"], pipe.text_encoder.dim).state_dict()
     text = {name: x for name, x in pipe.tensors.items() if name.startswith("text_encoder.")}
     tensors = {f"generator_ema.{name}": x for name, x in generator.items()} | text
     newer = TextToImage(copy.deepcopy(spec), tensors)
-    del spec["generator"]["prior"], spec["generator"]["learned_places"]
+    del spec["generator"]["latent_prior"], spec["generator"]["positional_bias"]
     older = TextToImage(spec, tensors)
     assert (older.sample(["a dog"], [1]) == newer.sample(["a dog"], [1])).all()
 

@@ -11,8 +11,8 @@ from cgan.benchmarks.sizing import size_of
 from cgan.benchmarks.speed import prepared, random_gan
 from cgan.benchmarks.step_cost import (
     BareLoop,
+    cost_of_sampling,
     cost_of_step,
-    drawing,
     in_float32,
     layers_of,
     random_batch,
@@ -27,7 +27,8 @@ CPU = torch.device("cpu")
 TINY = [
     "data.resolution=32", "trainer.batch_size=4", "trainer.precision=32-true",
     "joint={picture_weight: 0, caption_weight: 0, image: {width: 4, embedding_dim: 16}, text: {dim: 16}}",
-    "gan.generator={width: 4, max_channels: 16, noise_dim: 8, style_dim: 16, prior_dim: 8, prior_layers: 2}",
+    "gan.generator={width: 4, max_channels: 16, noise_dim: 8, style_dim: 16}",
+    "gan.generator={latent_prior_dim: 8, latent_prior_layers: 2}",
     "gan.discriminator={width: 4, max_channels: 16, head_dim: 8}", "gan.matrix_learning_rate=1e-3",
 ]  # fmt: skip
 
@@ -158,7 +159,7 @@ def test_the_layers_of_a_generator_are_its_forward_pass_without_the_rest():
         for layer in layers_of(gan.generator, lambda: gan.generator(noise, text)):
             layer()
         assert flops() == 3 * whole  # once to see the layers, once by the layers alone
-    assert 0 < drawing(gan, 2, 2).fraction < 1.5
+    assert 0 < cost_of_sampling(gan, 2, 2).fraction < 1.5
 
 
 @pytest.mark.slow
@@ -210,7 +211,8 @@ def test_a_mistake_is_one_line(arguments, word):
 def test_two_configurations_are_compared_in_turns(tmp_path, capsys, monkeypatch):
     """On the CPU: a GPU is busy with starting kernels, however small or wide they are."""
     monkeypatch.setattr("cgan.benchmarks.speed.present_device", lambda: torch.device("cpu"))
-    wide = "gan.generator={width: 32, max_channels: 128, noise_dim: 8, style_dim: 16, prior_dim: 8, prior_layers: 2}"
+    sizes = "width: 32, max_channels: 128, noise_dim: 8, style_dim: 16"
+    wide = f"gan.generator={{{sizes}, latent_prior_dim: 8, latent_prior_layers: 2}}"
     main(["speed", *TINY, "--against", wide, "--steps", "3", "--json", str(tmp_path / "both.json")])
     found = json.loads((tmp_path / "both.json").read_text())
     assert found["ratio"] > 1.2 and f"{found['ratio']:.2f} times as fast" in capsys.readouterr().out

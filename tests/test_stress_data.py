@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.cli.judge import drawn, pictures, spoilt_kinds
+from cgan.evaluation.scene_classifier_training import draw_example, draw_examples, spoilt_kinds
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -28,9 +28,9 @@ def test_one_round_of_what_breaks_the_data(script):
 
 def test_the_pictures_of_the_judge_come_in_order_from_several_processes():
     kinds = ["real", *spoilt_kinds(3, "one")]
-    images, scenes, _ = pictures(kinds, "one", seed=4)
+    images, scenes, _ = draw_examples(kinds, "one", seed=4)
     for index, kind in enumerate(kinds):
-        image, scene = drawn((kind, "one", 4, index, None))
+        image, scene = draw_example((kind, "one", 4, index, None))
         assert (images[index].permute(1, 2, 0).numpy() == image).all() and scenes[index].tolist() == list(scene)
 
 

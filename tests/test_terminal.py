@@ -417,7 +417,7 @@ def test_a_terminal_shows_pace_losses_and_the_last_metrics(tmp_path):
     said = on_a_terminal([sys.executable, str(ROOT / "train.py"), *tiny], tmp_path)
     for expected in (r"\d images/s, discriminator \d", r"generator -?\d", r"\d:\d\d left", r"320/320"):
         assert re.search(expected, said), said
-    assert re.search(r"measured last: scene_accuracy \d.*, scene_accuracy_heldout \d", said)
+    assert re.search(r"last metrics: scene_accuracy \d.*, scene_accuracy_heldout \d", said)
     assert re.search(r"scene_accuracy of best.ckpt .* \d", said) and "curves: cgan plot run" in said
     (run,) = runs_in(tmp_path)[0]
     assert state(read_run(run)) == "finished"

@@ -25,6 +25,7 @@ from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
 from cgan.training.callbacks.evaluation import thinned
 from cgan.training.callbacks.throughput import FETCHING, Stopwatch
+from cgan.training.evaluation_plan import evaluation_callbacks
 
 FAST = [x for x in TINY if not x.startswith(("trainer.images", "trainer.evaluate_every", "trainer.joint_images"))]
 FAST += ["trainer.images=1280", "trainer.evaluate_every=640", "trainer.joint_images=64", "run_dir=run"]
@@ -37,7 +38,7 @@ RUNNING = {
 
 
 def plan_of(*arguments: str):
-    return training_measures.plan_of(load_config(list(arguments)))
+    return training_measures.plan_of(load_config(list(arguments)), print)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_every_metric_knows_which_way_it_is_better():
         (["trainer.best_metric=fid"], "not measured in this run; choose one of scene_accuracy"),
         (["trainer.metrics=[scenes,fidd]"], "fidd is not one of scenes"),
         (["trainer.evaluation_images=3"], "take at least 8"),
-        (["trainer.examiner=none.safetensors"], "no such file"),
+        (["trainer.eval_joint_encoder=none.safetensors"], "no such file"),
         (["data.level=two", "trainer.metrics=[scenes,fid]"], "fid is not for data.level=two"),
     ],
 )
@@ -99,13 +100,13 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
     assert plan.followed(None) == "clip/r_precision"  # the generator is not trained against it
 
 
-def test_an_examiner_of_another_run_judges_without_flattering():
-    plan = plan_of("data.source=folder", "data.root=x", f"trainer.examiner={STARTER_JOINT}")
+def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
+    plan = plan_of("data.source=folder", "data.root=x", f"trainer.eval_joint_encoder={STARTER_JOINT}")
     assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
 
 
 def test_scenes_of_two_objects_have_a_judge_of_their_own(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(training_measures, "PAIR_WEIGHTS", tmp_path / "judge")
+    monkeypatch.setattr(training_measures, "PAIR_CLASSIFIER", tmp_path / "judge")
     assert plan_of("data.level=two") is None and "cgan judge --level two" in capsys.readouterr().out
     (tmp_path / "judge").touch()
     plan = plan_of("data.level=two")
@@ -196,12 +197,12 @@ def test_the_csv_file_holds_the_same_names(run):
 @pytest.mark.slow
 def test_missing_weights_are_said_before_training_and_measures_while_it_goes_on(run):
     lines = run[1].splitlines()
-    missing, measuring = (next(i for i, x in enumerate(lines) if x.startswith(s)) for s in ("without fid", "measuring"))
-    first = next(i for i, line in enumerate(lines) if line.startswith("measured 64 captions in "))
+    missing, planned = (next(i for i, x in enumerate(lines) if x.startswith(s)) for s in ("without fid", "evaluating"))
+    first = next(i for i, line in enumerate(lines) if line.startswith("evaluated 64 captions in "))
     assert (
-        missing < measuring < first
+        missing < planned < first
         and "clip_score" in lines[first]
-        and "best.ckpt follows frechet_distance" in lines[measuring]
+        and "best.ckpt follows frechet_distance" in lines[planned]
     )
 
 
@@ -247,22 +248,22 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     folder, arguments = drawn
     config = load_config(arguments)
     plan, dataset = training_measures.plan_of(config), build_dataset(config.data)
-    (measures,) = training_measures.measures_of(plan, config, dataset, folder, ["a"], lambda done, total: None)
+    (evaluation,) = evaluation_callbacks(plan, config, dataset, folder, ["a"], lambda done, total: None, print)
     lines = capsys.readouterr().out.splitlines()
     assert "without r_precision: 12 different captions are too few to find 99 wrong ones" in lines
-    assert lines[-1] == "measuring fid, clip_score every 40,000 images; best.ckpt follows clip_score"
+    assert lines[-1] == "evaluating fid, clip_score every 40,000 images; best.ckpt follows clip_score"
     vocabulary = Vocabulary(["picture"])
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
     text_encoder, heard = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), vocabulary).eval(), []
-    examination = measures.examination
-    values = examination.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))
-    assert set(values) == set(examination.names) == {"joint/frechet_distance", "clip_score"}
-    assert examination.num_captions == 12 and heard[-1] == (12, 12)
+    evaluator = evaluation.evaluator
+    values = evaluator.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))
+    assert set(values) == set(evaluator.names) == {"joint/frechet_distance", "clip_score"}
+    assert evaluator.num_captions == 12 and heard[-1] == (12, 12)
 
 
 def test_pictures_kept_out_of_training_are_those_that_are_compared(drawn):
     config = load_config([*drawn[1], "data.test_images=9"])
     dataset = build_dataset(config.data)
-    question = training_measures.question_about(config, dataset)
+    eval_set = training_measures.eval_set_for(config, dataset)
     training = {caption for i in range(len(dataset)) for caption in dataset.captions_of(i)}
-    assert len(question.captions) == 9 and not set(question.captions) & training
+    assert len(eval_set.captions) == 9 and not set(eval_set.captions) & training

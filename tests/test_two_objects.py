@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+import cgan
 from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
-from cgan.cli.judge import save as save_judge
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
@@ -26,9 +26,10 @@ from cgan.data.scenes.two_objects import (
 )
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
-from cgan.evaluation import two_object_report as two_object_run
+from cgan.evaluation import two_object_report
+from cgan.evaluation.scene_classifier_training import save_scene_classifier
 from cgan.evaluation.two_objects import NAMES, TwoObjectEvaluator, pair_captions
-from cgan.metrics.scenes import JudgeConfig, Reading, SceneJudge, load_judge
+from cgan.metrics.scenes import Reading, SceneClassifier, SceneClassifierConfig, load_scene_classifier
 from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
@@ -196,7 +197,7 @@ def test_a_judge_of_pairs_has_an_output_for_each_value():
 def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
     torch.manual_seed(0)
-    judge = SceneJudge(JudgeConfig(num_values=NUM_VALUES, width=4, feature_dim=8)).eval()
+    judge = SceneClassifier(SceneClassifierConfig(num_values=NUM_VALUES, width=4, feature_dim=8)).eval()
     captions = pair_captions("seen", 20, seed=0)
     text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary.of(captions)).eval()
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
@@ -206,7 +207,7 @@ def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypa
 
 
 def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
-    judge, rng, scores = load_judge(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
+    judge, rng, scores = load_scene_classifier(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
     pairs = [sample_pair(rng, ("seen", "heldout")[i % 2]) for i in range(200)]
     pictures = np.stack([draw_pair(pair, 64, rng) for pair in pairs])
     spoilt = np.stack([spoil_pair(PAIR_KINDS[i % len(PAIR_KINDS)], pair, 64, rng) for i, pair in enumerate(pairs)])
@@ -217,20 +218,24 @@ def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
 
 
 @pytest.fixture
-def small_judge(tmp_path, monkeypatch):
+def small_classifier(tmp_path, monkeypatch):
     """In the place of the project's own, untrained."""
     torch.manual_seed(0)
-    save_judge(SceneJudge(JudgeConfig(num_values=NUM_VALUES, width=4, feature_dim=8)), {}, tmp_path / "two.safetensors")
-    monkeypatch.setattr(two_object_run, "PAIR_CLASSIFIER", tmp_path / "two.safetensors")
+    save_scene_classifier(
+        SceneClassifier(SceneClassifierConfig(num_values=NUM_VALUES, width=4, feature_dim=8)),
+        {},
+        tmp_path / "two.safetensors",
+    )
+    monkeypatch.setattr(two_object_report, "PAIR_CLASSIFIER", tmp_path / "two.safetensors")
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
 
 
-def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path, capsys):
+def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_classifier, tmp_path, capsys):
     out = ["--out", str(tmp_path / "report.json")]
     evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "12", *out])
     report, table = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
     device = "cuda" if torch.cuda.is_available() else "cpu"  # where cgan evaluate measures; devices round otherwise
-    pipe, judge = TextToImage.load(STARTER_GAN).to(device), load_judge(tmp_path / "two.safetensors")
+    pipe, judge = TextToImage.load(STARTER_GAN).to(device), load_scene_classifier(tmp_path / "two.safetensors")
     wanted = TwoObjectEvaluator(judge, 64, num_images=12)(pipe.generator, pipe.text_encoder)
     assert report["metrics"] == pytest.approx(
         {name: value for name, value in wanted.items() if value == value}, rel=1e-3, abs=1e-3
@@ -239,7 +244,17 @@ def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_judge, tmp_path
     assert report["protocol"]["captions"]["heldout"]["num_captions"] == 12 and "12 pictures against 12" in table
 
 
-def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_judge, capsys):
+def test_the_library_evaluates_by_a_call_that_prints_nothing(small_classifier, capsys):
+    heard = []
+    found = cgan.evaluate(
+        STARTER_GAN, data=["data.level=two"], num_images=8, anchors=True, progress=lambda *counts: heard.append(counts)
+    )
+    assert heard[-1] == (8, 8) and set(found.anchors) == {"real_of_captions"} and "objects" in found.metrics
+    assert found.protocol["seed"] == 1234 and json.loads(json.dumps(found.as_json()))["metrics"] == found.metrics
+    assert capsys.readouterr() == ("", "")
+
+
+def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_classifier, capsys):
     evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "8", "--anchors"])
     assert "real of" in capsys.readouterr().out
 
@@ -254,7 +269,7 @@ def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_judge
     ],
 )
 def test_a_mistake_in_measuring_two_objects_is_one_line(arguments, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(two_object_run, "PAIR_CLASSIFIER", tmp_path / "none")
+    monkeypatch.setattr(two_object_report, "PAIR_CLASSIFIER", tmp_path / "none")
     with pytest.raises(UserError, match=said) as error:
         evaluate([*arguments, "--data", "data.level=two"])
     assert "\n" not in str(error.value)
@@ -266,5 +281,5 @@ def test_a_judge_of_pairs_is_trained_and_says_what_it_rejects(tmp_path):
     train_judge(["--level", "two", *sizes, "--out", str(tmp_path / "judge.safetensors")])
     table = json.loads((tmp_path / "judge.json").read_text())
     assert {f"rejected: {kind}" for kind in PAIR_KINDS} < set(table)
-    reading = load_judge(tmp_path / "judge.safetensors").read(torch.zeros(2, 3, 64, 64))
+    reading = load_scene_classifier(tmp_path / "judge.safetensors").read(torch.zeros(2, 3, 64, 64))
     assert reading.values.shape == (2, len(PAIR_ATTRIBUTES))

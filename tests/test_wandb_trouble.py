@@ -66,7 +66,7 @@ def seconds_of(run_dir: Path, kill=lambda: None) -> float:
     """All that logging costs a training: from the first logger to the goodbye."""
     config = SimpleNamespace(trainer=SimpleNamespace(wandb="auto"))
     start = time.monotonic()
-    table, wandb_logger = logs.loggers(config, run_dir)
+    table, wandb_logger = logs.loggers(config, run_dir, report=print)
     kill()
     for step in range(20):
         for logger in (table, wandb_logger):

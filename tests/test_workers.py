@@ -122,10 +122,10 @@ def test_only_the_cores_that_this_process_may_use_are_counted(monkeypatch):
 
 def test_devices_and_threads_are_counted_by_the_cores_that_may_be_used(monkeypatch):
     from cgan.benchmarks.race import environment
-    from cgan.training.trainer import num_devices
+    from cgan.training.processes import num_devices
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for module in ("cgan.training.trainer", "cgan.benchmarks.race"):
+    for module in ("cgan.training.processes", "cgan.benchmarks.race"):
         monkeypatch.setattr(f"{module}.num_cores", lambda: 3)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert num_devices("3") == 3 and environment(1)["OMP_NUM_THREADS"] == "3"

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from cgan import sharding
+from cgan.config import GANConfig
 from cgan.data.loading import endless_loader
 from cgan.interfaces import Sample
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
-from cgan.training import distributed as processes
-from cgan.training.callbacks.samples import SeededSteps
-from cgan.training.distributed import SharedGradients, random_rows
-from cgan.training.gan import GANConfig, TextToImageGAN
+from cgan.training.callbacks.seeding import SeededSteps
+from cgan.training.distributed import SharedGradients
+from cgan.training.gan import TextToImageGAN
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree", "a red cat"]
 BATCH, STEPS = 8, 3
@@ -37,7 +38,7 @@ class Chance(pl.Callback):
 
     def on_train_end(self, trainer, module) -> None:
         torch.manual_seed(5)
-        self.draw = random_rows(torch.randn, 4 // trainer.world_size, processes.LARGEST_DRAW // 3)[:, :50].clone()
+        self.draw = sharding.sharded_randn(4 // trainer.world_size, sharding.LARGEST_DRAW // 3)[:, :50].clone()
         encoder = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8, word_dropout=0.5), Vocabulary.of(CAPTIONS))
         encoder.embedding.register_forward_pre_hook(lambda _, inputs: setattr(self, "words", inputs[0]))
         captions = ["a red cat", "a tree", "a red dog", "a dog", "a cat", "a red tree", "a dog", "a cat and a dog"]

@@ -1,38 +1,38 @@
-"""cgan benchmark guidance: what truncation, best of several and negative captions win in fit and cost in variety."""
+"""What truncation, best of several and negative captions win in accuracy and cost in diversity."""
 
-import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cgan.benchmarks.race_report import markdown, number, print_table
+from cgan.benchmarks.race_report import TextTable, number
 from cgan.data.scenes.captions import mentioned_in
 from cgan.evaluation.loop import resized
 from cgan.evaluation.scenes import SEEDS_PER_CAPTION, captions_of, scenes_of
 from cgan.figures.plots import Line, Plot, figure_of, save_figure
-from cgan.files import check_writable, write_json, write_text
-from cgan.interfaces import TextFeatures, UserError
-from cgan.metrics.scenes import SceneAccuracy, distances_within, load_judge
+from cgan.files import write_json, write_text
+from cgan.interfaces import Report, TextFeatures, UserError, silent
+from cgan.metrics.scenes import SceneAccuracy, distances_within, load_scene_classifier
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.resources import STARTER_JOINT
 from cgan.sampling.guidance import away_from
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
 
 AMOUNTS = {"truncation": (0.25, 0.5, 0.75, 1.0), "best of": (1, 2, 4, 8), "away from the mean": (0.0, 0.25, 0.5, 1.0)}
 NUM_MEAN = 500  # captions whose mean is the negative one
 BATCH = 32
 
-Draw = Callable[[list[str], Tensor], Tensor]  # captions and noise (B, Z) -> images (B, 3, H, W)
+Generate = Callable[[list[str], Tensor], Tensor]  # captions and noise (B, Z) -> images (B, 3, H, W)
 
 
 class Point(NamedTuple):
-    """What pictures drawn in one way reach."""
+    """What images of one technique reach."""
 
     technique: str
     amount: float
@@ -41,24 +41,31 @@ class Point(NamedTuple):
 
 
 @torch.no_grad()
-def measure_guidance(options: argparse.Namespace) -> None:
-    """Measure all ways, then write and print the table; raises UserError."""
-    if options.num_images < 8:
-        raise UserError(f"--num-images={options.num_images}: take at least 8, better 1000")
-    check_seed(f"--seed={options.seed}", options.seed, spread=2)
-    check_writable(options.out, "give another --out")
-    pipe, joint = TextToImage.load(options.checkpoint), JointEncoder.load(options.joint or STARTER_JOINT)
-    yardstick, points = Yardstick(pipe.generator.resolution, options.num_images, options.seed), []
-    for technique, amount, draw in ways_of(pipe, joint):
-        points.append(Point(technique, amount, *yardstick(draw, pipe.generator.config.noise_dim)))
-        print(f"{technique} {amount:g}: {points[-1].accuracy:.3f}, {points[-1].diversity:.3f}", flush=True)
-    write_report(points, options)
+def measure_guidance(
+    checkpoint: Path, *, joint: Path | None = None, num_images: int = 1000, seed: int = 1234, report: Report = silent
+) -> list[Point]:
+    """Measure every amount of every technique on scenes of one object, on the CPU.
+
+    checkpoint: a .ckpt or .safetensors file. joint: the joint encoder that chooses the best; the starter weights when
+    absent. num_images: captions, at least 8; diversity takes an eighth as many images. seed: of captions and noise.
+    report: is called with a line for each point. Raises UserError.
+    """
+    if num_images < 8:
+        raise UserError(f"num_images={num_images}: take at least 8, better 1000")
+    check_seed(f"seed={seed}", seed, spread=2)
+    pipe, encoder = TextToImage.load(checkpoint), JointEncoder.load(joint or STARTER_JOINT)
+    metrics, points = GuidanceMetrics(pipe.generator.resolution, num_images, seed), []
+    for technique, amount, generate in ways_of(pipe, encoder):
+        points.append(Point(technique, amount, *metrics(generate, pipe.generator.config.noise_dim)))
+        report(f"{technique} {amount:g}: {points[-1].accuracy:.3f}, {points[-1].diversity:.3f}")
+    return points
 
 
 # ------------------------------------------------------------------------------------------------ ways
 
 
-def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float, Draw]]:
+def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float, Generate]]:
+    """The name of each technique, an amount of it, and how to generate images by it."""
     mean = F.normalize(pipe.text_encoder(captions_of("seen", NUM_MEAN, seed=0)).sentence, dim=1).mean(dim=0)
     for amount in AMOUNTS["truncation"]:
         yield "truncation", amount, partial(truncated, pipe, amount)
@@ -69,6 +76,7 @@ def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float
 
 
 def truncated(pipe: TextToImage, amount: float, captions: list[str], noise: Tensor) -> Tensor:
+    """Images (B, 3, H, W) of captions, from noise (B, Z) times the amount."""
     return pipe.generator(noise * amount, pipe.text_encoder(captions))
 
 
@@ -84,6 +92,7 @@ def best_of(pipe: TextToImage, joint: JointEncoder, num: int, captions: list[str
 
 
 def pushed(pipe: TextToImage, mean: Tensor, strength: float, captions: list[str], noise: Tensor) -> Tensor:
+    """Images (B, 3, H, W) of captions that are moved away from the mean sentence (D,)."""
     text: TextFeatures = pipe.text_encoder(captions)
     return pipe.generator(noise, away_from(text, mean, strength))
 
@@ -91,50 +100,55 @@ def pushed(pipe: TextToImage, mean: Tensor, strength: float, captions: list[str]
 # ------------------------------------------------------------------------------------------------ measures
 
 
-class Yardstick:
-    """yardstick(draw, noise_dim) -> accuracy and relative diversity; all ways draw from the same captions and noise."""
+class GuidanceMetrics:
+    """metrics(generate, noise_dim) -> accuracy and relative diversity; all get the same captions and noise."""
 
     def __init__(self, resolution: int, num_images: int, seed: int) -> None:
-        self.judge, self.seed = load_judge(), seed
+        self.classifier, self.seed = load_scene_classifier(), seed
         self.captions = captions_of("seen", num_images, seed)
         different = captions_of("seen", max(2, num_images // 64), seed + 2)
         self.repeated = [caption for caption in different for _ in range(SEEDS_PER_CAPTION)]
         real = scenes_of(self.repeated, resolution, [seed, 3])
-        self.real = self.spread(self.judge.read(as_floats(real.load(torch.arange(real.count)))).features)
+        self.real = self.spread(self.classifier.read(as_floats(real.load(torch.arange(real.count)))).features)
 
-    def __call__(self, draw: Draw, noise_dim: int) -> tuple[float, float]:
+    def __call__(self, generate: Generate, noise_dim: int) -> tuple[float, float]:
         accuracy, mentioned = SceneAccuracy(), torch.tensor([mentioned_in(caption) for caption in self.captions])
-        accuracy.update(self.reading(draw, self.captions, noise_dim), mentioned)
-        spread = self.spread(self.reading(draw, self.repeated, noise_dim).features)
+        accuracy.update(self.reading(generate, self.captions, noise_dim), mentioned)
+        spread = self.spread(self.reading(generate, self.repeated, noise_dim).features)
         return float(accuracy.compute()), spread / self.real
 
-    def reading(self, draw: Draw, captions: list[str], noise_dim: int):
-        """What the judge sees in a picture of each caption, rounded to bytes first."""
+    def reading(self, generate: Generate, captions: list[str], noise_dim: int):
+        """What the scene classifier reads in a picture of each caption, rounded to bytes first."""
         noise = torch.randn(len(captions), noise_dim, generator=torch.Generator().manual_seed(self.seed))
-        parts = [draw(captions[i : i + BATCH], noise[i : i + BATCH]) for i in range(0, len(captions), BATCH)]
-        return self.judge.read(as_floats(as_bytes(torch.cat(parts))))
+        parts = [generate(captions[i : i + BATCH], noise[i : i + BATCH]) for i in range(0, len(captions), BATCH)]
+        return self.classifier.read(as_floats(as_bytes(torch.cat(parts))))
 
     def spread(self, features: Tensor) -> float:
+        """The mean distance of two images of the same caption, from features (N, F) in the order of self.repeated."""
         return float(distances_within(features.unflatten(0, (-1, SEEDS_PER_CAPTION))).mean())
 
 
 # ------------------------------------------------------------------------------------------------ report
 
 
-def write_report(points: list[Point], options: argparse.Namespace) -> None:
-    """guidance.json, table.md and guidance.png, where a line for each technique goes from little to much of it."""
-    asked = {"checkpoint": str(options.checkpoint), "num_images": options.num_images, "seed": options.seed}
-    write_json(options.out / "guidance.json", asked | {"points": [point._asdict() for point in points]})
+def write_guidance(points: list[Point], settings: dict, out: Path) -> TextTable:
+    """Write guidance.json, table.md and guidance.png into a folder; returns the table.
+
+    settings: what guidance.json says beside the points. In the plot a line for each technique goes from little to much
+    of it.
+    """
+    write_json(out / "guidance.json", settings | {"points": [point._asdict() for point in points]})
     header = ["technique", "amount", "scene accuracy", "diversity"]
     rows = [[p.technique, f"{p.amount:g}", number(p.accuracy), number(p.diversity)] for p in points]
-    note = "Diversity: distance of two pictures of one caption, by the judge, relative to real scenes."
-    write_text(options.out / "table.md", markdown(header, rows, note))
-    save_figure(figure_of([curves_of(points)]), options.out / "guidance.png")
-    print_table(header, rows, note)
-    print(f"in {options.out}: guidance.json table.md guidance.png")
+    note = "Diversity: distance of two images of one caption, by the scene classifier, relative to real scenes."
+    table = TextTable(header, rows, note)
+    write_text(out / "table.md", table.markdown())
+    save_figure(figure_of([curves_of(points)]), out / "guidance.png")
+    return table
 
 
 def curves_of(points: list[Point]) -> Plot:
+    """Accuracy over diversity, a line for each technique."""
     lines = []
     for technique in AMOUNTS:
         mine = [point for point in points if point.technique == technique]

@@ -1,4 +1,4 @@
-"""What a piece of work costs: its seconds and its parts', its floating-point operations, what it keeps in memory."""
+"""Meters of a piece of work: the seconds of its parts, its floating-point operations, the memory that it keeps."""
 
 import time
 from collections import Counter, defaultdict
@@ -52,15 +52,17 @@ class Parts:
         self.meter, self.totals, self.inside, self.mark, self.undo = meter, defaultdict(float), [], 0.0, []
 
     def enter(self, name: str) -> None:
+        """Begin a part, inside those that have begun and not ended."""
         self.charge()
         self.inside.append(name)
 
     def leave(self) -> None:
+        """End the part that began last."""
         self.charge()
         self.inside.pop()
 
     def charge(self) -> None:
-        """What was done since the last look belongs to the innermost part."""
+        """Add what the meter has grown since the last call to the innermost part."""
         now = self.meter()
         if self.inside:
             self.totals[self.inside[-1]] += now - self.mark
@@ -81,6 +83,7 @@ class Parts:
         self.undo.append(replace(owner, method, watched))
 
     def unwatch(self) -> None:
+        """Give all watched objects their own methods back."""
         while self.undo:
             self.undo.pop()()
 
@@ -118,6 +121,7 @@ class KeptMemory:
         self.hooks.__exit__(*error)
 
     def pack(self, tensor: Tensor) -> Kept:
+        """Count the storage of a tensor that autograd is about to keep."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, 0 if storage._cdata in self.weights else storage.nbytes()
         self.users[key] += 1
@@ -127,10 +131,12 @@ class KeptMemory:
         return Kept(tensor, partial(self.release, key, size))
 
     def release(self, key: int, size: int) -> None:
+        """Stop counting a storage when the last tensor on it is let go."""
         self.users[key] -= 1
         if self.users[key] == 0:
             self.bytes -= size
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:
+    """The bytes of all elements of some tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cgan.config import RunConfig, explain, load_config
 from cgan.files import write_json
-from cgan.interfaces import UserError
+from cgan.interfaces import Report, UserError, silent
 from cgan.workers import num_cores
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
@@ -41,6 +41,7 @@ class Race:
     measures: list[str] | None = None  # all that are common when absent
 
     def arguments(self, variant: str) -> list[str]:
+        """What cgan train is given for a variant, the seed and the folder apart."""
         return [self.config, *self.settings, *self.variants[variant]]
 
 
@@ -55,14 +56,17 @@ class Run(NamedTuple):
 
     @property
     def log(self) -> Path:
+        """The file of what the training prints."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
     def result(self) -> Path:
+        """The file of what the training reached, written when it ends well."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
     def command(self) -> list[str]:
+        """The command line that trains the run."""
         return [sys.executable, "-m", "cgan", "train", *self.arguments]
 
 
@@ -86,7 +90,8 @@ def read_race(path: Path, settings: list[str]) -> Race:
     return race
 
 
-def nearest(name: str, known) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a wrong name: the known one that is most like it, or all of them."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
     return f"Did you mean: '{near[0]}'?" if near else f"Known here: {', '.join(known)}"
 
@@ -100,17 +105,19 @@ def runs_of(race: Race, out: Path) -> list[Run]:
     if len({run.config.task for run in runs}) > 1:
         raise UserError("variants: some are of task=gan and some of task=joint; they have no measures in common")
     if any(run.config.task == "joint" and run.config.data.test_images == 0 for run in runs):
-        raise UserError("data.test_images=0: joint encoders are judged on pictures kept out; add data.test_images=200")
+        raise UserError("data.test_images=0: joint encoders are evaluated on images kept out; add data.test_images=200")
     return runs
 
 
 def check_settings(race: Race) -> None:
+    """Raise UserError where a race file sets what the race itself sets in every run."""
     for setting in (setting for variant in race.variants for setting in race.arguments(variant)):
         if setting.partition("=")[0] in OWN_KEYS:
             raise UserError(f"{setting}: the race sets it for every run; seeds stand under seeds: in the race file")
 
 
 def run_of(race: Race, out: Path, variant: str, seed: int) -> Run:
+    """The training of a variant with a seed; raises UserError for a mistake in the variant's settings."""
     name = re.sub(r"[^\w.]+", "-", variant).strip("-")
     folder = out / f"{name}-{seed}"
     arguments = [*race.arguments(variant), f"seed={seed}", f"run_dir={folder}", "trainer.wandb=disabled"]
@@ -120,12 +127,12 @@ def run_of(race: Race, out: Path, variant: str, seed: int) -> Run:
         raise UserError(f"variant '{variant}': {error}") from None
 
 
-def prepare_data(runs: list[Run]) -> None:
-    """Draw or decode all pictures before the first run, so that no run shares the processor with it."""
+def prepare_data(runs: list[Run], report: Report = silent) -> None:
+    """Prepare all images before the first run, so that no run shares the processor with it."""
     from cgan.data.sources import build_dataset
 
     for config in {json.dumps(asdict(run.config.data)): run.config.data for run in runs}.values():
-        print("preparing the pictures (once; they are kept)", flush=True)
+        report("preparing the images (once; they are kept)")
         build_dataset(config)
         if config.test_images > 0:
             build_dataset(config, "test")
@@ -146,20 +153,20 @@ def with_precision(race: Race, runs: list[Run]) -> Race:
 # ---------------------------------------------------------------------------------------------- training
 
 
-def train_all(runs: list[Run], jobs: int) -> list[Run]:
-    """Train what has no result yet, so many at a time; returns the runs that failed."""
+def train_all(runs: list[Run], jobs: int, report: Report = silent) -> list[Run]:
+    """Train what has no result yet, so many at a time, each in a process of its own; returns the runs that failed."""
     waiting, running, failed = [run for run in runs if finished(run) is None], {}, []
     if len(waiting) < len(runs):
-        print(f"{len(runs) - len(waiting)} of {len(runs)} runs were finished before", flush=True)
+        report(f"{len(runs) - len(waiting)} of {len(runs)} runs were finished before")
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 run = waiting.pop(0)
-                running[run.folder] = run, started(run, jobs), time.monotonic()
+                running[run.folder] = run, start_training(run, jobs), time.monotonic()
             for run, process, start in list(running.values()):
                 if process.poll() is not None:
                     del running[run.folder]
-                    if not ended(run, process.returncode, time.monotonic() - start):
+                    if not keep_result(run, process.returncode, time.monotonic() - start, report):
                         failed.append(run)
             time.sleep(0.1)
     finally:
@@ -169,7 +176,8 @@ def train_all(runs: list[Run], jobs: int) -> list[Run]:
     return failed
 
 
-def started(run: Run, jobs: int) -> subprocess.Popen:
+def start_training(run: Run, jobs: int) -> subprocess.Popen:
+    """The process that trains a run, and writes what it prints into the run's log."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("w") as log:
         return subprocess.Popen(run.command, stdout=log, stderr=subprocess.STDOUT, env=environment(jobs))
@@ -180,8 +188,8 @@ def environment(jobs: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, num_cores() // jobs)), **os.environ}
 
 
-def ended(run: Run, status: int, seconds: float) -> bool:
-    """Keep the result of a run that went well, and say in one line how it went."""
+def keep_result(run: Run, status: int, seconds: float, report: Report) -> bool:
+    """Keep the result of a run that went well, and report in one line how it went; returns whether it went well."""
     try:
         if status != 0:
             raise ValueError(f"exit status {status}: {last_line(run.log)}")
@@ -192,16 +200,17 @@ def ended(run: Run, status: int, seconds: float) -> bool:
             **RESULTS[run.config.task](run),
         }
     except (ValueError, OSError) as error:
-        print(f"failed: {run.folder.name}: {error}; its output is in {run.log}", flush=True)
+        report(f"failed: {run.folder.name}: {error}; its output is in {run.log}")
         return False
     write_json(run.result, result | {"config": asdict(run.config)})
-    print(f"{run.folder.name}: trained and judged in {seconds / 60:.1f} minutes", flush=True)
+    report(f"{run.folder.name}: trained and evaluated in {seconds / 60:.1f} minutes")
     return True
 
 
 def last_line(log: Path) -> str:
+    """The last line that a run printed, at most 200 characters of it."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else "it said nothing"
+    return lines[-1].strip()[:200] if lines else "it printed nothing"
 
 
 def finished(run: Run) -> dict | None:
@@ -227,7 +236,7 @@ def flat(settings: dict, prefix: str = "") -> dict:
 
 
 def joint_result(run: Run) -> dict:
-    """What train.py judged at the end."""
+    """What train.py evaluated at the end."""
     measures = json.loads((run.folder / "retrieval.json").read_text())
     measures.pop("test_images")
     return {**json.loads((run.folder / "progress.json").read_text())["joint"], "measures": measures}
@@ -253,5 +262,6 @@ RESULTS: dict[str, Callable[[Run], dict]] = {"joint": joint_result, "gan": gan_r
 
 
 def metrics_of(run: Run) -> list[dict[str, str]]:
+    """The rows of metrics.csv."""
     with (run.folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))

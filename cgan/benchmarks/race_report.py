@@ -1,6 +1,5 @@
-"""What came of a race: a table of means and paired differences, results.json, and curves."""
+"""The results of a race: a table of means and paired differences, results.json, and curves."""
 
-import platform
 from dataclasses import asdict
 from datetime import datetime
 from itertools import product
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from cgan.benchmarks.machine import processor
 from cgan.benchmarks.race import Race, environment
 from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
 from cgan.figures.plots import Line, Plot, figure_of, save_figure
@@ -38,6 +38,7 @@ Summary = dict[str, dict[str, Cell]]  # by variant and measure
 
 
 def number(value: float) -> str:
+    """Three digits behind the point below 10, one above."""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
@@ -65,6 +66,7 @@ def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
 
 
 def by_seed(results: list[dict], variant: str, measure: str) -> dict[int, float]:
+    """The values of a measure that the runs of a variant reached, by their seeds."""
     mine = [result for result in results if result["variant"] == variant and measure in result["measures"]]
     return {result["seed"]: result["measures"][measure] for result in mine}
 
@@ -83,6 +85,7 @@ def rows_of(cells: Summary, results: list[dict], measures: list[str]) -> list[li
 
 
 def footnote(race: Race, results: list[dict], cells: Summary) -> str:
+    """How to read the numbers of the table."""
     seeds = ", ".join(str(seed) for seed in race.seeds if any(result["seed"] == seed for result in results))
     if "," not in seeds:
         return f"Of seed {seeds} alone: nothing is known about noise. In brackets: difference to {race.baseline}."
@@ -94,49 +97,37 @@ def footnote(race: Race, results: list[dict], cells: Summary) -> str:
     )
 
 
-def markdown(header: list[str], rows: list[list[str]], note: str) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    lines = [" | ".join(cell.replace("|", "/") for cell in line) for line in lines]
-    return "".join(f"| {line} |\n" for line in lines) + f"\n{note}\n"
+class TextTable(NamedTuple):
+    """Cells as text, and a sentence below them."""
 
+    header: list[str]
+    rows: list[list[str]]
+    note: str
 
-def print_table(header: list[str], rows: list[list[str]], note: str) -> None:
-    """Differences stand below their means, where lines are short."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(show_lines=True)
-    for name in header:
-        table.add_column(Text(name.replace("/", "/\n")))
-    for row in rows:
-        table.add_row(*(Text(cell.replace(" (", "\n(") if i else cell) for i, cell in enumerate(row)))
-    console = Console()
-    if not console.is_terminal:  # in a file lines may be as long as they need to be
-        console = Console(width=max(console.width, Console(width=1000).measure(table).maximum))
-    console.print(table)
-    console.print(Text(note))
+    def markdown(self) -> str:
+        """The table as Markdown; a | in a cell becomes a /."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        lines = [" | ".join(cell.replace("|", "/") for cell in line) for line in lines]
+        return "".join(f"| {line} |\n" for line in lines) + f"\n{self.note}\n"
 
 
 # ---------------------------------------------------------------------------------------------- files
 
 
-def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> list[str]:
-    """Write results.json, table.md and, where there are curves, curves.png; returns the names of all measures."""
+def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> TextTable:
+    """Write results.json, table.md and, where there are curves, curves.png; returns the table."""
     measures = measures_of(race, results)
     cells, header = summary(race, results, measures), ["variant", *measures, "images seen"]
-    rows, note = rows_of(cells, results, measures), footnote(race, results, cells)
+    table = TextTable(header, rows_of(cells, results, measures), footnote(race, results, cells))
     write_json(out / "results.json", as_json(race, results, cells, jobs))
-    write_text(out / "table.md", markdown(header, rows, note))
+    write_text(out / "table.md", table.markdown())
     if any(len(result.get("curve", [])) > 0 for result in results):
         save_figure(curves(race, results, measures), out / "curves.png")
-    print_table(header, rows, note)
-    names = [name for name in ("results.json", "table.md", "curves.png") if (out / name).is_file()]
-    print(f"in {out}: {' '.join(names)}")
-    return sorted({name for result in results for name in result["measures"]})
+    return table
 
 
 def as_json(race: Race, results: list[dict], cells: Summary, jobs: int) -> dict:
+    """The content of results.json."""
     return {
         "protocol": {"race": asdict(race), **circumstances(jobs)},
         "runs": results,
@@ -147,6 +138,7 @@ def as_json(race: Race, results: list[dict], cells: Summary, jobs: int) -> dict:
 
 
 def cell_as_json(cell: Cell) -> dict:
+    """Mean, deviation and difference of a cell by their names."""
     if cell.difference is None:
         return cell.spread._asdict()
     difference = cell.difference._asdict() | {"beyond_noise": cell.difference.beyond_noise}
@@ -157,7 +149,7 @@ def circumstances(jobs: int) -> dict:
     """What timings and numbers may depend on."""
     import torch
 
-    from cgan import __version__
+    from cgan.version import __version__
 
     return {
         "cgan": __version__,
@@ -169,14 +161,6 @@ def circumstances(jobs: int) -> dict:
         "threads_of_a_run": int(environment(jobs)["OMP_NUM_THREADS"]),
         "date": datetime.now().isoformat(timespec="minutes"),
     }
-
-
-def processor() -> str:
-    """The model's name, which Linux alone tells in a file."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def curves(race: Race, results: list[dict], measures: list[str]) -> Figure:

@@ -22,10 +22,12 @@ class Difference(NamedTuple):
 
     @property
     def beyond_noise(self) -> bool:
+        """Whether the confidence interval leaves out 0."""
         return self.low is not None and not self.low <= 0 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation of values, at least one."""
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
 
 

@@ -1,4 +1,4 @@
-"""cgan benchmark speed --grow and --plan: what other sizes of a configuration take, measured or predicted."""
+"""What smaller and larger sizes of a configuration take, measured or predicted."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -23,7 +23,7 @@ PLANNED, FACTORS = (64, 128, 256, 512), (1, 2)
 
 
 def scaled(config: RunConfig, factor: float) -> RunConfig:
-    """Both players so many times as wide, at every resolution."""
+    """Generator and discriminator so many times as wide, at every resolution."""
 
     def wider(part):
         return replace(part, width=round(part.width * factor), max_channels=round(part.max_channels * factor))
@@ -34,10 +34,12 @@ def scaled(config: RunConfig, factor: float) -> RunConfig:
 
 
 def at_resolution(config: RunConfig, resolution: int) -> RunConfig:
+    """The configuration with images of another resolution, in pixels."""
     return replace(config, data=replace(config.data, resolution=resolution))
 
 
 def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
+    """The configuration with another batch size."""
     return replace(config, trainer=replace(config.trainer, batch_size=batch_size))
 
 
@@ -45,7 +47,7 @@ def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
 
 
 def variants(config: RunConfig, what: str) -> dict[str, RunConfig]:
-    """Smaller and larger ones, by what is said of each."""
+    """Smaller and larger configurations, by their names in a table."""
     match what:
         case "resolution":
             return {f"{size} px": at_resolution(config, size) for size in RESOLUTIONS}
@@ -57,8 +59,8 @@ def variants(config: RunConfig, what: str) -> dict[str, RunConfig]:
             return {f"batch {size}": with_batch(config, size) for size in sizes}
 
 
-def grown(config: RunConfig, what: str, num_steps: int) -> list[dict]:
-    """The bare loop's pace and cost at several sizes."""
+def measure_sizes(config: RunConfig, what: str, num_steps: int) -> list[dict]:
+    """The speed and the cost of the bare loop at several sizes; what: "resolution", "width" or "batch"."""
     device, rows = present_device(), []
     for name, one in variants(config, what).items():
         batch = random_batch(one.trainer.batch_size, one.data.resolution, device)
@@ -81,6 +83,7 @@ class Line(NamedTuple):
     once: float
 
     def at(self, batch_size: int) -> float:
+        """The cost of a batch of that size."""
         return self.once + self.each * batch_size
 
 
@@ -107,6 +110,7 @@ def size_of(config: RunConfig, batches: tuple[int, int] = (2, 4)) -> Size:
 
 
 def line(batches: tuple[int, int], costs: list[float]) -> Line:
+    """The line through the costs of two batches."""
     each = (costs[1] - costs[0]) / (batches[1] - batches[0])
     return Line(each, costs[0] - each * batches[0])
 
@@ -121,6 +125,8 @@ def flops_per_second(config: RunConfig, size: Size, num_steps: int) -> tuple[flo
 
 
 class Row(NamedTuple):
+    """One size of a GAN."""
+
     resolution: int
     width: int
     parameters: int
@@ -131,7 +137,7 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A row for each size; the paces of all by the FLOP/s of a step of measured_batch of the configuration's own."""
+    """A row for each size; the speeds of all by the FLOP/s of a step of measured_batch of the configuration's own."""
 
     rows: list[Row]
     batch_size: int
@@ -139,7 +145,8 @@ class Plan(NamedTuple):
     measured_batch: int
 
 
-def plan(config: RunConfig, num_steps: int) -> Plan:
+def plan_sizes(config: RunConfig, num_steps: int) -> Plan:
+    """Count what each size takes, and predict its speed from some measured steps of the configuration's own size."""
     own, batch_size = size_of(config), config.trainer.batch_size
     rate, measured_batch = flops_per_second(config, own, num_steps)
     rows = []

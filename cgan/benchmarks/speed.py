@@ -1,14 +1,11 @@
-"""cgan benchmark speed: what a configuration's training and drawing take on this machine, on random pictures."""
+"""The speed and the memory of a GAN's training and sampling on this machine, on random images and captions."""
 
 import platform
 import resource
 import tempfile
-import warnings
-from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
-from io import StringIO
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -17,14 +14,14 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from cgan import __version__
+from cgan.benchmarks.machine import processor
 from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
 from cgan.benchmarks.step_cost import (
-    PLAYERS,
+    PARTS_OF_NETWORKS,
     BareLoop,
     StepCost,
+    cost_of_sampling,
     cost_of_step,
-    drawing,
     made_up_captions,
     matmul_peak,
     random_batch,
@@ -32,26 +29,29 @@ from cgan.benchmarks.step_cost import (
     seconds_of_steps,
     watch_step,
 )
-from cgan.cli.train import gan_on, keepers, silence_lightning
-from cgan.config import RunConfig
+from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.sources import check_data
 from cgan.figures.sheets import CAPTIONS
-from cgan.interfaces import Batch, UserError
+from cgan.interfaces import Batch, Report, UserError, silent
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
-from cgan.training.callbacks.samples import ProgressLine, SampleGrid
+from cgan.training.build import build_gan
+from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
+from cgan.training.callbacks.progress import ProgressLine
+from cgan.training.callbacks.samples import SampleGrid
 from cgan.training.gan import TextToImageGAN
-from cgan.training.joint import JointEncoder
 from cgan.training.loggers import loggers
 from cgan.training.precision import chosen_precision
-from cgan.training.trainer import trainer_of
+from cgan.training.trainer import silence_lightning, trainer_of
+from cgan.version import __version__
 
 WARM_UP, ROUND = 5, 20  # steps; a round holds one at which Lightning logs
 LOOP = "loop and callbacks"
-DRAWN_AT_ONCE = 1, 8, 64
+SAMPLED_AT_ONCE = 1, 8, 64
 
 
 def prepared(config: RunConfig) -> RunConfig:
-    """One process, no data set, no weights from outside, both players; raises UserError for what can't be measured."""
+    """The configuration with one process, no data set and no weights from outside; raises UserError for task=joint."""
     if config.task != "gan":
         raise UserError(f"task={config.task}: the speed is that of a GAN; give a configuration of task=gan")
     check_data(replace(config.data, source="scenes", crop="center", flip=False, split=None, test_split=None))
@@ -62,14 +62,17 @@ def prepared(config: RunConfig) -> RunConfig:
 
 
 def present_device() -> torch.device:
+    """The GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
-    """On an untrained joint encoder of the configured size."""
+    """The GAN of a configuration with random weights, on an untrained joint encoder of the configured size."""
     torch.manual_seed(config.seed)
     vocabulary = Vocabulary.of(made_up_captions(1000))
-    gan = gan_on(config, lambda: JointEncoder(config.joint, vocabulary, config.data.resolution).eval())
+    needed = uses_joint_encoder(config)
+    joint = JointEncoder(config.joint, vocabulary, config.data.resolution).eval() if needed else None
+    gan = build_gan(config, joint)
     gan.config = replace(gan.config, adversarial_from=0.0)
     return gan.to(device)
 
@@ -78,7 +81,7 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
 
 
 class SideBySide(pl.Callback):
-    """Before each of Lightning's steps the same by a bare loop, on the same networks; seconds of both, lists."""
+    """Runs a bare loop's step before each of Lightning's, on the same networks, and notes the seconds of both."""
 
     def __init__(self, precision: str) -> None:
         self.precision, self.left, self.lightning, self.bare = precision, None, [], []
@@ -95,7 +98,7 @@ class SideBySide(pl.Callback):
         self.bare.append(self.left - start)
 
     def results(self, batch_size: int) -> dict:
-        """Without the steps that warm up."""
+        """The medians, and Lightning's overhead as a share of the bare step, without the steps that warm up."""
         lightning, bare = self.lightning[WARM_UP:], self.bare[WARM_UP:-1]
         starts = range(0, len(bare), ROUND)
         rounds = [sum(lightning[i : i + ROUND]) / sum(bare[i : i + ROUND]) - 1 for i in starts]
@@ -129,56 +132,64 @@ class Split(pl.Callback):
 
 
 def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Callback) -> None:
-    """So many steps, and one, as in a training, with a training's callbacks and metrics.csv."""
+    """Train for num_steps and one more, with the callbacks and metrics.csv of a training, and with a watcher."""
     batch_size, resolution = config.trainer.batch_size, config.data.resolution
     batches = [random_batch(batch_size, resolution, gan.device, seed) for seed in range(4)]
     with tempfile.TemporaryDirectory() as folder:
         line = ProgressLine("GAN", batch_size)
         grid = SampleGrid(Path(folder) / "samples", config.trainer.sample_every, list(CAPTIONS))
-        callbacks = [grid, line, *keepers(config, Path(folder)), watcher]
+        callbacks = [grid, line, *fault_tolerance_callbacks(config, Path(folder)), watcher]
         csv = loggers(config, Path(folder))
-        trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, players=2)
+        trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)
         loader = DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None)
-        with redirect_stdout(StringIO()):  # the line of progress goes on, unseen
-            trainer.fit(gan, loader)
+        trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 
 
 # ------------------------------------------------------------------------------------------------ all there is
 
 
-def measured(config: RunConfig, num_steps: int, tell=print) -> dict:
-    """All that the report holds of one configuration."""
+def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silent) -> dict:
+    """Measure the training step, its parts, memory and sampling of a configuration, JSON-able.
+
+    config: as `prepared` returns it. num_steps: of training, beside as many by a bare loop. report: is called with a
+    line about each stage. Times are in seconds, memory in bytes, operations are floating-point operations.
+    """
     silence_lightning()
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     device, rounds = present_device(), min(num_steps, 10)
     before = peak_memory(device)
     gan, batch_size = random_gan(config, device), config.trainer.batch_size
-    tell(f"{num_steps} steps of {batch_size} pictures by Lightning and bare")
+    report(f"{num_steps} steps of {batch_size} images by Lightning and bare")
     side = SideBySide(config.trainer.precision)
     train(config, gan, WARM_UP + num_steps, side)
     peak = peak_memory(device) - before
-    tell("its parts")
+    report("its parts")
     split = Split(rounds)
     train(config, gan, WARM_UP + rounds, split)
     bare = BareLoop.of(gan, config.trainer.precision)
     batch = random_batch(batch_size, config.data.resolution, device)
     cost = cost_of_step(bare, batch)
     step = side.results(batch_size) | parts_of(split.seconds(), cost)
-    tell("drawing")
-    with torch.autocast(device.type, torch.bfloat16, enabled=bare.half):
-        peaks = peaks_of(gan, step, rounds)
-    sampling = {str(n): n / seconds_of_sampling(gan, n, rounds) for n in DRAWN_AT_ONCE}
+    report("sampling")
+    found = sampling_of(gan, bare, step, rounds)
     if config.gan.adversarial_from > 0:
         gan.config = replace(gan.config, adversarial_from=2.0)
         step["images_per_second_before_adversary"] = batch_size / seconds_of_steps(bare, batch, rounds)
-    return {
-        "parameters": parameters(gan),
-        "step": step,
-        "memory": {"peak": peak} | memory_of(cost),
-        "peak": peaks,
-        "sampling": {"latency": 1 / sampling["1"], "images_per_second": sampling},
-    }
+    result = {"parameters": parameters(gan), "step": step, "memory": {"peak": peak} | memory_of(cost)}
+    return circumstances(config) | result | found
+
+
+def sampling_of(gan: TextToImageGAN, bare: BareLoop, step: dict, rounds: int) -> dict:
+    """What the device reaches at most, and how many images a second are sampled, one and several at a time."""
+    with torch.autocast(gan.device.type, torch.bfloat16, enabled=bare.half):
+        peaks = peaks_of(gan, step, rounds)
+    rates = {str(n): n / seconds_of_sampling(gan, n, rounds) for n in SAMPLED_AT_ONCE}
+    return {"peak": peaks, "sampling": {"latency": 1 / rates["1"], "images_per_second": rates}}
+
+
+def compare_speed(config: RunConfig, other: RunConfig, num_steps: int = 60) -> dict:
+    """The training steps of two configurations, measured in turns, JSON-able; `ratio` is first over second."""
+    return circumstances(config) | side_by_side(config, other, num_steps)
 
 
 def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
@@ -196,28 +207,29 @@ def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
 
 
 def parts_of(seconds: dict[str, float], cost: StepCost) -> dict:
-    """Shares of the step's time, and its floating-point operations, by part and by player."""
+    """Shares of the step's time, and its floating-point operations, by part and by the networks that need them."""
     total = sum(seconds.values())
-    names = [*dict.fromkeys(name for parts in PLAYERS.values() for name in parts if name in seconds), LOOP]
+    names = [*dict.fromkeys(name for parts in PARTS_OF_NETWORKS.values() for name in parts if name in seconds), LOOP]
     flops = {name: cost.flops.get(name, 0) for name in names}
+    by_network = {who: sum(flops.get(name, 0) for name in parts) for who, parts in PARTS_OF_NETWORKS.items()}
     return {
         "split": {name: seconds[name] / total for name in names},
         "split_seconds": {name: seconds[name] for name in names},
         "flops": sum(flops.values()),
         "flops_of_parts": flops,
-        "flops_of_players": {who: sum(flops.get(name, 0) for name in parts) for who, parts in PLAYERS.items()},
+        "flops_of_players": by_network,
     }
 
 
 def memory_of(cost: StepCost) -> dict[str, int]:
-    """Bytes, counted."""
+    """Bytes by what they hold, counted."""
     counted = {name: getattr(cost, name) for name in ("kept", "weights", "gradients", "optimizers")}
     return counted | {"counted": cost.memory}
 
 
 def peaks_of(gan: TextToImageGAN, step: dict, rounds: int) -> dict[str, float]:
-    """FLOP/s that this device reaches in products and in the generator's layers, and how near step and drawing come."""
-    matmul, largest = matmul_peak(gan.device), drawing(gan, DRAWN_AT_ONCE[-1], rounds)
+    """FLOP/s of this device in products and in the generator's layers, and how near training and sampling come."""
+    matmul, largest = matmul_peak(gan.device), cost_of_sampling(gan, SAMPLED_AT_ONCE[-1], rounds)
     layers, reached = largest.flops / largest.layers_seconds, step["flops"] / step["seconds"]
     return {
         "matmul_flops_per_second": matmul,
@@ -231,6 +243,7 @@ def peaks_of(gan: TextToImageGAN, step: dict, rounds: int) -> dict[str, float]:
 
 
 def parameters(gan: TextToImageGAN) -> dict[str, int]:
+    """The number of weights of each network."""
     names = "generator", "discriminator", "posterior", "text_encoder", "image_encoder"
     networks = {name: getattr(gan, name) for name in names}
     return {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items() if net is not None}
@@ -244,11 +257,11 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-# ------------------------------------------------------------------------------------------------ the report
+# ------------------------------------------------------------------------------------------------ protocol
 
 
 def circumstances(config: RunConfig) -> dict:
-    """What a number means nothing without."""
+    """Date, device, versions and settings, without which a number means nothing."""
     device = present_device()
     return {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -261,10 +274,3 @@ def circumstances(config: RunConfig) -> dict:
         "batch_size": config.trainer.batch_size,
         "config": asdict(config),
     }
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -1,20 +1,16 @@
-"""Tables of cgan benchmark speed; in Markdown where they are not on a terminal."""
+"""Tables of the speed of training and sampling: lists of lines and of tables, which rich prints."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from cgan.benchmarks.sizing import Plan
 
-
-def console() -> Console:
-    """Wide enough for all columns where the output is a file."""
-    found = Console()
-    return found if found.is_terminal else Console(width=160)
+Parts = list[str | Table]  # what to print, one below the other
 
 
 def table_of(header: list[str], rows: list[list[str]], title: str | None = None) -> Table:
-    table = Table(title=title, box=box.ROUNDED if Console().is_terminal else box.MARKDOWN, title_justify="left")
+    """A table in Markdown, numbers on the right."""
+    table = Table(title=title, box=box.MARKDOWN, title_justify="left")
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number == 0 else "right")
     for row in rows:
@@ -22,47 +18,48 @@ def table_of(header: list[str], rows: list[list[str]], title: str | None = None)
     return table
 
 
-def print_comparison(report: dict) -> None:
-    """Two configurations that took turns."""
-    out, (first, second) = console(), report["images_per_second"]
-    out.print(f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px")
-    rows = [["as configured", f"{first:.1f}"], [f"with {' '.join(report['against'])}", f"{second:.1f}"]]
-    players = [(count["generator"] / 1e6, count["discriminator"] / 1e6) for count in report["parameters"]]
-    rows = [[*row, f"{g:.2f}, {d:.2f}"] for row, (g, d) in zip(rows, players, strict=True)]
-    out.print(table_of(["a training step by a bare loop", "images/s", "G and D, millions"], rows))
-    out.print(f"the first is {report['ratio']:.2f} times as fast")
+def comparison_parts(report: dict, against: list[str]) -> Parts:
+    """Two configurations that took turns; against: the settings of the second one."""
+    first, second = report["images_per_second"]
+    rows = [["as configured", f"{first:.1f}"], [f"with {' '.join(against)}", f"{second:.1f}"]]
+    widths = [(count["generator"] / 1e6, count["discriminator"] / 1e6) for count in report["parameters"]]
+    rows = [[*row, f"{g:.2f}, {d:.2f}"] for row, (g, d) in zip(rows, widths, strict=True)]
+    return [
+        f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px",
+        table_of(["a training step by a bare loop", "images/s", "G and D, millions"], rows),
+        f"the first is {report['ratio']:.2f} times as fast",
+    ]
 
 
-def print_report(report: dict) -> None:
+def speed_parts(report: dict) -> Parts:
     """What was measured, and where the step's time goes."""
-    out, versions = console(), report["versions"]
-    out.print(
+    header = ["size", "images/s (bare loop)", "GFLOP an image", "GFLOP/s", "memory, counted"]
+    return [
         f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px, batch "
-        f"{report['batch_size']}, torch {versions['torch']}, {report['date']}"
-    )
-    out.print(table_of(["", "measured"], main_rows(report)))
-    out.print(table_of(["part of a step", "ms", "%", "GFLOP", "GFLOP/s"], split_rows(report["step"])))
-    for what, rows in report.get("grow", {}).items():
-        header = ["size", "images/s (bare loop)", "GFLOP an image", "GFLOP/s", "memory, counted"]
-        out.print(table_of(header, [grown_row(row) for row in rows], f"by {what}"))
+        f"{report['batch_size']}, torch {report['versions']['torch']}, {report['date']}",
+        table_of(["", "measured"], main_rows(report)),
+        table_of(["part of a step", "ms", "%", "GFLOP", "GFLOP/s"], split_rows(report["step"])),
+        *(table_of(header, list(map(grown_row, rows)), f"by {what}") for what, rows in report.get("grow", {}).items()),
+    ]
 
 
 def main_rows(report: dict) -> list[list[str]]:
+    """Speeds, operations and memory, a row each."""
     step, memory, peak, sampling = (report[name] for name in ("step", "memory", "peak", "sampling"))
     millions = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in report["parameters"].items())
-    players = ", ".join(f"{name} {flops / 1e9:.1f}" for name, flops in step["flops_of_players"].items() if flops)
+    flops = ", ".join(f"{name} {count / 1e9:.1f}" for name, count in step["flops_of_players"].items() if count)
     rows = [
         ["training, images/s", f"{step['images_per_second']:.1f}"],
         ["the same by a bare loop", f"{step['images_per_second_bare']:.1f}"],
-        ["Lightning and callbacks, beside a bare loop", f"{step['lightning_overhead']:+.1%}"],
+        ["Lightning overhead over a bare loop", f"{step['lightning_overhead']:+.1%}"],
     ]
     if "images_per_second_before_adversary" in step:
         rows.append(["bare, before the adversary joins", f"{step['images_per_second_before_adversary']:.1f}"])
-    drawn = ", ".join(f"{number:.1f} at batch {size}" for size, number in sampling["images_per_second"].items())
+    rates = ", ".join(f"{number:.1f} at batch {size}" for size, number in sampling["images_per_second"].items())
     return rows + [
-        ["drawing, images/s", drawn],
-        ["drawing one picture, ms", f"{1000 * sampling['latency']:.1f}"],
-        ["a step, GFLOP", f"{step['flops'] / 1e9:.1f}: {players}"],
+        ["sampling, images/s", rates],
+        ["sampling one image, ms", f"{1000 * sampling['latency']:.1f}"],
+        ["a step, GFLOP", f"{step['flops'] / 1e9:.1f}: {flops}"],
         ["peak of products and of the generator's layers, GFLOP/s", peaks(peak, "matmul", "layers")],
         ["a step, GFLOP/s", f"{peaks(peak, 'step')}, of those {shares(peak, 'step')}"],
         ["the generator at batch 64, of those", shares(peak, "generator")],
@@ -72,14 +69,17 @@ def main_rows(report: dict) -> list[list[str]]:
 
 
 def peaks(peak: dict, *names: str) -> str:
+    """GFLOP/s of some kinds of work."""
     return ", ".join(f"{peak[f'{name}_flops_per_second'] / 1e9:.0f}" for name in names)
 
 
 def shares(peak: dict, what: str) -> str:
+    """How much of the device's peaks a kind of work reaches, in products and in layers."""
     return f"{peak[f'{what}_of_matmul']:.0%}, {peak[f'{what}_of_layers']:.0%}"
 
 
 def split_rows(step: dict) -> list[list[str]]:
+    """The parts of a training step, a row each."""
     rows = []
     for name, seconds in step["split_seconds"].items():
         flops = step["flops_of_parts"][name] / 1e9
@@ -89,28 +89,31 @@ def split_rows(step: dict) -> list[list[str]]:
 
 
 def grown_row(row: dict) -> list[str]:
+    """One size of a configuration."""
     numbers = row["flops_per_image"] / 1e9, row["flops_per_second"] / 1e9
     flops = [f"{number:.2f}" for number in numbers]
     return [row["size"], f"{row['images_per_second_bare']:.2f}", *flops, f"{row['counted'] / 1e6:.0f} MB"]
 
 
-def print_plan(plan: Plan, device: str, num_gpus: int, teraflops: float | None) -> None:
-    """Sizes are counted, paces predicted from one measured FLOP/s or from a stated one."""
-    out, here = console(), plan.flops_per_second / 1e9
+def plan_parts(plan: Plan, device: str, num_gpus: int, teraflops: float | None) -> Parts:
+    """A row for each size: costs are counted, speeds predicted from one measured FLOP/s or from a stated one.
+
+    device: what was measured. teraflops: what each of num_gpus GPUs sustains; without it nothing is said of GPUs.
+    """
+    here, rows = plan.flops_per_second / 1e9, []
     stated = f"; those of {num_gpus} GPUs if each sustained {teraflops:g} TFLOP/s" if teraflops else ""
-    out.print(
-        f"Counted: parameters, GFLOP, memory (float32, batch {plan.batch_size}). Measured: {here:.1f} GFLOP/s, by "
-        f"steps of batch {plan.measured_batch} at the configured size on {device}. Predicted: all paces{stated}."
-    )
     header = ["px", "width", "parameters, M", "GFLOP an image", "GB", "MB an image", "images/s here", "hours a million"]
     far = [] if teraflops is None else [f"images/s, {num_gpus} GPUs", "hours a million, GPUs"]
-    rows = []
     for row in plan.rows:
-        paces = [row.images_per_second]
+        speeds = [row.images_per_second]
         if teraflops is not None:
-            paces.append(num_gpus * teraflops * 1e12 / row.flops_per_image)
+            speeds.append(num_gpus * teraflops * 1e12 / row.flops_per_image)
         sizes = row.parameters / 1e6, row.flops_per_image / 1e9, row.memory / 1e9, row.memory_per_image / 1e6
         cells = [f"{number:.3g}" for number in sizes]
-        cells += [f"{number:.3g}" for pace in paces for number in (pace, 1e6 / pace / 3600)]
+        cells += [f"{number:.3g}" for speed in speeds for number in (speed, 1e6 / speed / 3600)]
         rows.append([str(row.resolution), str(row.width), *cells])
-    out.print(table_of(header + far, rows))
+    return [
+        f"Counted: parameters, GFLOP, memory (float32, batch {plan.batch_size}). Measured: {here:.1f} GFLOP/s, by "
+        f"steps of batch {plan.measured_batch} at the configured size on {device}. Predicted: all speeds{stated}.",
+        table_of(header + far, rows),
+    ]

@@ -1,4 +1,4 @@
-"""How fast a GAN trains and draws on random pictures, where its time goes, and what it needs."""
+"""The cost of a GAN's training step and of sampling: seconds, floating-point operations and memory."""
 
 import random
 import time
@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted, nbytes, replace, seconds_side_by_side
 from cgan.interfaces import Batch, TextFeatures
+from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 
 WORDS = "a the one some red old wide calm dog hill boat lamp near under beside with stands shines and slowly".split()
 ELSE = "else"  # of the step: what joins its parts
-PLAYERS = {  # the parts of a step, by who needs them
+PARTS_OF_NETWORKS = {  # the parts of a step, by the network that needs them
     "both": ("text encoding", "frozen features", "generator forward"),
     "discriminator": ("discriminator forward", "penalty", "discriminator backward", "discriminator optimizer"),
     "generator": ("generator loss", "generator backward", "generator optimizer", "average"),
@@ -28,12 +29,13 @@ PLAYERS = {  # the parts of a step, by who needs them
 
 
 def made_up_captions(count: int, seed: int = 0) -> list[str]:
-    """Four to twelve words each."""
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 12))) for _ in range(count)]
+    """Captions of four to twelve words each; the same seed gives the same captions."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(4, 12))) for _ in range(count)]
 
 
 def random_batch(batch_size: int, resolution: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
+    """Images of noise (B, 3, resolution, resolution) in [-1, 1] with made-up captions, each image with its own id."""
     images = torch.rand(batch_size, 3, resolution, resolution, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     captions = made_up_captions(batch_size, seed)
     return Batch(images.to(device), captions, torch.arange(batch_size, device=device))
@@ -43,19 +45,19 @@ def random_batch(batch_size: int, resolution: int, device: torch.device | str = 
 
 
 def watch_step(parts: Parts, gan: TextToImageGAN, optimizers: Callable[[], list]) -> None:
-    """Split the training step of a GAN into the parts of PLAYERS."""
+    """Split the training step of a GAN into the parts of PARTS_OF_NETWORKS."""
 
-    def player(optimizer: Optimizer, *_) -> str:
+    def optimizer_name(optimizer: Optimizer, *_) -> str:
         return ("generator optimizer", "discriminator optimizer")[optimizers().index(optimizer)]
 
     parts.watch(gan, "training_step", ELSE)
     parts.watch(gan.text_encoder, "forward", "text encoding")
-    parts.watch(gan, "maps", "frozen features")
-    parts.watch(gan, "imagine", "generator forward")
+    parts.watch(step, "frozen_features", "frozen features")
+    parts.watch(step, "generate_fakes", "generator forward")
     parts.watch(gan, "discriminator_loss", "discriminator forward")
-    parts.watch(gan, "gradient_penalty", "penalty")
+    parts.watch(step, "gradient_penalty", "penalty")
     parts.watch(gan, "generator_loss", "generator loss")
-    parts.watch(gan, "update", player)
+    parts.watch(gan, "update", optimizer_name)
     parts.watch(gan, "manual_backward", lambda _: parts.inside[-1].replace("optimizer", "backward"))
     parts.watch(gan, "average_generator", "average")
     parts.watch(gan, "log", "logging")
@@ -66,11 +68,11 @@ class BareLoop:
 
     def __init__(self, gan: TextToImageGAN, optimizers: list[Optimizer], precision: str = "32-true") -> None:
         self.gan, self.optimizers, self.half = gan, optimizers, precision == "bf16-mixed"
-        gan.progress = 1.0  # both players play
+        gan.progress = 1.0  # the discriminator takes part
         self.stand_ins = {
             "optimizers": lambda: optimizers,
             "toggled_optimizer": partial(alone, optimizers),
-            "leave_uncounted": lambda _: None,
+            "exclude_from_global_step": lambda _: None,
             "manual_backward": lambda loss: loss.backward(),
             "log": lambda *_, **__: None,
             "follow_schedule": lambda: None,
@@ -78,6 +80,7 @@ class BareLoop:
 
     @classmethod
     def of(cls, gan: TextToImageGAN, precision: str = "32-true") -> "BareLoop":
+        """The loop of a GAN with the optimizers that its training has."""
         return cls(gan.train(), [chosen["optimizer"] for chosen in gan.configure_optimizers()], precision)
 
     def __call__(self, batch: Batch) -> None:
@@ -107,7 +110,10 @@ def alone(optimizers: list[Optimizer], optimizer: Optimizer) -> Iterator[None]:
 
 
 def seconds_of_steps(bare: BareLoop, batch: Batch, num_steps: int, limit: float = float("inf")) -> float:
-    """The median after a first step to warm up; at least one, and none is begun when limit seconds are over."""
+    """The median seconds of a step, after one that warms up.
+
+    At least one step is measured; no further one starts when `limit` seconds are over.
+    """
     now, seconds = clock(batch.images.device), []
     bare(batch)
     begun = time.monotonic()
@@ -124,7 +130,7 @@ class StepCost(NamedTuple):
     flops: dict[str, float]  # of each part
     kept: int  # bytes that autograd keeps for backward passes, at their most
     weights: int  # bytes of all networks
-    gradients: int  # bytes, of both players
+    gradients: int  # bytes, of generator and discriminator
     optimizers: int  # bytes of their states
 
     @property
@@ -134,7 +140,7 @@ class StepCost(NamedTuple):
 
 
 def cost_of_step(bare: BareLoop, batch: Batch) -> StepCost:
-    """Of one step, which is taken."""
+    """Run one training step, and return its cost."""
     gan, weights = bare.gan, [*bare.gan.parameters(), *bare.gan.buffers()]
     with flops_counted() as flops, KeptMemory(weights) as kept, bare.entered():
         parts = Parts(flops)
@@ -173,11 +179,11 @@ def in_float32() -> Iterator[None]:
         back()
 
 
-# ------------------------------------------------------------------------------------------------ drawing
+# ------------------------------------------------------------------------------------------------ sampling
 
 
-class Drawing(NamedTuple):
-    """A generator's forward pass beside nothing but its layers, the same shapes one after another."""
+class SamplingCost(NamedTuple):
+    """A generator's forward pass, beside its convolutions and linear layers alone on inputs of the same shapes."""
 
     seconds: float
     layers_seconds: float
@@ -185,13 +191,13 @@ class Drawing(NamedTuple):
 
     @property
     def fraction(self) -> float:
-        """Of what the device can do in such layers."""
+        """The speed of the whole, as a share of what the device can do in such layers."""
         return self.layers_seconds / self.seconds
 
 
 @torch.no_grad()
-def drawing(gan: TextToImageGAN, batch_size: int, rounds: int) -> Drawing:
-    """Of the averaged generator, on random noise and captions."""
+def cost_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> SamplingCost:
+    """The cost of the averaged generator, on random noise and captions."""
     generator, device = gan.generator_ema, gan.device
     text = gan.text_encoder(made_up_captions(batch_size))
     noise = torch.randn(batch_size, generator.config.noise_dim, device=device)
@@ -201,7 +207,7 @@ def drawing(gan: TextToImageGAN, batch_size: int, rounds: int) -> Drawing:
         forward()
         count = flops()
     seconds, layers_seconds = seconds_side_by_side([forward, lambda: [layer() for layer in layers]], rounds, device)
-    return Drawing(seconds, layers_seconds, count)
+    return SamplingCost(seconds, layers_seconds, count)
 
 
 def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callable[[], Tensor]]:
@@ -225,7 +231,7 @@ def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callabl
 
 @torch.no_grad()
 def seconds_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> float:
-    """From captions to pictures, by the averaged generator."""
+    """The seconds from captions to images, by the averaged generator."""
     captions = made_up_captions(batch_size)
 
     def sample() -> Tensor:
@@ -236,7 +242,7 @@ def seconds_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> fl
 
 
 def matmul_peak(device: torch.device, rounds: int = 3) -> float:
-    """FLOP/s of one large square product."""
+    """The floating-point operations a second that a device reaches in one large square product."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(2, size, size, device=device)
     return 2 * size**3 / seconds_side_by_side([lambda: a @ b], rounds, device)[0]

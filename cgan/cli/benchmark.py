@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from cgan.cli.parsing import Parser, ParserOf, add_subcommands
+from cgan.cli.tables import print_parts, print_table
 from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file, write_json
@@ -12,7 +13,7 @@ from cgan.files import check_writable, check_writable_file, write_json
 SUBJECTS = {
     "quality": "train variants of a configuration at an equal budget over several seeds",
     "guidance": "measure what truncation, best of several and negative captions win and cost",
-    "speed": "measure what a configuration's training and drawing take here, or plan larger ones",
+    "speed": "measure what a configuration's training and sampling take here, or plan larger ones",
 }
 
 
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> None:
 
 
 def subject_parser(parser_of: ParserOf | None = None) -> Parser:
+    """The parser of the benchmark's name; with parser_of, of all that follows it as well."""
     result = Parser(prog="cgan benchmark", usage="cgan benchmark SUBJECT ...")
     add_subcommands(result, "subject", SUBJECTS, parser_of)
     return result
@@ -35,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def quality_parser() -> argparse.ArgumentParser:
+    """The arguments of cgan benchmark quality."""
     result = Parser(
         prog="cgan benchmark quality",
         description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
@@ -44,7 +47,7 @@ def quality_parser() -> argparse.ArgumentParser:
     result.add_argument("settings", nargs="*", metavar="key=value", help="of every variant")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/race-<name of the race file>")
     result.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the processor's cores")
-    result.add_argument("--plan", action="store_true", help="say what would be run and for how long, and stop")
+    result.add_argument("--plan", action="store_true", help="print what would be run and for how long, and stop")
     return result
 
 
@@ -52,60 +55,49 @@ def quality(options: argparse.Namespace) -> None:
     """Train what has no result yet, then write and print the table; raises UserError when a run failed."""
     if options.jobs < 1:
         raise UserError(f"--jobs={options.jobs}: must be at least 1")
-    from cgan.benchmarks.race import finished, prepare_data, read_race, runs_of, train_all, with_precision
+    from cgan.benchmarks.quality import check_result, run_race
+    from cgan.benchmarks.race import read_race, runs_of
 
     out = options.out or Path(f"runs/race-{options.race.stem}")
     race = read_race(options.race, options.settings)
-    runs = runs_of(race, out)
     if options.plan:
-        print(plan(runs, options.jobs))
+        print(plan(runs_of(race, out), options.jobs))
         return
-    check_writable(out, "give another --out")
-    runs = runs_of(with_precision(race, runs), out)
-    if None in [finished(run) for run in runs]:
-        prepare_data(runs)
     try:
-        failed = train_all(runs, options.jobs)
+        result = run_race(race, out, options.jobs, report)
     except KeyboardInterrupt:
         print("stopped; the same command goes on with the runs that are missing")
         raise SystemExit(130) from None
-    report(race, [finished(run) for run in runs if run not in failed], failed, options.jobs, out)
+    if result.table is not None:
+        print_table(result.table)
+        print_files(out, "results.json", "table.md", "curves.png")
+    check_result(race, result)
 
 
-def report(race, results: list[dict], failed: list, jobs: int, out: Path) -> None:
-    """All that can be told of the runs that ended well; then what is missing, as a UserError."""
-    from cgan.benchmarks.race import nearest
-    from cgan.benchmarks.race_report import write_report
+def report(line: str) -> None:
+    """A message of a benchmark, shown at once."""
+    print(line, flush=True)
 
-    known = write_report(race, results, jobs, out) if results else []
-    if failed:
-        names = ", ".join(run.folder.name for run in failed)
-        raise UserError(
-            f"{len(failed)} of {len(failed) + len(results)} runs failed: {names}; see the .log files in {out}"
-        )
-    for measure in race.measures or []:
-        if measure not in known:
-            raise UserError(f"measures: no run reports '{measure}'. {nearest(measure, known)}")
+
+def print_files(folder: Path, *names: str) -> None:
+    """Those of some files that are in a folder."""
+    print(f"in {folder}: {' '.join(name for name in names if (folder / name).is_file())}")
 
 
 def plan(runs: list, jobs: int) -> str:
     """A line for each run, and what they take together."""
+    from cgan.benchmarks.quality import minutes_of
+
     lines = [f"{'finished' if run.result.is_file() else 'to train'}  {shlex.join(run.command[1:])}" for run in runs]
     left = [minutes_of(run.config) for run in runs if not run.result.is_file()]
     if None in left:
         return "\n".join([*lines, f"{len(left)} runs to train, not limited in time"])
-    total = f"{sum(left) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for judging"
+    total = f"{sum(left) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for the evaluations"
     return "\n".join([*lines, f"{len(left)} runs to train: {total}"])
 
 
-def minutes_of(config) -> float | None:
-    """The most that a training takes; None when no limit is set."""
-    joint = 0.0 if config.task == "gan" and config.joint.checkpoint is not None else config.trainer.joint_minutes
-    gan = config.trainer.minutes if config.task == "gan" else 0.0
-    return None if joint is None or gan is None else joint + gan
-
-
 def guidance_parser() -> argparse.ArgumentParser:
+    """The arguments of cgan benchmark guidance."""
     result = Parser(
         prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
     )
@@ -118,21 +110,27 @@ def guidance_parser() -> argparse.ArgumentParser:
 
 
 def guidance(options: argparse.Namespace) -> None:
-    from cgan.benchmarks.guidance import measure_guidance
+    """Measure all techniques, then write and print the table."""
+    from cgan.benchmarks.guidance import measure_guidance, write_guidance
 
-    measure_guidance(options)
+    check_writable(options.out, "give another --out")
+    settings = {"num_images": options.num_images, "seed": options.seed}
+    points = measure_guidance(options.checkpoint, joint=options.joint, **settings, report=report)
+    print_table(write_guidance(points, {"checkpoint": str(options.checkpoint), **settings}, options.out))
+    print_files(options.out, "guidance.json", "table.md", "guidance.png")
 
 
 def speed_parser() -> argparse.ArgumentParser:
+    """The arguments of cgan benchmark speed."""
     result = Parser(
         prog="cgan benchmark speed",
-        description="Measure a GAN's training step, its parts, its memory and its drawing on this machine. Pictures "
+        description="Measure a GAN's training step, its parts, its memory and its sampling on this machine. Images "
         "and captions are made up, so no data set is needed.",
     )
     result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="default: configs/gan/scenes.yaml")
     result.add_argument("--steps", type=int, default=60, metavar="N", help="of training, beside as many by a bare loop")
     result.add_argument("--json", type=Path, metavar="FILE", help="all numbers, versions and settings")
-    growing = "how pace, operations and memory change with these"
+    growing = "how speed, operations and memory change with these"
     result.add_argument("--grow", nargs="+", default=[], choices=["resolution", "width", "batch"], help=growing)
     different = "compare with these settings on top instead, in turns"
     result.add_argument("--against", nargs="+", metavar="CONFIG.yaml|key=value", help=different)
@@ -152,20 +150,22 @@ def speed(options: argparse.Namespace) -> None:
         raise UserError(f"--json {options.json}: there is no folder {options.json.parent}")
     if options.json is not None:
         check_writable_file(options.json, "give another --json")
+    from cgan.benchmarks.speed import prepared
     from cgan.config import load_config
     from cgan.resources import DEFAULT_CONFIG
 
     given = any(setting.endswith((".yaml", ".yml")) and "=" not in setting for setting in options.settings)
     settings = options.settings if given else [str(DEFAULT_CONFIG), *options.settings]
-    from cgan.benchmarks.speed import prepared
-
     config = prepared(load_config(settings))
     if options.plan:
-        plan_speed(config, options)
+        found, parts = plan_speed(config, options)
     elif options.against:
-        compare_speed(config, prepared(load_config([*settings, *options.against])), options)
+        found, parts = compare(config, prepared(load_config([*settings, *options.against])), options)
     else:
-        measure_speed(config, options)
+        found, parts = measure(config, options)
+    print_parts(parts)
+    if options.json is not None:
+        write_json(options.json, found)
 
 
 def check_together(options: argparse.Namespace) -> None:
@@ -180,40 +180,37 @@ def check_together(options: argparse.Namespace) -> None:
         refuse_unused(options, speed_parser(), ("grow",), "with --against")
 
 
-def compare_speed(config, other, options: argparse.Namespace) -> None:
-    from cgan.benchmarks.speed import circumstances, side_by_side
-    from cgan.benchmarks.speed_report import print_comparison
+def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
+    """Two configurations in turns: what --json holds, and what is printed."""
+    from cgan.benchmarks.speed import compare_speed
+    from cgan.benchmarks.speed_report import comparison_parts
 
-    report = circumstances(config) | {"against": options.against} | side_by_side(config, other, options.steps)
-    print_comparison(report)
-    if options.json is not None:
-        write_json(options.json, report)
+    found = compare_speed(config, other, options.steps)
+    return found | {"against": options.against}, comparison_parts(found, options.against)
 
 
-def measure_speed(config, options: argparse.Namespace) -> None:
-    from cgan.benchmarks.sizing import grown
-    from cgan.benchmarks.speed import circumstances, measured
-    from cgan.benchmarks.speed_report import print_report
+def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
+    """One configuration, and other sizes of it with --grow."""
+    from cgan.benchmarks.sizing import measure_sizes
+    from cgan.benchmarks.speed import measure_speed
+    from cgan.benchmarks.speed_report import speed_parts
 
-    report = circumstances(config) | measured(config, options.steps)
+    found = measure_speed(config, options.steps, report)
     if options.grow:
-        report["grow"] = {what: grown(config, what, min(options.steps, 10)) for what in options.grow}
-    print_report(report)
-    if options.json is not None:
-        write_json(options.json, report)
+        found["grow"] = {what: measure_sizes(config, what, min(options.steps, 10)) for what in options.grow}
+    return found, speed_parts(found)
 
 
-def plan_speed(config, options: argparse.Namespace) -> None:
-    from cgan.benchmarks.sizing import plan as plan_of_sizes
+def plan_speed(config, options: argparse.Namespace) -> tuple[dict, list]:
+    """Larger sizes of a configuration, mostly predicted."""
+    from cgan.benchmarks.sizing import plan_sizes
     from cgan.benchmarks.speed import circumstances
-    from cgan.benchmarks.speed_report import print_plan
+    from cgan.benchmarks.speed_report import plan_parts
 
-    found, around = plan_of_sizes(config, min(options.steps, 10)), circumstances(config)
-    print_plan(found, around["device"], options.gpus, options.tflops)
-    if options.json is not None:
-        rows = [row._asdict() for row in found.rows]
-        stated = {"gpus": options.gpus, "tflops": options.tflops}
-        write_json(options.json, around | found._asdict() | {"rows": rows} | stated)
+    sizes, around = plan_sizes(config, min(options.steps, 10)), circumstances(config)
+    stated = {"gpus": options.gpus, "tflops": options.tflops}
+    found = around | sizes._asdict() | {"rows": [row._asdict() for row in sizes.rows]} | stated
+    return found, plan_parts(sizes, around["device"], options.gpus, options.tflops)
 
 
 COMMANDS = {

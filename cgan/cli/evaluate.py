@@ -2,11 +2,14 @@
 
 import argparse
 import json
-import time
+import sys
 from pathlib import Path
 
+from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
+from cgan.evaluation.settings import evaluation_settings
 from cgan.files import check_writable_file, write_json
+from cgan.metrics.names import NAMES
 
 EPILOG = """examples:
   cgan evaluate assets/scenes-64.safetensors
@@ -16,13 +19,17 @@ EPILOG = """examples:
   cgan evaluate --images DRAWN --data configs/gan/folder.yaml data.root=PICTURES
 
 fid, kid and prdc (precision, recall, density, coverage) look through Inception; where its weights are missing, the
-judge of scenes, the joint encoder or CLIP stands in, and the names say so. Without --metrics everything is measured
+scene classifier, the joint encoder or CLIP stands in, and the names say so. Without --metrics everything is measured
 that can be on this machine; what is asked for by name may be downloaded."""
-NAMES = ("scenes", "fid", "kid", "prdc", "clip_score", "r_precision")
+SETTINGS = (
+    "checkpoint", "images", "reference", "data", "resolution", "num_images", "captions", "inception", "resize", "clip",
+    "joint", "anchors", "seed", "truncation",
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
+    """The arguments of cgan evaluate."""
+    result = Parser(
         prog="cgan evaluate",
         description="Measure a checkpoint, or any folder of pictures.",
         epilog=EPILOG,
@@ -37,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--num-images", type=int, help="captions; default: 2000 of each split of scenes, else 5000")
     result.add_argument("--captions", type=Path, metavar="FILE", help="fixed ids of COCO captions, JSON or one a line")
-    result.add_argument("--write-captions", type=Path, metavar="FILE", help="draw such ids by the seed, and stop")
+    result.add_argument("--write-captions", type=Path, metavar="FILE", help="choose such ids by the seed, and stop")
     result.add_argument("--metrics", help=f"some of {','.join(NAMES)}; default: what can run here")
     result.add_argument("--inception", type=Path, metavar="FILE", help="Inception's weights, those of torch-fidelity")
     result.add_argument("--resize", choices=("torch-fidelity", "clean"), default="torch-fidelity", help="for Inception")
@@ -54,83 +61,49 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Measure, and print a table or JSON; raises UserError."""
     options = parser().parse_args(arguments)
-    options.arguments = arguments
-    check(options)
+    check_outputs(options)
     if options.write_captions is not None:
         write_captions(options)
         return
-    start = time.monotonic()
-    report = report_of(options)
-    report["protocol"]["seconds"] = round(time.monotonic() - start, 1)
+    given = {name: getattr(options, name) for name in SETTINGS}
+    given["metrics"] = asked(options)
+    evaluation_settings(**given)  # a mistake is told before torch is loaded
+    result = evaluated(given)
+    result.protocol["command"] = " ".join(["cgan", "evaluate", *arguments])
     if options.out is not None:
-        write_json(options.out, report)
+        write_json(options.out, result.as_json())
     if options.json:
-        print(json.dumps({name: round(value, 6) for name, value in report["metrics"].items()}, indent=2))
+        print(json.dumps({name: round(value, 6) for name, value in result.metrics.items()}, indent=2))
     else:
-        print_table(report)
+        print_table(result)
 
 
-def report_of(options: argparse.Namespace) -> dict:
-    """Metrics, anchors and protocol, of scenes of two objects or of any other pictures."""
-    from cgan.config import load_config
+def evaluated(given: dict):
+    """The EvaluationReport; meanwhile a bar shows the progress, and lines on standard error what is left out."""
+    from cgan.cli.progress import progress_bar
+    from cgan.evaluation.run import evaluate
 
-    data = load_config(options.data).data
-    if options.reference is None and data.source == "scenes" and data.level == "two":
-        from cgan.evaluation.two_object_report import two_object_report
-
-        return two_object_report(options, asked(options), data)
-    from cgan.evaluation.report import EvaluationRun
-
-    return EvaluationRun(options, asked(options)).report()
+    with progress_bar("measuring", "images") as bar:
+        return evaluate(**given, report=lambda line: print(line, file=sys.stderr, flush=True), progress=bar)
 
 
-def check(options: argparse.Namespace) -> None:
-    from cgan.interfaces import UserError
-
-    if options.write_captions is None and (options.checkpoint is None) == (options.images is None):
-        raise UserError("what shall be measured? give a checkpoint, or --images DIR; `cgan evaluate --help` says more")
-    if options.reference is not None and (options.images is None or options.data):
-        raise UserError("--reference goes with --images DIR, and without --data; a checkpoint is measured on --data")
-    unknown = set(asked(options) or ()) - set(NAMES)
-    if unknown:
-        raise UserError(f"--metrics: {', '.join(sorted(unknown))} is not one of {', '.join(NAMES)}")
-    check_numbers(options)
-    check_together(options)
+def check_outputs(options: argparse.Namespace) -> None:
+    """Raise UserError for an output that can't be written, and for options that --write-captions makes idle."""
+    if options.write_captions is not None:
+        used = {"help", "write_captions", "data", "num_images", "seed"}
+        refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --write-captions")
     for path in (options.out, options.write_captions):
         if path is not None:
             check_writable_file(path, "give another place")
 
 
-def check_numbers(options: argparse.Namespace) -> None:
-    """Raise UserError for a number that is out of its range."""
-    from cgan.ranges import COUNT, NOT_NEGATIVE, check_number, check_seed
-
-    check_seed(f"--seed={options.seed}", options.seed)
-    check_number(f"--truncation={options.truncation}", options.truncation, NOT_NEGATIVE)
-    for name in ("resolution", "num_images"):
-        if getattr(options, name) is not None:
-            check_number(f"--{name.replace('_', '-')}={getattr(options, name)}", getattr(options, name), COUNT)
-
-
-def check_together(options: argparse.Namespace) -> None:
-    """Raise UserError for options that others make idle."""
-    if options.write_captions is not None:
-        used = {"help", "write_captions", "data", "num_images", "seed"}
-        names = {action.dest for action in parser()._actions} - used
-        refuse_unused(options, parser(), names, "with --write-captions")
-    elif options.checkpoint is not None:
-        refuse_unused(options, parser(), ["resolution"], "with a checkpoint, which draws at its own")
-    else:
-        refuse_unused(options, parser(), ["truncation"], "with --images")
-        if options.reference is not None:
-            refuse_unused(options, parser(), ["num_images", "captions"], "with --reference")
-
-
 def asked(options: argparse.Namespace) -> list[str] | None:
+    """The names of --metrics; None where it is not given."""
     return None if options.metrics is None else [name.strip() for name in options.metrics.split(",") if name.strip()]
 
 
 def write_captions(options: argparse.Namespace) -> None:
+    """Write the ids of COCO captions, chosen by the seed, as JSON."""
     from cgan.config import load_config
     from cgan.evaluation.images import fixed_caption_ids
     from cgan.interfaces import UserError
@@ -143,13 +116,13 @@ def write_captions(options: argparse.Namespace) -> None:
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
 
 
-def print_table(report: dict) -> None:
+def print_table(report) -> None:
     """A row for each metric; beside it what the anchors reach."""
     from rich.console import Console
     from rich.table import Table
 
-    columns = {"": report["metrics"], **report["anchors"]}
-    protocol = report["protocol"]
+    columns = {"": report.metrics, **report.anchors}
+    protocol = report.protocol
     table = Table("", *(name.replace("_", " ") for name in columns))
     for name in dict.fromkeys(name for values in columns.values() for name in values):
         table.add_row(name, *(f"{values[name]:.4g}" if name in values else "" for values in columns.values()))

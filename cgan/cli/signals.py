@@ -50,7 +50,7 @@ def watch(signals: int) -> None:
 
 
 def end_now() -> None:
-    """Ends the children of this process, and then itself, at once."""
+    """End this process and its children at once, with the status to requeue on."""
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(REQUEUE)

@@ -55,16 +55,19 @@ def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -
 
     Raises CannotWrite, before `make` is called, where the cache can't be written.
     """
-    found = find()
+    found, lock = find(), path.with_name(f".{path.name}.lock")
     if found is None:
         check_writable(path.parent, HINT)
         tidy(path.parent)
-        with one_at_a_time(path.with_name(f".{path.name}.lock"), lambda: log_waiting(path), HINT):
+        with one_at_a_time(lock, lambda: log_waiting(path), HINT):
             found = find()
             if found is None:
                 found = make()
                 remove_abandoned(path.parent)  # of workers that were still ending when this process began
                 return found
+    with suppress(OSError):
+        if lock.exists() and not is_locked(lock):  # its maker was killed as soon as the file was whole
+            lock.unlink()
     mark_used(path)
     return found
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 RESOLUTIONS = (32, 64, 128, 256, 512)
 
 
-Source = Literal["scenes", "folder", "coco", "karpathy", "flickr30k", "cub", "flowers", "datasets", "shards"]
+Source = Literal["scenes", "folder", "coco", "karpathy", "flickr30k", "cub", "flowers", "datasets", "shards", "custom"]
 SPLIT = ("karpathy", "cub", "flowers", "datasets", "shards")  # sources that data.split can choose from
 ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a file of their own
 
@@ -23,7 +23,7 @@ ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a
 class DataConfig:
     """The data section of a configuration: which pictures and captions, at which resolution."""
 
-    source: Source = "scenes"
+    source: Source = "scenes"  # custom: a data set that is given in Python
     root: str | None = None  # the folder of pictures, for all but scenes
     annotations: str | None = None  # the captions file of coco, karpathy and flickr30k
     split: str | None = None  # the published part to train on; of shards, a folder below root
@@ -43,6 +43,8 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.resolution={config.resolution}: not a power of two from 32 to 512; 64 is a good start")
     if config.test_images < 0:
         raise UserError(f"data.test_images={config.test_images}: give a number of pictures to keep out, or 0")
+    if config.source == "custom":
+        raise UserError("data.source=custom: give the data set in Python, train(config, dataset=...)")
     if config.source != "scenes" and config.root is None:
         raise UserError(f"data.source={config.source}: data.root is not set; give it the folder of pictures")
     if config.source in ANNOTATED and config.annotations is None:

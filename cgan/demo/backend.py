@@ -13,6 +13,7 @@ import numpy as np
 from cgan.data.pictures import decode
 from cgan.errors import UserError
 from cgan.figures.sheets import save_png
+from cgan.models.joint import JointEncoder
 from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
 from cgan.sampling.interpolation import frames
 from cgan.sampling.metadata import SamplingRequest
@@ -20,7 +21,6 @@ from cgan.sampling.naming import OutputPaths, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.reranker import joint_encoder_for
 from cgan.sampling.writing import provenance, unknown_words
-from cgan.training.joint import JointEncoder
 from cgan.training.run_records import read_run
 from cgan.workers import Progress, silent
 

@@ -1,1 +1,1 @@
-"""Evaluation: what is measured of generators, pictures and joint encoders, and its reports."""
+"""Evaluation of generators, images and joint encoders, and its reports."""

@@ -1,7 +1,7 @@
-"""Any pictures against real ones and their captions: what is asked, the metrics that answer, and two anchors.
+"""Any images against real ones and their captions: the evaluation set, the metrics, and two anchors.
 
-The anchors are measured by the same code: real pictures against real ones, and for each caption the training picture
-whose own caption is nearest.
+The anchors are measured by the same code: real images against real ones, and for each caption the training image whose
+own caption is nearest.
 """
 
 import logging
@@ -21,19 +21,19 @@ from cgan.data.records import id_from, kind_of, printable
 from cgan.data.text_files import parse_json, read_text
 from cgan.evaluation.loop import (
     Pictures,
-    Tell,
+    Progress,
     device_of,
     digest,
     measure,
+    no_progress,
     of_dataset,
     of_files,
     of_generator,
     real_features,
-    silent,
 )
 from cgan.interfaces import TextEncoder, UserError
-from cgan.metrics.features import FeatureNetwork, Given, MatchingNetwork
-from cgan.metrics.matching import CaptionChoice, CLIPScore
+from cgan.metrics.features import FeatureNetwork, MatchingNetwork, PrecomputedFeatures
+from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
 from cgan.metrics.quality import PictureQuality
 from cgan.models.generators.base import Generator
 from cgan.retrieval import embed_captions, nearest, pictures_in
@@ -47,8 +47,8 @@ NUM_NEAREST = 32  # captions among which one of another picture is looked for
 log = logging.getLogger(__name__)
 
 
-class Question(NamedTuple):
-    """Captions to draw, and the real pictures to be compared with."""
+class EvalSet(NamedTuple):
+    """Captions to generate images of, and the real images to compare them with."""
 
     captions: list[str] | None
     reference: Pictures
@@ -57,45 +57,46 @@ class Question(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """What metrics look through; None where it is missing or not wanted."""
+    """The networks of metrics; None where one is missing or not wanted."""
 
     features: FeatureNetwork | None = None  # Inception, or what stands in its place
     clip: MatchingNetwork | None = None
-    matching: MatchingNetwork | None = None  # judge of R-precision
+    matching: MatchingNetwork | None = None  # of R-precision
 
     def spec(self) -> dict:
         return {name: None if network is None else network.spec() for name, network in self._asdict().items()}
 
 
-# ------------------------------------------------------------------------------------------------ what is asked
+# ------------------------------------------------------------------------------------------------ evaluation sets
 
 
-def question_of(dataset, num_images: int, seed: int) -> Question:
-    """So many pictures of a data set, all if it has fewer, each with one of its captions; both drawn by the seed."""
+def eval_set_of(dataset, num_images: int, seed: int) -> EvalSet:
+    """So many pictures of a data set, all if it has fewer, each with one of its captions; both chosen by the seed."""
     rng = np.random.default_rng([seed, 6])
     indices = sorted(rng.permutation(len(dataset))[:num_images].tolist())
     texts = [dataset.captions_of(i) for i in indices]
     captions = [some[rng.integers(len(some))] for some in texts]
     about = {"choice": "one of each picture, by the seed", "seed": seed, **counted(captions)}
-    return Question(captions, of_dataset(dataset, indices), about, indices)
+    return EvalSet(captions, of_dataset(dataset, indices), about, indices)
 
 
 def counted(captions: list[str]) -> dict:
+    """The number of captions and their hash, for the protocol."""
     return {"num_captions": len(captions), "sha256": digest(captions)}
 
 
-def question_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) -> Question:
+def eval_set_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) -> EvalSet:
     """COCO's captions of fixed ids, against all pictures of the data set; raises UserError for one not there."""
     rows = {row.caption_id: row for row in annotations_in(read_captions_file(annotations), annotations)}
     known = {entry.image_id: place for place, entry in enumerate(dataset.entries)}
     for number in caption_ids:
         if number not in rows or not rows[number].captions:
-            raise UserError(f"{annotations}: holds no caption {number}; give the file that the ids were drawn from")
+            raise UserError(f"{annotations}: holds no caption {number}; give the file that the ids were chosen from")
         if rows[number].image_id not in known:
             raise UserError(f"{annotations}: picture {rows[number].image_id} of caption {number} is not in data.root")
     captions = [rows[number].captions[0] for number in caption_ids]
     about = {"choice": "fixed ids", "ids": digest(caption_ids), **counted(captions)}
-    return Question(captions, of_dataset(dataset), about, [known[rows[number].image_id] for number in caption_ids])
+    return EvalSet(captions, of_dataset(dataset), about, [known[rows[number].image_id] for number in caption_ids])
 
 
 def fixed_caption_ids(annotations: Path, count: int, seed: int = 0) -> list[int | str]:
@@ -124,7 +125,7 @@ def in_order(caption_id: int | str) -> tuple[bool, int | str]:
 def read_caption_ids(file: Path) -> list[int | str]:
     """A JSON list of ids, or one id a line; raises UserError where there is none."""
     if not file.is_file():
-        raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` draws one")
+        raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` writes one")
     text = read_text(file)
     given = parse_json(text, str(file), EXPECTED_IDS) if text.lstrip().startswith("[") else text.split()
     ids = [id_from(number) for number in given]
@@ -166,61 +167,68 @@ def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipp
     return f"{folder}: its captions are not used, as {total} (such as {example}){why}"
 
 
-# ------------------------------------------------------------------------------------------------ what answers
+# ------------------------------------------------------------------------------------------------ metrics
 
 
 class PictureEvaluator:
     """evaluator(generator, text_encoder) -> values by name; evaluator.of(pictures, device) for any pictures.
 
-    Every process calls it, draws its share, and gets the same values. wanted: some of METRICS; those whose network is
+    Every process calls it, takes its share, and gets the same values. wanted: some of METRICS; those whose network is
     None are left out. more: further metrics, which are updated by images, captions and ids.
     """
 
     def __init__(
         self,
-        question: Question,
+        eval_set: EvalSet,
         networks: Networks,
         wanted: Iterable[str] = METRICS,
         seed: int = 1234,
         more: dict[str, Metric] | None = None,
     ) -> None:
-        self.question, self.networks, self.wanted, self.seed = question, networks, set(wanted), seed
+        self.eval_set, self.networks, self.wanted, self.seed = eval_set, networks, set(wanted), seed
         self.more, self.prepared = dict(more or {}), None
 
     def __call__(
-        self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, tell: Tell = silent
+        self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, progress: Progress = no_progress
     ) -> dict[str, float]:
-        """Of pictures that a generator in evaluation mode draws from the question's captions."""
-        pictures = of_generator(generator, text_encoder, self.question.captions, self.seed, truncation)
-        return self.of(pictures, device_of(generator), tell)
+        """The values of the images that a generator in evaluation mode makes of the set's captions."""
+        pictures = of_generator(generator, text_encoder, self.eval_set.captions, self.seed, truncation)
+        return self.of(pictures, device_of(generator), progress)
 
-    def of(self, pictures: Pictures, device: torch.device | str = "cpu", tell: Tell = silent) -> dict[str, float]:
-        """Of any pictures; where there are captions, in the question's order."""
-        return measure(pictures, MetricCollection(self.metrics(device, tell), compute_groups=False), device, tell)
+    def of(
+        self, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
+    ) -> dict[str, float]:
+        """The values of any images; those with captions are in the order of the evaluation set."""
+        return measure(
+            pictures, MetricCollection(self.metrics(device, progress), compute_groups=False), device, progress
+        )
 
-    def metrics(self, device: torch.device | str = "cpu", tell: Tell = silent) -> dict[str, Metric]:
-        """The first call looks at the real pictures, unless the cache knows their features."""
+    def metrics(self, device: torch.device | str = "cpu", progress: Progress = no_progress) -> dict[str, Metric]:
+        """The metrics by their names; the first call computes the features of real images, unless cached."""
         if self.prepared is None:
-            self.prepared = {**self.quality(device, tell), **self.matching(), **self.more}
+            self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}
         return self.prepared
 
     def measures(self) -> set[str]:
+        """Those of the wanted metrics that compare sets of features."""
         return self.wanted & {"fid", "kid", "prdc"}
 
-    def quality(self, device: torch.device | str, tell: Tell) -> dict[str, Metric]:
+    def quality(self, device: torch.device | str, progress: Progress) -> dict[str, Metric]:
+        """The metrics that compare images with the real ones."""
         network = self.networks.features
         if network is None or not self.measures():
             return {}
-        real = real_features(network, self.question.reference, device, tell)
+        real = real_features(network, self.eval_set.reference, device, progress)
         return {"quality": PictureQuality(network, real, self.measures())}
 
     def matching(self) -> dict[str, Metric]:
-        (_, clip, matching), captions, found = self.networks, self.question.captions, {}
+        """The metrics that compare images with their captions."""
+        (_, clip, matching), captions, found = self.networks, self.eval_set.captions, {}
         if clip is not None and "clip_score" in self.wanted:
             found["clip_score"] = CLIPScore(clip)
         if matching is not None and "r_precision" in self.wanted:
-            others = other_captions(captions, self.question.places, NUM_DISTRACTORS, self.seed)
-            found[r_precision_by(matching)] = CaptionChoice(matching, captions, torch.from_numpy(others))
+            others = other_captions(captions, self.eval_set.places, NUM_DISTRACTORS, self.seed)
+            found[r_precision_by(matching)] = GeneratedRPrecision(matching, captions, torch.from_numpy(others))
         return found
 
     def floor(self, device: torch.device | str = "cpu") -> dict[str, float]:
@@ -228,16 +236,17 @@ class PictureEvaluator:
         network = self.networks.features
         if network is None or not self.measures():
             return {}
-        features = real_features(network, self.question.reference, device)
+        features = real_features(network, self.eval_set.reference, device)
         return between_halves(features, network.name, self.measures(), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
-        """What the captions' own pictures reach where captions matter; they would be no test of the rest."""
+        """The values of the captions' own images, by the metrics that compare images with captions."""
         metrics = {name: metric for name, metric in self.metrics(device).items() if name != "quality"}
         return measure(pictures, MetricCollection(metrics, compute_groups=False), device) if metrics else {}
 
 
 def r_precision_by(network: MatchingNetwork) -> str:
+    """The name of R-precision by a network: that of the joint encoder has none before it."""
     return "r_precision" if network.name == "joint" else f"{network.name}/r_precision"
 
 
@@ -245,7 +254,7 @@ def between_halves(features: Tensor, name: str, measures: set[str], seed: int) -
     """Of real features (N, F): a random half as if it had been generated, against the other."""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     one, other = features[order].tensor_split(2)
-    network = Given(name, features.shape[1])
+    network = PrecomputedFeatures(name, features.shape[1])
     metric = PictureQuality(network, one, measures, sync_on_compute=False)  # every process has all of the features
     metric.update(other, torch.arange(len(other)))
     return {name: float(value) for name, value in metric.compute().items()}
@@ -263,16 +272,16 @@ def other_captions(captions: list[str], places: list[int], count: int, seed: int
     return np.stack(rows)
 
 
-def nearest_training_pictures(joint, question: Question, dataset, same: bool) -> Pictures:
+def nearest_training_pictures(joint, eval_set: EvalSet, dataset, same: bool) -> Pictures:
     """For each caption the training picture of the nearest caption, by the joint encoder's embeddings.
 
-    same: the question was drawn from this very data set; a caption's own picture is then passed over.
+    same: the evaluation set is of this very data set; a caption's own image is then passed over.
     """
     texts = [(caption, i) for i in range(len(dataset)) for caption in dataset.captions_of(i)]
     owners = np.array([i for _, i in texts])
     points = embed_captions(joint, [caption for caption, _ in texts])
-    found = owners[nearest(embed_captions(joint, question.captions), points, NUM_NEAREST)[1]]  # (N, NUM_NEAREST)
+    found = owners[nearest(embed_captions(joint, eval_set.captions), points, NUM_NEAREST)[1]]  # (N, NUM_NEAREST)
     if same:
-        foreign = found != np.asarray(question.places)[:, None]
+        foreign = found != np.asarray(eval_set.places)[:, None]
         found = np.take_along_axis(found, foreign.argmax(axis=1)[:, None], axis=1)
-    return of_dataset(dataset, found[:, 0].tolist(), question.captions)
+    return of_dataset(dataset, found[:, 0].tolist(), eval_set.captions)

@@ -11,8 +11,8 @@ from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Sample
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
-from cgan.training.joint import JointEncoder
 
 BATCH = 100
 
@@ -50,12 +50,14 @@ def pictures_of(samples: list[Sample]) -> Tensor:
 
 
 def parts(items: list) -> list[list]:
+    """The items in lists of at most BATCH."""
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
 
 def recalls(
     joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], num_folds: int
 ) -> dict[str, float]:
+    """Recall and median rank both ways, and the ceilings of recall."""
     captions = [caption for sample in samples for caption in sample.captions]
     owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
     metric = ImageTextRecall(num_folds=num_folds, score=joint.score_vectors)
@@ -69,6 +71,7 @@ def recalls(
 def agreement(
     joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], attributes: Tensor
 ) -> dict[str, float]:
+    """The share of images whose best caption is true of them: of all captions, and of other images' captions alone."""
     captions = [caption for sample in samples for caption in sample.captions]
     owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
     mentioned, agrees, agrees_others = torch.tensor([mentioned_in(caption) for caption in captions]), 0, 0
@@ -87,6 +90,7 @@ def agree(mentioned: Tensor, attributes: Tensor) -> Tensor:
 
 
 def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Tensor) -> dict[str, float]:
+    """The share of the decoder's captions that are true, and how many attributes they mention on average."""
     written = [text for some in parts(samples) for text in joint.captions_of(pictures_of(some))]
     mentioned = torch.tensor([mentioned_in(caption) for caption in written])
     right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object says nothing
@@ -97,7 +101,7 @@ def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Ten
 
 
 def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int = 2) -> np.ndarray:
-    """Rows of a picture, the picture redrawn from its own latent, and from its caption's; beside them the captions.
+    """Rows of an image and its reconstructions from its own latent and from its caption's, beside the captions.
 
     uint8 (H, W, 3). What the joint encoder has no decoder for is left out.
     """
@@ -109,7 +113,7 @@ def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int 
     rows = torch.cat(columns, dim=3).permute(0, 2, 3, 1)  # (N, H, columns W, 3)
     lines = [captions]
     if joint.caption_decoder is not None:
-        lines += [joint.write(e) for e in embeddings]
+        lines += [joint.greedy_decode(e) for e in embeddings]
     return sheet(as_bytes(rows).numpy(), lines, scale)
 
 

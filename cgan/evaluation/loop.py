@@ -1,6 +1,6 @@
-"""Pictures from anywhere - a generator, a data set, a folder - and the one loop that measures them in shares.
+"""Images of a generator, a data set or a folder, and the loop by which all of them are measured.
 
-Each process takes every so many-th picture; the metrics gather what they need when they are computed.
+With several processes each measures its share; the metrics gather what they need when they are computed.
 """
 
 import hashlib
@@ -32,16 +32,16 @@ from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
-from cgan.training.joint import JointEncoder
 
 BATCH = 64
 log = logging.getLogger(__name__)
-Tell = Callable[[int, int], None]  # hears how many pictures of how many are done
+Progress = Callable[[int, int], None]  # takes the numbers of images that are done and to be done
 
 
 class Pictures(NamedTuple):
-    """Pictures that can be had by their places, and what a protocol says of them."""
+    """Images by their places, and their description for the protocol."""
 
     count: int
     load: Callable[[Tensor], Tensor]  # places (B,) -> uint8 (B, 3, H, W)
@@ -59,20 +59,21 @@ def of_generator(
 ) -> Pictures:
     """A picture of each caption; a picture depends on the captions' number, its place and the seed."""
     noise = noise_of(generator, len(captions), seed) * truncation
-    load = partial(drawn, generator, text_encoder, captions, noise)
-    said = {"seed": seed, "truncation": truncation, "resolution": generator.resolution}
-    return Pictures(len(captions), load, {**(about or {}), **said}, captions)
+    load = partial(generate, generator, text_encoder, captions, noise)
+    description = {"seed": seed, "truncation": truncation, "resolution": generator.resolution}
+    return Pictures(len(captions), load, {**(about or {}), **description}, captions)
 
 
 def noise_of(generator: Generator, count: int, seed: int) -> Tensor:
+    """Standard normal noise (count, Z) by the seed, on the CPU."""
     return torch.randn(count, generator.config.noise_dim, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()
-def drawn(
+def generate(
     generator: Generator, text_encoder: TextEncoder, captions: list[str], noise: Tensor, places: Tensor
 ) -> Tensor:
-    """Pictures as bytes, on the generator's device, outside autocast."""
+    """Generate the images of some captions as bytes, on the generator's device, outside autocast."""
     device = device_of(generator)
     with torch.autocast(device.type, enabled=False):
         text = text_encoder([captions[i] for i in places.tolist()])
@@ -92,22 +93,33 @@ def of_dataset(dataset, indices: list[int] | None = None, captions: list[str] | 
 def identity(dataset, indices: list[int]) -> dict:
     """What tells these pictures of the data set from others, and how they were prepared."""
     if isinstance(dataset, Scenes):
-        said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
+        description = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
         level = {} if dataset.level.name == "one" else {"level": dataset.level.name}
-        return {**said, **level, "resolution": dataset.resolution, "pictures": digest(indices)}
-    said = {"preparation": crop(dataset.resolution), "decoding": DECODING_VERSION}
+        return {**description, **level, "resolution": dataset.resolution, "pictures": digest(indices)}
+    if not isinstance(dataset, CaptionedPictures | ShardedPictures):
+        return {"source": "custom", "pictures": pixels_digest(dataset, indices)}
+    description = {"preparation": crop(dataset.resolution), "decoding": DECODING_VERSION}
     if isinstance(dataset, CaptionedPictures):
-        return said | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}
-    if isinstance(dataset, ShardedPictures):
-        return said | {"pictures": digest([[fingerprint(x) for x in dataset.shards], dataset.rows[indices].tolist()])}
-    raise TypeError(f"{type(dataset).__name__}: no identity is known for it")
+        return description | {"pictures": digest([fingerprint(dataset.entries[i].picture) for i in indices])}
+    shards = [fingerprint(x) for x in dataset.shards]
+    return description | {"pictures": digest([shards, dataset.rows[indices].tolist()])}
+
+
+def pixels_digest(dataset, indices: list[int]) -> str:
+    """The SHA-256 of the pixels of some images, for a data set of the user's own."""
+    found = hashlib.sha256()
+    for i in indices:
+        found.update(dataset[i].image.numpy().tobytes())
+    return found.hexdigest()
 
 
 def crop(resolution: int) -> str:
+    """How images are brought to a resolution, in words for the protocol."""
     return f"centre square, antialiased bilinear to {resolution} px"
 
 
 def digest(content: object) -> str:
+    """The SHA-256 of what json.dumps takes, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -126,6 +138,7 @@ def of_files(paths: list[Path], resolution: int | None = None, captions: list[st
 
 
 def read(paths: list[Path], resolution: int | None, places: Tensor) -> Tensor:
+    """The images at some places, uint8 (B, 3, H, W); raises UserError."""
     pictures = [decoded(paths[i], resolution) for i in places.tolist()]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
@@ -142,6 +155,7 @@ def decoded(path: Path, resolution: int | None) -> np.ndarray:
 
 
 def unusable(path: Path, reason: str) -> UserError:
+    """The mistake of an image that can't be read."""
     return UserError(f"{printable(str(path))}: {reason}; mend it, or take it out of the folder")
 
 
@@ -163,6 +177,7 @@ def check_sizes(paths: list[Path]) -> None:
 
 
 def num_processes() -> int:
+    """The number of processes that measure together, 1 where there is one alone."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
@@ -175,21 +190,21 @@ def shares(count: int, batch: int = BATCH) -> Iterator[Tensor]:
     return iter(torch.arange(first, count, num_processes()).split(batch))
 
 
-def silent(done: int, total: int) -> None:
-    """Tells nobody."""
+def no_progress(done: int, total: int) -> None:
+    """The Progress of library functions by default: drops the numbers."""
 
 
 @torch.no_grad()
 def measure(
-    pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", tell: Tell = silent
+    pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", progress: Progress = no_progress
 ) -> dict[str, float]:
-    """All metrics of all pictures; every process calls it, and gets the same values.
+    """Compute all metrics of all images; every process calls it, and gets the same values.
 
     Metrics and their networks are on the device meanwhile, and on the CPU afterwards.
     """
     with placed(metrics, device):
         metrics.reset()
-        feed(pictures, metrics, device, tell)
+        feed(pictures, metrics, device, progress)
         return {name: float(value) for name, value in metrics.compute().items()}
 
 
@@ -203,14 +218,17 @@ def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
         network.to("cpu")
 
 
-def feed(pictures: Pictures, metrics: MetricCollection, device: torch.device | str, tell: Tell = silent) -> None:
+def feed(
+    pictures: Pictures, metrics: MetricCollection, device: torch.device | str, progress: Progress = no_progress
+) -> None:
+    """Update the metrics with this process's share of the images."""
     done = 0
     for places in shares(pictures.count):
         images = loaded(pictures, places, device)
         texts = None if pictures.captions is None else [pictures.captions[i] for i in places.tolist()]
         metrics.update(images=images, captions=texts, ids=places)
         done += len(places) * num_processes()
-        tell(min(done, pictures.count), pictures.count)
+        progress(min(done, pictures.count), pictures.count)
 
 
 def loaded(pictures: Pictures, places: Tensor, device: torch.device | str) -> Tensor:
@@ -241,7 +259,7 @@ class Collected(Metric):
 
 
 def real_features(
-    network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", tell: Tell = silent
+    network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
 ) -> Tensor:
     """Features of real pictures (N, F) on the CPU, kept in the cache under a key of pictures, preparation and network.
 
@@ -253,14 +271,14 @@ def real_features(
     if not everywhere(found is not None, device):
         metrics = MetricCollection({"features": Collected(network)}, compute_groups=False)
         with placed(metrics, device), torch.no_grad():
-            feed(pictures, metrics, device, tell)
+            feed(pictures, metrics, device, progress)
             found = metrics.compute()["features"].cpu()
         store(path, found)
     return found
 
 
 def everywhere(here: bool, device: torch.device | str) -> bool:
-    """Whether it is so in all processes."""
+    """Whether something is true in all processes."""
     if num_processes() == 1:
         return here
     return all(bool(flag) for flag in gather_all_tensors(torch.tensor(int(here), device=device)))
@@ -290,7 +308,7 @@ def store(path: Path, features: Tensor) -> None:
 
 
 class JointNetwork(MatchingNetwork):
-    """The joint encoder as judge of pictures and captions; of the similarity alone, without co-attention."""
+    """The joint encoder as a network of metrics: by similarity alone, without co-attention."""
 
     name = "joint"
 
@@ -313,8 +331,10 @@ class JointNetwork(MatchingNetwork):
 
 
 def resized(images: Tensor, resolution: int) -> Tensor:
+    """Images (B, 3, H, W) resized to (B, 3, resolution, resolution), antialiased."""
     return images if images.shape[-1] == resolution else resize(images, [resolution, resolution], antialias=True)
 
 
 def device_of(network: nn.Module) -> torch.device:
+    """The device of a network's weights."""
     return next(network.parameters()).device

@@ -1,6 +1,6 @@
-"""How well a generator draws scenes: read by the judge, beside real scenes read by the same judge.
+"""How true a generator's scenes are to their captions, as the scene classifier reads them, beside real scenes.
 
-Every process draws its share of the pictures; all of them end with the same numbers.
+Every process generates its share of the images; all of them get the same values.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -19,36 +19,36 @@ from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,
-    Tell,
+    Progress,
     device_of,
     digest,
     loaded,
     measure,
+    no_progress,
     of_dataset,
     of_generator,
     placed,
     real_features,
     shares,
-    silent,
 )
 from cgan.interfaces import TextEncoder, UserError
-from cgan.metrics.features import Given, JudgeFeatures
-from cgan.metrics.matching import CaptionChoice, embedded
+from cgan.metrics.features import PrecomputedFeatures, SceneClassifierFeatures
+from cgan.metrics.matching import GeneratedRPrecision, embedded
 from cgan.metrics.quality import PictureQuality, frechet_distance
 from cgan.metrics.retrieval import RPrecision
-from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneJudge, distances_within
+from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneClassifier, distances_within
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
-from cgan.training.joint import JointEncoder
 
 SEEDS_PER_CAPTION = 8
-FEWEST = 8  # pictures in an evaluation
+FEWEST, NUM_SCENES = 8, 2000  # images in an evaluation: at least, and of each split unless another number is given
 NUM_REAL = 1000  # real scenes whose R-precision is measured: each is drawn for its caption
 
 
 @dataclass
 class SceneReport:
-    """The numbers of a generator; distances are Fréchet distances on the judge's features."""
+    """The numbers of a generator; distances are Fréchet distances on the classifier's features."""
 
     scene_accuracy: float  # of captions of seen combinations
     scene_accuracy_heldout: float
@@ -60,35 +60,36 @@ class SceneReport:
     others: dict[str, float] = field(default_factory=dict)  # judge/precision and so on, and further metrics
 
     def metrics(self) -> dict[str, float]:
+        """All values by their names; absent ones are left out."""
         values = asdict(self)
         others = values.pop("others")
         return {name: value for name, value in (values | others).items() if value is not None}
 
 
 class RealScenes(NamedTuple):
-    """What real scenes reach, by the same measures."""
+    """What real scenes reach, by the same metrics."""
 
-    features: Tensor  # (N, F), the judge's
+    features: Tensor  # (N, F), the classifier's
     floor: float
     diversity: float
     r_precision: float | None
 
 
 class SceneReading(WrapperMetric):
-    """Scene accuracy, and the quality of the pictures by the features that the judge found on the way."""
+    """Scene accuracy, and the quality of the pictures by the features that the classifier found on the way."""
 
     full_state_update = False
 
-    def __init__(self, judge: SceneJudge, quality: PictureQuality | None = None) -> None:
+    def __init__(self, classifier: SceneClassifier, quality: PictureQuality | None = None) -> None:
         super().__init__()
-        self.judge, self.accuracy, self.quality = judge, SceneAccuracy(), quality
+        self.classifier, self.accuracy, self.quality = classifier, SceneAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
         """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes; B may be 0."""
         with torch.autocast(images.device.type, enabled=False):
-            reading = self.judge.read(as_floats(images))
-        said = [mentioned_in(caption) for caption in captions]
-        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
+            reading = self.classifier.read(as_floats(images))
+        values = [mentioned_in(caption) for caption in captions]
+        mentioned = torch.tensor(values, dtype=torch.int64, device=images.device).view(-1, len(ATTRIBUTES))
         self.accuracy.update(reading, mentioned)
         if self.quality is not None:
             self.quality.update(reading.features, ids)
@@ -112,7 +113,7 @@ class SceneEvaluator:
 
     def __init__(
         self,
-        judge: SceneJudge,
+        classifier: SceneClassifier,
         resolution: int,
         num_images: int = 2000,
         seed: int = 1234,
@@ -122,29 +123,33 @@ class SceneEvaluator:
     ) -> None:
         if num_images < FEWEST:
             raise UserError(f"{num_images} pictures are too few to evaluate; take at least {FEWEST}, better 2000")
-        self.judge, self.resolution, self.num_images, self.seed = judge, resolution, num_images, seed
+        self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
         self.captions = {split: captions_of(split, num_images, seed) for split in ("seen", "heldout")}
         self.repeated = captions_of("seen", max(2, num_images // 64), seed + 2)
         self.more, self.truncation = dict(more or {}), truncation
-        self.choice = choice_of(JointNetwork(joint), self.captions["seen"], seed) if joint is not None else None
+        self.choice = (
+            contradicted_r_precision(JointNetwork(joint), self.captions["seen"], seed) if joint is not None else None
+        )
         self.real: RealScenes | None = None
 
     # ------------------------------------------------------------------------------------------ real scenes
 
     def measure_real(self, device: torch.device) -> RealScenes:
-        """Once for all calls; features are kept in the cache."""
-        judge = JudgeFeatures(self.judge)
+        """Measure real scenes, once for all calls; their features are kept in the cache."""
+        classifier = SceneClassifierFeatures(self.classifier)
         scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
-        features, other = (real_features(judge, pictures, device) for pictures in scenes)
-        repetitions = real_features(judge, scenes_of(self.repetitions(), self.resolution, [self.seed, 3]), device)
+        features, other = (real_features(classifier, pictures, device) for pictures in scenes)
+        repetitions = real_features(classifier, scenes_of(self.repetitions(), self.resolution, [self.seed, 3]), device)
         diversity = distances_within(repetitions.unflatten(0, (-1, SEEDS_PER_CAPTION))).mean()
         floor = frechet_distance(other, features)
         return RealScenes(features, floor, float(diversity), self.r_precision_of_real(device))
 
     def repetitions(self) -> list[str]:
+        """Each of the repeated captions SEEDS_PER_CAPTION times."""
         return [caption for caption in self.repeated for _ in range(SEEDS_PER_CAPTION)]
 
     def r_precision_of_real(self, device: torch.device) -> float | None:
+        """R-precision of real scenes of the captions; None without a joint encoder."""
         if self.choice is None:
             return None
         network, captions = self.choice.network, self.captions["seen"]
@@ -159,14 +164,16 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ a generator
 
     @torch.no_grad()
-    def __call__(self, generator: Generator, text_encoder: TextEncoder, tell: Tell = silent) -> SceneReport:
-        """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
+    def __call__(
+        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
+    ) -> SceneReport:
+        """Evaluate a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         device = device_of(generator)
         self.real = self.real or self.measure_real(device)
         values = {}
         for split, metrics in self.metrics().items():
             pictures = of_generator(generator, text_encoder, self.captions[split], self.seed, self.truncation)
-            values[split] = measure(pictures, MetricCollection(metrics, compute_groups=False), device, tell)
+            values[split] = measure(pictures, MetricCollection(metrics, compute_groups=False), device, progress)
         seen = values["seen"]
         return SceneReport(
             scene_accuracy=seen.pop("scene_accuracy"),
@@ -180,20 +187,21 @@ class SceneEvaluator:
         )
 
     def metrics(self) -> dict[Split, dict[str, Metric]]:
-        """Of the pictures of each split."""
-        quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real.features)
+        """The metrics of the images of each split."""
+        quality = PictureQuality(PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real.features)
         choice = {"r_precision": self.choice} if self.choice is not None else {}
-        seen = {"reading": SceneReading(self.judge, quality), **choice, **self.more}
-        return {"seen": seen, "heldout": {"reading": SceneReading(self.judge)}}
+        seen = {"reading": SceneReading(self.classifier, quality), **choice, **self.more}
+        return {"seen": seen, "heldout": {"reading": SceneReading(self.classifier)}}
 
     def diversity_of(self, generator: Generator, text_encoder: TextEncoder) -> float:
+        """The mean distance of two images that a generator makes of the same caption."""
         device = device_of(generator)
         pictures = of_generator(generator, text_encoder, self.repetitions(), self.seed, self.truncation)
         metric = IntraCaptionDiversity().to(device)
-        with placed(self.judge, device), torch.autocast(device.type, enabled=False):
+        with placed(self.classifier, device), torch.autocast(device.type, enabled=False):
             for captions in shares(len(self.repeated), batch=8):
                 places = (captions[:, None] * SEEDS_PER_CAPTION + torch.arange(SEEDS_PER_CAPTION)).flatten()
-                features = self.judge.read(as_floats(loaded(pictures, places, device))).features
+                features = self.classifier.read(as_floats(loaded(pictures, places, device))).features
                 metric.update(features.unflatten(0, (len(captions), SEEDS_PER_CAPTION)))
         return float(metric.compute())
 
@@ -207,17 +215,18 @@ def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures
         pictures = [draw_scene(scene, resolution, rng) for scene, rng in zip(scenes, rngs, strict=True)]
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
-    said = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": seed, "resolution": resolution}
-    about = {**said, "captions": digest(captions), "num_images": len(captions)}
+    source = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": seed, "resolution": resolution}
+    about = {**source, "captions": digest(captions), "num_images": len(captions)}
     return Pictures(len(captions), load, about, captions)
 
 
-def choice_of(network: JointNetwork, captions: list[str], seed: int) -> CaptionChoice:
+def contradicted_r_precision(network: JointNetwork, captions: list[str], seed: int) -> GeneratedRPrecision:
     """R-precision, 1 of 100: the others contradict the caption."""
-    return CaptionChoice(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
+    return GeneratedRPrecision(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
 
 
 def captions_of(split: Split, count: int, seed: int) -> list[str]:
+    """So many captions of random scenes of a split; the same seed gives the same captions."""
     rng = np.random.default_rng([seed, split == "heldout"])
     return [describe(sample_scene(rng, split), rng) for _ in range(count)]
 
@@ -227,17 +236,17 @@ def scene_of(caption: str, rng: np.random.Generator) -> Scene:
     mentioned = mentioned_in(caption)
     while True:
         drawn = (int(rng.integers(len(values))) for values in ATTRIBUTES.values())
-        scene = Scene(*(one if said < 0 else said for said, one in zip(mentioned, drawn, strict=True)))
+        scene = Scene(*(one if value < 0 else value for value, one in zip(mentioned, drawn, strict=True)))
         if not is_heldout(scene):
             return scene
 
 
 def contradicting(captions: list[str], count: int, seed: int) -> np.ndarray:
     """For each caption the places of captions with which it can't be true together, (N, count), at random."""
-    rng, said = np.random.default_rng([seed, 5]), np.array([mentioned_in(caption) for caption in captions])
+    rng, mentioned = np.random.default_rng([seed, 5]), np.array([mentioned_in(caption) for caption in captions])
     rows = []
-    for mine in said:
-        differs = ((said != mine) & (said >= 0) & (mine >= 0)).any(axis=1)
+    for mine in mentioned:
+        differs = ((mentioned != mine) & (mentioned >= 0) & (mine >= 0)).any(axis=1)
         candidates = np.flatnonzero(differs)
         rows.append(rng.choice(candidates, count, replace=len(candidates) < count))
     return np.stack(rows)

@@ -1,4 +1,4 @@
-"""How well a generator draws scenes of two objects, read by their own judge; the same in every process."""
+"""How true a generator's scenes of two objects are to their captions, read by a classifier of their own."""
 
 import numpy as np
 import torch
@@ -9,11 +9,20 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 from cgan.data.scenes.attributes import Split
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
-from cgan.evaluation.loop import Pictures, Tell, device_of, measure, of_dataset, of_generator, real_features, silent
+from cgan.evaluation.loop import (
+    Pictures,
+    Progress,
+    device_of,
+    measure,
+    no_progress,
+    of_dataset,
+    of_generator,
+    real_features,
+)
 from cgan.interfaces import TextEncoder
-from cgan.metrics.features import Given, JudgeFeatures
+from cgan.metrics.features import PrecomputedFeatures, SceneClassifierFeatures
 from cgan.metrics.quality import PictureQuality
-from cgan.metrics.scenes import SceneJudge
+from cgan.metrics.scenes import SceneClassifier
 from cgan.metrics.two_objects import NUM_VALUES, PARTS, TwoObjectAccuracy
 from cgan.models.generators.base import Generator
 from cgan.pixels import as_floats
@@ -22,19 +31,19 @@ NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS), "judge/frechet_distance
 
 
 class PairReading(WrapperMetric):
-    """The accuracies of pictures, and their distances by the features that the judge found on the way."""
+    """The accuracies of pictures, and their distances by the features that the classifier found on the way."""
 
     full_state_update = False
 
-    def __init__(self, judge: SceneJudge, quality: PictureQuality | None = None) -> None:
+    def __init__(self, classifier: SceneClassifier, quality: PictureQuality | None = None) -> None:
         super().__init__()
-        self.judge, self.accuracy, self.quality = judge, TwoObjectAccuracy(), quality
+        self.classifier, self.accuracy, self.quality = classifier, TwoObjectAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
         """Add pictures, uint8 (B, 3, H, W), with a caption each; B may be 0."""
-        reading = self.judge.read(as_floats(images))
-        said = [mentioned_in_pair(caption) for caption in captions]
-        mentioned = torch.tensor(said, dtype=torch.int64, device=images.device).view(-1, len(NUM_VALUES))
+        reading = self.classifier.read(as_floats(images))
+        values = [mentioned_in_pair(caption) for caption in captions]
+        mentioned = torch.tensor(values, dtype=torch.int64, device=images.device).view(-1, len(NUM_VALUES))
         self.accuracy.update(reading, mentioned)
         if self.quality is not None:
             self.quality.update(reading.features, ids)
@@ -53,45 +62,59 @@ class TwoObjectEvaluator:
     """evaluator(generator, text_encoder) -> values by NAMES; captions, noise and the real side are set by the seed."""
 
     def __init__(
-        self, judge: SceneJudge, resolution: int, num_images: int = 2000, seed: int = 1234, truncation: float = 1.0
+        self,
+        classifier: SceneClassifier,
+        resolution: int,
+        num_images: int = 2000,
+        seed: int = 1234,
+        truncation: float = 1.0,
     ) -> None:
-        self.judge, self.resolution, self.num_images, self.seed = judge, resolution, num_images, seed
+        self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
         self.truncation = truncation
         self.captions = {split: pair_captions(split, num_images, seed) for split in ("seen", "heldout")}
         self.real: Tensor | None = None
 
     @torch.no_grad()
-    def __call__(self, generator: Generator, text_encoder: TextEncoder, tell: Tell = silent) -> dict[str, float]:
-        """Judge a generator in evaluation mode; pictures are rounded to bytes first, as users get them."""
+    def __call__(
+        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
+    ) -> dict[str, float]:
+        """Evaluate a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         pictures = {
             split: of_generator(generator, text_encoder, captions, self.seed, self.truncation)
             for split, captions in self.captions.items()
         }
-        return self.measured(pictures, device_of(generator), tell)
+        return self.measured(pictures, device_of(generator), progress)
 
-    def of_real(self, device: torch.device, tell: Tell = silent) -> dict[str, float]:
+    def of_real(self, device: torch.device, progress: Progress = no_progress) -> dict[str, float]:
         """What real scenes reach, each with a caption of its own; others than those of the distances."""
         pictures = {}
         for split in self.captions:
             scenes = Scenes(self.num_images, self.resolution, self.seed + 1, split, level=TWO)
             pictures[split] = of_dataset(scenes, captions=[scenes.captions_of(i)[0] for i in range(len(scenes))])
-        return self.measured(pictures, device, tell)
+        return self.measured(pictures, device, progress)
 
-    def measured(self, pictures: dict[Split, Pictures], device: torch.device, tell: Tell) -> dict[str, float]:
+    def measured(self, pictures: dict[Split, Pictures], device: torch.device, progress: Progress) -> dict[str, float]:
+        """The values of the images of each split, those of held-out combinations with _heldout behind their names."""
         values = {}
         for split, metric in self.metrics(device).items():
-            found = measure(pictures[split], MetricCollection({"reading": metric}, compute_groups=False), device, tell)
+            found = measure(
+                pictures[split], MetricCollection({"reading": metric}, compute_groups=False), device, progress
+            )
             values |= found if split == "seen" else {f"{name}_heldout": value for name, value in found.items()}
         return values
 
     def metrics(self, device: torch.device) -> dict[Split, Metric]:
+        """The metric of each split; real scenes are looked at once for all calls."""
         if self.real is None:
             scenes = of_dataset(Scenes(self.num_images, self.resolution, self.seed, level=TWO))
-            self.real = real_features(JudgeFeatures(self.judge), scenes, device)
-        quality = PictureQuality(Given("judge", self.judge.config.feature_dim), self.real, ("fid", "kid"))
-        return {"seen": PairReading(self.judge, quality), "heldout": PairReading(self.judge)}
+            self.real = real_features(SceneClassifierFeatures(self.classifier), scenes, device)
+        quality = PictureQuality(
+            PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real, ("fid", "kid")
+        )
+        return {"seen": PairReading(self.classifier, quality), "heldout": PairReading(self.classifier)}
 
 
 def pair_captions(split: Split, count: int, seed: int) -> list[str]:
+    """So many captions of random scenes of two objects; the same seed gives the same captions."""
     rng = np.random.default_rng([seed, split == "heldout", 2])
     return [describe_pair(sample_pair(rng, split), rng) for _ in range(count)]

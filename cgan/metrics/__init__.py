@@ -1,1 +1,1 @@
-"""What measures pictures."""
+"""Metrics of generated images and of retrieval, and the networks that they need."""

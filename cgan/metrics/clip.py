@@ -34,6 +34,7 @@ class CLIPNetwork(MatchingNetwork):
             return F.normalize(output.pooler_output.float(), dim=1)
 
     def embed_captions(self, captions: list[str]) -> Tensor:
+        """Captions as directions, float32 (B, num_features)."""
         encoded = self.tokenizer(
             captions, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         ).to(self.model.device)

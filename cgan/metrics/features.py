@@ -1,4 +1,4 @@
-"""Pictures as feature vectors, by which sets of pictures are compared: Inception's, or what stands in its place."""
+"""Feature vectors of images, by which sets of images are compared: those of Inception, or of a stand-in."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cgan.metrics.scenes import SceneJudge
+from cgan.metrics.scenes import SceneClassifier
+from cgan.models.weights_hash import hash_weights
 from cgan.pixels import as_floats
-from cgan.sampling.weights import digest
 
 Resize = Literal["torch-fidelity", "clean"]
 LAYERS = {64: 4, 192: 7, 768: 15, 2048: 19}  # how many of Inception's blocks lead to so many features
@@ -29,7 +29,7 @@ class FeatureNetwork(nn.Module, ABC):
 
     def spec(self) -> dict[str, str]:
         """What a protocol says of it; features of equal specs are equal. JSON-able."""
-        return {"network": self.name or "inception", "weights": weights_hash(self)}
+        return {"network": self.name or "inception", "weights": hash_weights(self)}
 
 
 class MatchingNetwork(FeatureNetwork, ABC):
@@ -45,11 +45,6 @@ def features_of(network: FeatureNetwork, images: Tensor) -> Tensor:
     if len(images) == 0:
         return torch.zeros(0, network.num_features, device=images.device)
     return network(images)
-
-
-def weights_hash(network: nn.Module) -> str:
-    """SHA-256 of all weights, wherever they came from."""
-    return digest(network.state_dict())
 
 
 class Inception(FeatureNetwork):
@@ -82,6 +77,7 @@ class Inception(FeatureNetwork):
 
 
 def resized_like_tensorflow(images: Tensor) -> Tensor:
+    """Images (B, 3, 299, 299), bilinear without antialiasing, as TensorFlow 1 resizes."""
     from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
     return interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
@@ -92,22 +88,22 @@ def resized_clean(images: Tensor) -> Tensor:
     return F.interpolate(images.float(), (299, 299), mode="bicubic", antialias=True).clamp(0, 255)
 
 
-class JudgeFeatures(FeatureNetwork):
-    """The last hidden layer of the judge of scenes, which stands in for Inception where that is missing."""
+class SceneClassifierFeatures(FeatureNetwork):
+    """The last hidden layer of the scene classifier, which stands in for Inception where that is missing."""
 
     name = "judge"
 
-    def __init__(self, judge: SceneJudge) -> None:
+    def __init__(self, classifier: SceneClassifier) -> None:
         super().__init__()
-        self.judge, self.num_features = judge, judge.config.feature_dim
+        self.classifier, self.num_features = classifier, classifier.config.feature_dim
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            return self.judge(as_floats(images))[2]
+            return self.classifier(as_floats(images))[2]
 
 
-class Given(FeatureNetwork):
-    """Takes features for pictures, where a network has already been asked for something else as well."""
+class PrecomputedFeatures(FeatureNetwork):
+    """Takes features in place of images, where another metric has computed them already."""
 
     def __init__(self, name: str, num_features: int) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class CLIPScore(Metric):
         return (self.sum / self.total).clamp(min=0)
 
 
-class CaptionChoice(WrapperMetric):
+class GeneratedRPrecision(WrapperMetric):
     """R-precision of generated pictures: how often each fits its own caption better than those that distract from it.
 
     captions: of all pictures. distractors (N, 99): for each picture the places of captions that are wrong for it.

@@ -1,4 +1,6 @@
-"""The names of metrics, and which way each of them is better."""
+"""The names of metrics: what an evaluation can be asked for, and which values are better when higher or lower."""
+
+NAMES = ("scenes", "fid", "kid", "prdc", "clip_score", "r_precision")  # what --metrics and trainer.metrics take
 
 HIGHER = ("scene_accuracy", "scene_accuracy_heldout", "two_object_accuracy", "objects", "colour_binding", "relation",
           "clip_score", "r_precision", "precision", "recall", "density", "coverage", "diversity")  # fmt: skip
@@ -8,12 +10,12 @@ PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "cli
 
 
 def is_known(name: str) -> bool:
-    """Whether it is told which way such a metric is better; joint/recall is a recall."""
+    """Whether HIGHER or LOWER lists a metric, be it with the name of its network before it, as in joint/recall."""
     return name.rpartition("/")[2] in HIGHER + LOWER
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """Never so for NaN."""
+    """Whether a value is better than the best so far, which is None at first; NaN is never better."""
     if best is None:
         return value == value
     return value < best if name.rpartition("/")[2] in LOWER else value > best

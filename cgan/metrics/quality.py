@@ -37,6 +37,7 @@ def gaussian(total: Tensor, products: Tensor, count: Tensor | int) -> Gaussian:
 
 
 def gaussian_of(features: Tensor) -> Gaussian:
+    """The Gaussian of features (N, F)."""
     features = features.double()
     return gaussian(features.sum(0), features.t() @ features, len(features))
 
@@ -134,6 +135,7 @@ class PictureQuality(Metric):
 
     @property
     def keeps_features(self) -> bool:
+        """Whether a wanted metric needs the features of all images."""
         return bool({"kid", "prdc"} & self.measures)
 
     def update(self, images: Tensor, ids: Tensor) -> None:

@@ -74,6 +74,7 @@ def without_repeats(embeddings: Tensor, image_ids: Tensor, *more_ids: Tensor) ->
 
 
 def inner_products(images: Tensor, captions: Tensor) -> Tensor:
+    """Scores (B, N) of images (B, E) with captions (N, E)."""
     return images @ captions.t()
 
 
@@ -92,6 +93,7 @@ def recalls(found: dict[str, Standing], ks: tuple[int, ...]) -> dict[str, Tensor
 
 
 def check_embeddings(embeddings: Tensor, *ids: Tensor) -> None:
+    """Raise ValueError for NaN or infinity, and for ids that are not one for each embedding."""
     if any(x.shape != embeddings.shape[:1] for x in ids):
         raise ValueError(f"{len(embeddings)} embeddings with ids of shape {[tuple(x.shape) for x in ids]}: one id each")
     if not embeddings.isfinite().all():
@@ -99,12 +101,13 @@ def check_embeddings(embeddings: Tensor, *ids: Tensor) -> None:
 
 
 def check_pairs(images: Embedded, captions: Embedded) -> None:
-    silent = images.image_ids[~torch.isin(images.image_ids, captions.image_ids)]
-    if len(silent):
-        raise ValueError(f"{len(silent)} images have no caption, the first is image {int(silent[0])}")
-    blind = captions.image_ids[~torch.isin(captions.image_ids, images.image_ids)]
-    if len(blind):
-        raise ValueError(f"{len(blind)} captions have no image, the first is of image {int(blind[0])}")
+    """Raise ValueError where an image has no caption, or a caption no image."""
+    captionless = images.image_ids[~torch.isin(images.image_ids, captions.image_ids)]
+    if len(captionless):
+        raise ValueError(f"{len(captionless)} images have no caption, the first is image {int(captionless[0])}")
+    imageless = captions.image_ids[~torch.isin(captions.image_ids, images.image_ids)]
+    if len(imageless):
+        raise ValueError(f"{len(imageless)} captions have no image, the first is of image {int(imageless[0])}")
 
 
 class ImageTextRecall(Metric):
@@ -178,6 +181,7 @@ class ImageTextRecall(Metric):
         return recalls(found, self.ks) | ranks
 
     def transposed_score(self, captions: Tensor, images: Tensor) -> Tensor:
+        """Scores (B, N) of captions (B, E) with images (N, E)."""
         return self.score(images, captions).t()
 
 

@@ -1,4 +1,4 @@
-"""How well pictures of scenes are drawn: a judge that reads them, and the measures that rest on its readings."""
+"""The scene classifier, and metrics of what it reads in images."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from cgan.resources import SCENE_CLASSIFIER
 
 
 @dataclass
-class JudgeConfig:
+class SceneClassifierConfig:
+    """Sizes of a SceneClassifier."""
+
     num_values: tuple[int, ...] = (8, 8, 2, 3, 6)  # of object, colour, size, position, ground
     width: int = 32
     feature_dim: int = 128
@@ -24,20 +26,22 @@ class JudgeConfig:
 
 
 class Reading(NamedTuple):
-    """What the judge sees in pictures."""
+    """What the classifier reads in images."""
 
     values: Tensor  # (B, attributes) int64
     recognisable: Tensor  # (B,) bool
     features: Tensor  # (B, feature_dim)
 
 
-class SceneJudge(nn.Module):
-    """judge(images (B, 3, H, W) in [-1, 1]) -> logits of each attribute's values, of being recognisable, and features.
+class SceneClassifier(nn.Module):
+    """Reads the attributes of scenes, and tells images in which a person would not know the object.
 
-    Plain convolutions with group normalisation, unlike the encoder that generators are trained against.
+    Called with images (B, 3, H, W) in [-1, 1] it returns a list of logits, one of each attribute (B, values), the logit
+    of being recognisable (B,) and features (B, feature_dim). It has plain convolutions with group normalisation, unlike
+    the encoder that generators are trained against.
     """
 
-    def __init__(self, config: JudgeConfig) -> None:
+    def __init__(self, config: SceneClassifierConfig) -> None:
         super().__init__()
         self.config = config
         widths = [config.width * factor for factor in (1, 2, 3)]
@@ -73,14 +77,14 @@ class SceneJudge(nn.Module):
         return Reading(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def load_judge(path: Path = SCENE_CLASSIFIER) -> SceneJudge:
-    """The judge that comes with the project."""
+def load_scene_classifier(path: Path = SCENE_CLASSIFIER) -> SceneClassifier:
+    """The classifier of a file, in evaluation mode; raises UserError where there is none."""
     if not path.is_file():
-        raise UserError(f"{path}: the judge's weights are not there; train them with `cgan judge`")
+        raise UserError(f"{path}: the scene classifier's weights are not there; train them with `cgan judge`")
     with safe_open(path, "pt") as file:
-        judge = SceneJudge(JudgeConfig(**json.loads(file.metadata()["judge"])))
-        judge.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
-    return judge.eval().requires_grad_(False)
+        classifier = SceneClassifier(SceneClassifierConfig(**json.loads(file.metadata()["judge"])))
+        classifier.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+    return classifier.eval().requires_grad_(False)
 
 
 class SceneAccuracy(Metric):

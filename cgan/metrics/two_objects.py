@@ -1,5 +1,4 @@
-"""How well pictures of two objects are drawn: objects, whose colour is whose, and how they stand to each other."""
-
+"""Accuracy of scenes of two objects: the objects, their colours, and the relation between them."""
 
 import torch
 from torch import Tensor
@@ -43,9 +42,9 @@ def compared(reading: Reading, mentioned: Tensor) -> list[tuple[Tensor, Tensor]]
     found = reading.recognisable & (in_order | (turned[:, [0, 2]] == mentioned[:, [0, 2]]).all(dim=1))
     seen = torch.where(in_order[:, None], straight, turned)  # the objects in the caption's order
     fits = (seen == mentioned) | (mentioned < 0)
-    colours, told = fits[:, [1, 3]].all(dim=1), mentioned[:, 4] >= 0
-    relation = ~told | (in_order & fits[:, 4])
+    colours, stated = fits[:, [1, 3]].all(dim=1), mentioned[:, 4] >= 0
+    relation = ~stated | (in_order & fits[:, 4])
     everything = found & colours & relation & fits[:, 5]
     coloured = (mentioned[:, [1, 3]] >= 0).any(dim=1)
     all_of_them = torch.ones_like(found)
-    return [(everything, all_of_them), (found, all_of_them), (colours, found & coloured), (relation, found & told)]
+    return [(everything, all_of_them), (found, all_of_them), (colours, found & coloured), (relation, found & stated)]

@@ -47,6 +47,7 @@ def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:
 
 
 def how_to_fetch(file: Path) -> str:
+    """What to do where Inception's weights are missing."""
     return f"download {INCEPTION_URL} to {file}, or point to it (--inception FILE, or trainer.inception=FILE)"
 
 
@@ -88,6 +89,7 @@ def is_cached(name: str) -> bool:
 
 
 def hub_answers() -> bool:
+    """Whether the hub can be reached, and may be asked."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
@@ -126,6 +128,7 @@ def missing_weights(
 
 
 def unless_found(metrics: list[str], find: Callable[[], object]) -> dict[str, str]:
+    """Why some metrics can't run, by their names; empty where `find` finds their weights."""
     try:
         find()
     except MissingWeights as error:

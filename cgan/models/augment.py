@@ -6,29 +6,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cgan.training.distributed import random_rows
+from cgan.sharding import sharded_rand
 
 Augmentation = Literal["colour", "translation", "cutout"]
+SHAPES = {"colour": (3, 1, 1, 1), "translation": (2, 1), "cutout": (2, 1)}  # of the random numbers of an image
 
 
-def augment(images: Tensor, kinds: list[Augmentation]) -> Tensor:
-    """Each picture of (B, 3, H, W) changed at random, in a way that gradients pass through."""
-    for kind in kinds:
+def draw_augmentation(kinds: list[Augmentation], num_images: int, device: torch.device) -> list[Tensor]:
+    """Returns the random numbers in [0, 1) that `augment` takes for as many images, a tensor for each kind."""
+    return [sharded_rand(num_images, *SHAPES[kind], device=device) for kind in kinds]
+
+
+def augment(images: Tensor, kinds: list[Augmentation], draws: list[Tensor]) -> Tensor:
+    """Returns images (B, 3, H, W) changed by random numbers of draw_augmentation, with gradients to the images."""
+    for kind, chance in zip(kinds, draws, strict=True):
         match kind:
             case "colour":
-                images = jitter_colour(images)
+                images = jitter_colour(images, chance)
             case "translation":
-                images = translate(images)
+                images = translate(images, chance)
             case "cutout":
-                images = cut_out(images)
+                images = cut_out(images, chance)
             case unknown:
                 assert_never(unknown)
     return images
 
 
-def jitter_colour(images: Tensor) -> Tensor:
-    """Brightness by up to a half, saturation up to twofold, contrast from a half to one and a half."""
-    brightness, saturation, contrast = random_rows(torch.rand, len(images), 3, 1, 1, 1, device=images.device).unbind(1)
+def jitter_colour(images: Tensor, chance: Tensor) -> Tensor:
+    """Changes brightness by up to a half, saturation up to twofold, contrast from a half to one and a half."""
+    brightness, saturation, contrast = chance.unbind(1)  # each (B, 1, 1, 1)
     images = images + (brightness - 0.5)
     mean = images.mean(dim=1, keepdim=True)
     images = mean + (images - mean) * 2 * saturation
@@ -36,23 +42,22 @@ def jitter_colour(images: Tensor) -> Tensor:
     return mean + (images - mean) * (contrast + 0.5)
 
 
-def translate(images: Tensor, share: float = 0.125) -> Tensor:
-    """Shifted by whole pixels, up to a share of the size; what comes in from outside is grey."""
+def translate(images: Tensor, chance: Tensor, share: float = 0.125) -> Tensor:
+    """Shifts images by whole pixels, up to a share of their size; what comes in from outside is grey."""
     size = images.shape[-1]
     reach = round(size * share)
-    chance = random_rows(torch.rand, len(images), 2, 1, device=images.device)
     shift = (chance * (2 * reach + 1)).long() - reach
-    places = torch.arange(size, device=images.device) + shift + 1  # (B, 2, H), 0 and size + 1 are the border
-    rows, columns = places.clamp(0, size + 1).unbind(dim=1)
+    positions = torch.arange(size, device=images.device) + shift + 1  # (B, 2, H), 0 and size + 1 are the border
+    rows, columns = positions.clamp(0, size + 1).unbind(dim=1)
     padded = F.pad(images, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # (B, H + 2, W + 2, 3)
     index = torch.arange(len(images), device=images.device)[:, None, None]
     return padded[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def cut_out(images: Tensor, share: float = 0.5) -> Tensor:
-    """A square of half the size turned grey."""
+def cut_out(images: Tensor, chance: Tensor, share: float = 0.5) -> Tensor:
+    """Turns a square of a share of the size grey."""
     size = images.shape[-1]
     half = round(size * share) // 2
-    centre = (random_rows(torch.rand, len(images), 2, 1, device=images.device) * (size + 1)).long()
+    centre = (chance * (size + 1)).long()
     inside = (torch.arange(size, device=images.device) - centre).abs() < half  # (B, 2, H)
     return images * ~(inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]

@@ -17,8 +17,8 @@ class DecoderConfig:
     hidden_dim: int = 192
 
 
-class Rise(nn.Module):
-    """A residual block at twice the resolution."""
+class UpBlock(nn.Module):
+    """A residual block that doubles the resolution: (B, C, H, W) to (B, C', 2H, 2W)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class PictureDecoder(nn.Module):
         sizes = [2**i for i in range(2, resolution.bit_length() - 1)]  # 4, 8, ..., resolution / 2
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
         self.start = nn.Linear(embedding_dim, channels[0] * 16)
-        self.blocks = nn.Sequential(*[Rise(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
+        self.blocks = nn.Sequential(*[UpBlock(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
         self.to_image = nn.Sequential(nn.Conv2d(channels[-1], 12, 3, padding=1), nn.PixelShuffle(2))
         start_without_checkerboard(self.to_image[0], 4)
 
@@ -64,8 +64,8 @@ class CaptionDecoder(nn.Module):
         self.lstm = nn.LSTM(config.word_dim + embedding_dim, config.hidden_dim, batch_first=True)
         self.logits = nn.Linear(config.hidden_dim, num_words + 2)
 
-    def begun(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """The LSTM's state before the first word."""
+    def init_state(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the LSTM's state before the first word, hidden and cell of (1, B, hidden_dim) each."""
         hidden, cell = torch.tanh(self.start(latent)).chunk(2, dim=1)
         return hidden[None].contiguous(), cell[None].contiguous()
 
@@ -77,7 +77,7 @@ class CaptionDecoder(nn.Module):
     def forward(self, latent: Tensor, words: Tensor) -> Tensor:
         words = F.pad(words, (1, 0), value=self.begin)  # (B, L + 1)
         given = torch.cat([self.embedding(words), latent[:, None].expand(-1, words.shape[1], -1)], dim=2)
-        return self.logits(self.read(given, self.begun(latent))[0])
+        return self.logits(self.read(given, self.init_state(latent))[0])
 
     def loss(self, latent: Tensor, words: Tensor) -> Tensor:
         """Mean cross-entropy of each word and of the end, in nats a word."""
@@ -87,9 +87,9 @@ class CaptionDecoder(nn.Module):
         return F.cross_entropy(self(latent, words).flatten(0, 1).float(), targets.flatten(), ignore_index=0)
 
     @torch.no_grad()
-    def write(self, latent: Tensor, max_words: int = 24) -> Tensor:
-        """The likeliest word after each other, (B, L), padded with 0 after the end."""
-        state, word = self.begun(latent), latent.new_full((len(latent),), self.begin, dtype=torch.long)
+    def greedy_decode(self, latent: Tensor, max_words: int = 24) -> Tensor:
+        """Returns the likeliest next word each time, (B, L) int64, L at most max_words; 0 after the end."""
+        state, word = self.init_state(latent), latent.new_full((len(latent),), self.begin, dtype=torch.long)
         ended, words = torch.zeros_like(word, dtype=torch.bool), []
         while len(words) < max_words and not ended.all():
             given = torch.cat([self.embedding(word), latent], dim=1)[:, None]

@@ -17,6 +17,7 @@ from cgan.models.generators.r3gan import PlainTrunk
 from cgan.models.latent_prior import normalised
 from cgan.models.layers import Downsample, channels_at, pooled
 from cgan.models.precision import in_float32, widened
+from cgan.renamed import weights_renamed
 
 
 @dataclass
@@ -32,7 +33,7 @@ class DiscriminatorConfig:
     max_channels: int = 192
     patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
     head_dim: int = 64
-    head_places: int = 8  # each way, at which a head convolves feature maps: 4 is far cheaper
+    head_resolution: int = 8  # to which a head pools feature maps before it convolves them: 4 is far cheaper
     spectral_norm: bool = True
 
 
@@ -70,20 +71,21 @@ class Trunk(nn.Module):
 class Head(nn.Module):
     """Logits (B,) of a feature map: an unconditional term and the projection <h, V sentence>."""
 
-    def __init__(self, channels: int, text_dim: int, head_dim: int, num_places: int = 8) -> None:
+    def __init__(self, channels: int, text_dim: int, head_dim: int, resolution: int = 8) -> None:
         super().__init__()
-        self.num_places = num_places
+        self.resolution = resolution
         self.reduce = nn.Conv2d(channels, head_dim, 1)
         self.mix = nn.Conv2d(head_dim, head_dim, 3, padding=1)
-        self.places = nn.Linear(head_dim * 16, head_dim)  # left is not right: the 4 x 4 places stay apart
+        self.positions = nn.Linear(head_dim * 16, head_dim)  # left is not right: the 4 x 4 positions stay apart
         self.unconditional = nn.Linear(head_dim, 1)
         self.projection = nn.Linear(text_dim, head_dim, bias=False)
+        self.register_load_state_dict_pre_hook(weights_renamed(places="positions"))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.reduce(pooled(x, min(x.shape[-1], self.num_places)))  # the same the other way round, but dearer
+        x = self.reduce(pooled(x, min(x.shape[-1], self.resolution)))  # the same the other way round, but dearer
         x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
         x = pooled(x, 4).flatten(1)  # (B, 16 head_dim)
-        return F.leaky_relu(self.places(x), 0.2)  # (B, head_dim)
+        return F.leaky_relu(self.positions(x), 0.2)  # (B, head_dim)
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
         """In float32, regardless of autocast."""
@@ -94,7 +96,7 @@ class Head(nn.Module):
 
 
 class ConcatHead(nn.Module):
-    """Logits (B,) of a 4 x 4 feature map with the sentence beside each of its places."""
+    """Logits (B,) of a 4 x 4 feature map with the sentence beside each of its positions."""
 
     def __init__(self, channels: int, text_dim: int, head_dim: int) -> None:
         super().__init__()
@@ -107,16 +109,16 @@ class ConcatHead(nn.Module):
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
         """In float32, regardless of autocast."""
         with in_float32(hidden):
-            places = normalised(sentence)[:, :, None, None].expand(-1, -1, 4, 4)
-            x = self.mix(torch.cat([widened(hidden), places], dim=1))  # (B, head_dim, 4, 4)
+            sentences = normalised(sentence)[:, :, None, None].expand(-1, -1, 4, 4)
+            x = self.mix(torch.cat([widened(hidden), sentences], dim=1))  # (B, head_dim, 4, 4)
             return self.logit(F.leaky_relu(x, 0.2)).flatten()
 
 
 class Discriminator(nn.Module):
     """discriminator(images, text) -> logits (B, heads); one head on the pixel trunk, one on each frozen feature map.
 
-    Pictures are looked at once (`look`), and then judged with any number of captions (`judge`). With condition separate
-    there are as many logits before, which know no caption.
+    `features` are computed once for images, and give `logits` with any number of captions. With condition "separate" as
+    many unconditional logits come before those, so that there are 2 x heads.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Discriminator(nn.Module):
             raise UserError("gan.discriminator.trunk=none: needs gan.discriminator.form=features to stand on")
         channels = [*([self.trunk.channels] if self.trunk is not None else []), *(map_channels or [])]
         if config.condition == "projection":
-            self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_places) for c in channels)
+            self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_resolution) for c in channels)
         else:
             self.heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
         alone = channels if config.condition == "separate" else []
@@ -136,26 +138,29 @@ class Discriminator(nn.Module):
         if config.spectral_norm:
             add_spectral_norm(self)
 
-    def look(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
-        """What each head sees in pictures (B, 3, H, W) and their frozen feature maps: a list of (B, ...)."""
+    def features(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
+        """Returns the features of each head, a list of (B, ...), of images (B, 3, H, W) and their frozen feature maps.
+
+        maps are empty unless the configuration's form is "features".
+        """
         maps = maps if self.trunk is None else [self.trunk(images), *maps]
         return [head(x) for head, x in zip(self.heads, maps, strict=True)]
 
-    def judge(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
-        """Logits (B, heads) of pictures that were looked at, with captions (B, D)."""
-        matching = self.judge_match(hidden, sentence)
+    def logits(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
+        """Returns logits (B, heads) of features and sentences (B, D), in float32 regardless of autocast."""
+        matching = self.conditional_logits(hidden, sentence)
         if not self.unconditional:
             return matching
         with in_float32(sentence):
             alone = [layer(widened(h)).flatten() for layer, h in zip(self.unconditional, hidden, strict=True)]
         return torch.cat([torch.stack(alone, dim=1), matching], dim=1)
 
-    def judge_match(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
-        """Those of the logits that know the caption, which are the last ones of judge."""
+    def conditional_logits(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
+        """Returns the logits (B, heads) that depend on the caption, which are the last ones of `logits`."""
         return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
 
     def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:
-        return self.judge(self.look(images, maps), sentence)
+        return self.logits(self.features(images, maps), sentence)
 
 
 def add_spectral_norm(network: nn.Module) -> None:

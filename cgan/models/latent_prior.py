@@ -127,8 +127,9 @@ class CouplingPrior(Prior):
 
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
-        if noise_dim % 2:
-            raise UserError(f"gan.generator.noise_dim={noise_dim}: prior=couplings halves it; give an even number")
+        if noise_dim < 2:
+            hint = "gan.generator.latent_prior=couplings parts it in two; give at least 2"
+            raise UserError(f"gan.generator.noise_dim={noise_dim}: {hint}")
         layers = [Coupling(noise_dim, text_dim, hidden_dim) for _ in range(num_layers)]
         self.layers = nn.ModuleList(layers)
 

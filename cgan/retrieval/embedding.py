@@ -1,6 +1,6 @@
 """Pictures and captions to embeddings in the shared latent, and pictures to captions, by a joint encoder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,11 @@ import torch
 
 from cgan.data.pictures import decode
 from cgan.interfaces import UserError
+from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
 from cgan.resources import STARTER_JOINT
-from cgan.training.joint import JointEncoder
 
 BATCH_SIZE = 64
-Report = Callable[[str], None]  # receives what the user should know, a line each
 
 
 def joint_checkpoint_of(path: Path | None) -> Path:

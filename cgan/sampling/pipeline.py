@@ -22,46 +22,51 @@ from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.lstm import UNKNOWN, LSTMTextEncoder
+from cgan.models.weights_hash import hash_tensors
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
+from cgan.renamed import rename_settings
 from cgan.sampling.guidance import away_from
 from cgan.sampling.metadata import MAX_GUIDANCE
-from cgan.sampling.weights import DAMAGED, PARTS, digest, find, read, write
+from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
 
-BEFORE = {"prior": "couplings", "learned_places": False}  # what generators were before they could say so
+BEFORE = {"latent_prior": "couplings", "positional_bias": False}  # of generators older than these settings
 
 
 class TextToImage:
     """pipe(caption, seed=0) -> a PIL picture; a picture depends on its caption and seed alone."""
 
-    def __init__(self, spec: dict, tensors: dict[str, Tensor]) -> None:
+    def __init__(self, spec: dict, tensors: dict[str, Tensor], text_encoder: TextEncoder | None = None) -> None:
         self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
         self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
         self.guidance = 0.0
-        self.text_encoder: TextEncoder = restore_text_encoder(spec["text"]).eval()
-        config = GeneratorConfig(**BEFORE | spec["generator"])
+        self.text_encoder: TextEncoder = (text_encoder or restore_text_encoder(spec["text"])).eval()
+        config = GeneratorConfig(**BEFORE | rename_settings(spec["generator"], "gan.generator"))
         self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
             network.load_state_dict(mine)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> "TextToImage":
-        """From a checkpoint, exported weights, a run directory, an exported folder, or owner/name on the hub."""
-        return cls.load(find(name))
+    def from_pretrained(cls, name: str | Path, text_encoder: TextEncoder | None = None) -> "TextToImage":
+        """From a checkpoint, exported weights, a run directory, an exported folder, or owner/name on the hub.
+
+        A pipeline that was trained on a text encoder of your own needs one of its class; its weights are loaded.
+        """
+        return cls.load(find(name), text_encoder)
 
     @classmethod
-    def load(cls, path: str | Path) -> "TextToImage":
+    def load(cls, path: str | Path, text_encoder: TextEncoder | None = None) -> "TextToImage":
         """From one file, a training checkpoint (.ckpt) or exported weights (.safetensors)."""
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path}: no such checkpoint; train one with `python train.py`")
         spec, tensors = read(path)
         with building(path, DAMAGED):
-            return cls(spec, tensors)
+            return cls(spec, tensors, text_encoder)
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Export as safetensors, in half precision if asked, with the sampler's settings as JSON in its metadata."""
@@ -195,7 +200,7 @@ class TextToImage:
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the weights in float32: equal where the pictures are."""
-        return digest({name: value.float() for name, value in self.tensors.items()})
+        return hash_tensors({name: value.float() for name, value in self.tensors.items()})
 
 
 def is_single(seed: object) -> bool:

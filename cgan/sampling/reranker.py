@@ -4,9 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cgan.models.joint import JointEncoder
+from cgan.models.weights_hash import hash_weights
 from cgan.resources import STARTER_JOINT
-from cgan.sampling.weights import digest, label
-from cgan.training.joint import JointEncoder
+from cgan.sampling.weights import label
 
 
 class Reranker:
@@ -15,7 +16,7 @@ class Reranker:
     def __init__(self, path: Path) -> None:
         """Loads the joint encoder of a file; raises UserError where it is none."""
         self.joint = JointEncoder.load(path)
-        self.about = {"file": label(path), "sha256": digest(self.joint.state_dict())}
+        self.about = {"file": label(path), "sha256": hash_weights(self.joint)}
 
     def __call__(self, images: Tensor, caption: str) -> Tensor:
         return self.joint.scores(self.resized(images), [caption])[:, 0]

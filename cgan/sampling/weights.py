@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,12 +155,3 @@ def write(path: Path, tensors: Mapping[str, Tensor], half: bool, metadata: dict[
 def shrunk(value: Tensor, half: bool) -> Tensor:
     """A tensor as it is stored; floats in half precision if asked."""
     return (value.half() if half and value.is_floating_point() else value).contiguous()
-
-
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, kinds, shapes and values."""
-    result = sha256()
-    for name, value in sorted(tensors.items()):
-        result.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return result.hexdigest()

@@ -1,10 +1,9 @@
-"""Checkpoints that outlive crashes: whole or not there, the last few kept, and checked before they are believed."""
+"""Checkpoint files that survive crashes: written whole or not at all, the last few kept, and verified when read."""
 
 import os
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,38 +15,13 @@ from torch import nn
 from cgan.damage import Damaged, first_line, reading, system_fault
 from cgan.files import CannotWrite, cannot_write, replacing_stream, sync_folder, temporary_name
 from cgan.interfaces import UserError
-from cgan.training.distributed import num_processes
+from cgan.training.processes import end_all
 
 NAME = re.compile(r"last(-[1-9]\d*)?\.ckpt")  # of the checkpoints that a training goes on from
 
 
-class Hurried(Exception):
-    """A signal has come in the midst of measuring, which may take longer than there is time."""
-
-
-class Haste:
-    """Whether a signal waits to be heeded, and whether what is done now may be broken off for it."""
-
-    waits = breakable = False
-
-
-@contextmanager
-def breakable() -> Iterator[None]:
-    """What is inside may be ended by Hurried at any place, in a training by one process; several go on together."""
-    if num_processes() > 1:
-        yield
-        return
-    if Haste.waits:
-        raise Hurried
-    Haste.breakable = True
-    try:
-        yield
-    finally:
-        Haste.breakable = False
-
-
 class PlainFiles(CheckpointIO):
-    """Writes whole files, down to the disk; what it reads may hold tensors and plain values only."""
+    """Lightning's way to checkpoint files: written whole and synced; what is read may hold plain values only."""
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: None = None) -> None:
         with replacing_stream(Path(path)) as stream:
@@ -61,19 +35,21 @@ class PlainFiles(CheckpointIO):
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path, num_kept: int = 1) -> None:
-    """Every process calls it; the one before stays whole until the new one is, and num_kept - 1 of them after that.
+    """Write a checkpoint of the training; every process has to call it.
 
-    A full disk, or weights that are not finite, end the training with what was there before.
+    The previous checkpoint stays intact until the new one is written, and num_kept - 1 of them after that. Raises
+    UserError in the first process, and FirstProcessReports in the others, where the disk is full or weights are not
+    finite; the checkpoints that were there before stay.
     """
     if not is_finite(trainer.lightning_module):
-        end_all(f"weights are not finite after step {trainer.global_step}; {last_word(path.parent)}")
+        end_all(f"weights are not finite after step {trainer.global_step}; {resume_hint(path.parent)}")
     unfinished, fault = temporary_name(path), None
     try:
         trainer.save_checkpoint(unfinished)
         if trainer.is_global_zero:
             put_in_place(unfinished, path, num_kept)
     except CannotWrite as error:  # in the first process, which alone writes
-        fault = f"{path} can't be written: {error.reason}; {last_word(path.parent)}"
+        fault = f"{path} can't be written: {error.reason}; {resume_hint(path.parent)}"
         trainer.strategy.barrier()  # where the other processes wait
     fault = trainer.strategy.broadcast(fault)
     if fault is not None:
@@ -81,7 +57,7 @@ def save_checkpoint(trainer: pl.Trainer, path: Path, num_kept: int = 1) -> None:
 
 
 def put_in_place(unfinished: Path, path: Path, num_kept: int) -> None:
-    """A new checkpoint takes its name, the ones before move on; raises CannotWrite, and leaves them as they were."""
+    """Rename a new checkpoint to its name, after the older ones have moved on; raises CannotWrite."""
     try:
         make_room(path, num_kept)
         unfinished.replace(path)
@@ -109,24 +85,19 @@ def make_room(path: Path, num_kept: int) -> None:
 
 
 def numbered(path: Path, number: int) -> Path:
+    """last-2.ckpt of last.ckpt and 2; the path itself for 0."""
     return path.with_stem(f"{path.stem}-{number}") if number else path
 
 
 def is_finite(network: nn.Module) -> bool:
+    """Whether all trained weights of a network are finite."""
     with torch.no_grad():
         norms = torch._foreach_norm([weight for weight in network.parameters() if weight.requires_grad], ord=1)
         return bool(torch.stack([norm.float() for norm in norms]).sum().isfinite())
 
 
-def end_all(message: str) -> None:
-    """For what all processes find out together: the first says it, the others leave in silence."""
-    if pl.utilities.rank_zero_only.rank == 0:
-        raise UserError(message)
-    raise SystemExit(0)
-
-
-def last_word(run_dir: Path) -> str:
-    """Where to go on from after a failure."""
+def resume_hint(run_dir: Path) -> str:
+    """What to resume from after a failure, in a few words for the end of a message."""
     if not (run_dir / "last.ckpt").exists():
         return f"there is no checkpoint in {run_dir} yet"
     return f"{run_dir / 'last.ckpt'} is whole: python train.py --resume {run_dir}"

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with a training before anything is decoded, drawn or trained."""
+"""Checks of a configuration that find mistakes before any picture is decoded, drawn or trained on."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,24 +7,40 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from cgan.config import RunConfig
-from cgan.evaluation.plan import makes_joint
-from cgan.interfaces import UserError
+from cgan.config import RunConfig, uses_joint_encoder
+from cgan.interfaces import Report, UserError, silent
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.joint import JointEncoder
+from cgan.training.build import build_gan
 from cgan.training.loggers import wandb_mode
-from cgan.training.trainer import say, whole_batch
+from cgan.training.processes import whole_batch
 
 
-def check_before_training(config: RunConfig) -> None:
-    """Raise UserError, one line, for a mistake in the settings that needs no picture to be seen."""
+def check_before_training(config: RunConfig, report: Report = silent) -> None:
+    """Raise UserError for a mistake in the settings that can be found without the pictures.
+
+    report gets the settings that name files which are not read.
+    """
     wandb_mode(config.trainer.wandb)
-    check_inputs(config)
+    check_inputs(config, report)
     check_batches(config)
     if config.resume is None:  # otherwise its networks have been built before
         check_networks(config)
+
+
+def check_dataset(dataset, resolution: int) -> None:
+    """Raise UserError where a data set that is given in Python does not keep the contract of cgan.interfaces.Sample."""
+    if len(dataset) == 0:
+        raise UserError("the data set is empty")
+    image, captions = dataset[0].image, dataset[0].captions
+    if image.dtype != torch.uint8 or tuple(image.shape) != (3, resolution, resolution):
+        found = f"{tuple(image.shape)} {image.dtype}".replace("torch.", "")
+        raise UserError(f"the data set's images are {found}; data.resolution={resolution} asks for "
+                        f"(3, {resolution}, {resolution}) uint8")  # fmt: skip
+    if not captions or list(dataset.captions_of(0)) != list(captions):
+        raise UserError("the data set's captions_of(0) must be the captions of its first sample, at least one")
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -62,7 +78,7 @@ def inputs_of(config: RunConfig) -> Iterator[Input]:
     never = no_gan or (None if trainer.evaluate_every > 0 else "trainer.evaluate_every=0")
     yield Input("trainer.inception", trainer.inception, "file", "give Inception's weights of torch-fidelity", never)
     yield Input("trainer.clip", trainer.clip, "model", MODEL, never)
-    yield Input("trainer.examiner", trainer.examiner, "file", IN_RUN, never)
+    yield Input("trainer.eval_joint_encoder", trainer.eval_joint_encoder, "file", IN_RUN, never)
 
 
 def joint_inputs(config: RunConfig) -> Iterator[Input]:
@@ -78,15 +94,15 @@ def joint_inputs(config: RunConfig) -> Iterator[Input]:
         yield Input("joint.image.weights", joint.image.weights, "file", hint, unused)
 
 
-def check_inputs(config: RunConfig) -> None:
-    """Raise UserError for a file or folder that is not there; say which keys are not read at all."""
+def check_inputs(config: RunConfig, report: Report) -> None:
+    """Raise UserError for a file or folder that is not there; report which keys are not read at all."""
     if config.text.encoder == "pretrained" and config.text.name is None:
         raise UserError("text.encoder=pretrained: text.name is not set; give a model's folder or its name on the hub")
     for wanted in inputs_of(config):
         if wanted.value is None:
             continue
         if wanted.unused is not None:
-            say(f"{wanted.key}={wanted.value} is not read: {wanted.unused}")
+            report(f"{wanted.key}={wanted.value} is not read: {wanted.unused}")
         elif not is_there(wanted):
             what = "file" if wanted.kind == "file" else "folder"
             raise UserError(f"{wanted.key}={wanted.value}: no such {what}; {wanted.hint}")
@@ -103,13 +119,16 @@ def is_there(wanted: Input) -> bool:
         case "model":
             looks_like_path = wanted.value.startswith((".", "/", "~")) or wanted.value.count("/") > 1
             return path.is_dir() or not looks_like_path
+        case unknown:
+            raise ValueError(f"no such kind of input: {unknown}")
 
 
 # ------------------------------------------------------------------------------------------------ batches
 
 
 def trains_joint(config: RunConfig) -> bool:
-    return config.task == "joint" or (makes_joint(config) and config.joint.checkpoint is None)
+    """Whether a configuration trains a joint encoder, alone or as the first stage."""
+    return config.task == "joint" or (uses_joint_encoder(config) and config.joint.checkpoint is None)
 
 
 def check_batches(config: RunConfig, num_images: int | None = None) -> None:
@@ -135,17 +154,15 @@ def check_networks(config: RunConfig) -> None:
     discriminator = config.gan.discriminator
     outside = discriminator.form == "features" and discriminator.features != "joint"
     loaded = config.joint.checkpoint is not None and config.task == "gan"
-    if (config.joint.encoders == "clip" and not loaded) or config.text.encoder == "pretrained" or outside:
+    if (config.joint.encoders == "clip" and not loaded) or config.text.encoder != "joint" or outside:
         return
-    from cgan.cli.train import gan_on
-
     joint = JointEncoder.load(config.joint.checkpoint).to("meta") if loaded else None
     plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
     config = replace(config, gan=replace(config.gan, discriminator=plain))
     try:
         with torch.device("meta"):
             joint = untrained_joint(config) if joint is None else joint
-            gan = gan_on(config, lambda: joint) if config.task == "gan" else None
+            gan = build_gan(config, joint) if config.task == "gan" else None
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AssertionError, StopIteration) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"no network can be built by these settings ({reason}); see widths and patches") from error
@@ -165,5 +182,6 @@ def check_init(generator: Generator, checkpoint: str) -> None:
 
 
 def untrained_joint(config: RunConfig) -> JointEncoder:
+    """A joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
     image = replace(config.joint.image, weights=None)
     return JointEncoder(replace(config.joint, image=image), Vocabulary(["word"]), config.data.resolution).eval()

@@ -1,95 +1,39 @@
-"""Several processes that train as one, each on its part of every batch.
+"""What several processes that train as one exchange: gathered tensors, averaged gradients, common batch statistics."""
 
-The random numbers of a step are drawn for the whole batch, alike in every process, and each takes the rows of its own
-part; what a loss needs of the whole batch is gathered. So any number of processes draws the same batch.
-"""
-
-import math
 from collections.abc import Callable
 
 import torch
-from pytorch_lightning import LightningModule
 from pytorch_lightning.overrides.distributed import _sync_module_states
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.distributed.nn.functional import all_gather
 from torch.optim import Optimizer
 
-LARGEST_DRAW = 2**24  # random numbers, 64 MB, that each process draws for all
-BLOCK = 2**22  # of a larger draw, that are drawn at once
+from cgan.sharding import num_processes, process_number
 
 
-def num_processes() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+def all_gather_with_grad(x: Tensor) -> Tensor:
+    """Returns x (B, ...) of every process in their order, (N, ...), through which gradients flow back to each process.
 
-
-def process_number() -> int:
-    return distributed.get_rank() if num_processes() > 1 else 0
-
-
-def own_rows(x: Tensor) -> Tensor:
-    """This process's part of x (N, ...), which holds the rows of all in the order of processes: (B, ...)."""
-    return x.chunk(num_processes())[process_number()]
-
-
-def random_rows(draw: Callable[..., Tensor], num_rows: int, *shape: int, device: torch.device | None = None) -> Tensor:
-    """torch.rand or randn for the whole batch, of which this process has num_rows: (num_rows, *shape)."""
-    start = num_rows * process_number()
-    return rows_of_draw(draw, num_rows * num_processes(), start, start + num_rows, shape, device)
-
-
-def rows_of_draw(
-    draw: Callable[..., Tensor],
-    num_rows: int,
-    start: int,
-    stop: int,
-    shape: tuple[int, ...],
-    device: torch.device | None = None,
-) -> Tensor:
-    """Rows from start to stop of a random draw of num_rows, the same whatever part of it is asked for.
-
-    A draw of up to LARGEST_DRAW numbers is made whole, in every process. A larger one has a generator for each block of
-    rows, seeded by one number from torch's own; only the blocks that hold wanted rows are drawn.
+    All processes must call it with tensors of the same shape.
     """
-    if num_rows * math.prod(shape) <= LARGEST_DRAW:
-        return draw(num_rows, *shape, device=device)[start:stop]
-    seed, size = int(torch.randint(2**31, ())), max(1, BLOCK // math.prod(shape))
-    found, generator = torch.empty(stop - start, *shape, device=device), torch.Generator(device or "cpu")
-    for first in range(start // size * size, stop, size):
-        generator.manual_seed(seed * 1_000_003 + first)
-        block = draw(min(size, num_rows - first), *shape, device=device, generator=generator)
-        begin, end = max(first, start), min(first + len(block), stop)
-        found[begin - start : end - start] = block[begin - first : end - first]
-    return found
-
-
-def largest(number: int, device: torch.device) -> int:
-    """The largest that any process has; all must ask. Tensors of this device are exchanged."""
-    if num_processes() == 1:
-        return number
-    found = torch.tensor(number, device=device)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)
-
-
-def rows_of_all(module: LightningModule, x: Tensor) -> Tensor:
-    """x (B, ...) of every process in their order, with its gradient: (N, ...)."""
     if num_processes() == 1:
         return x
-    return module.all_gather(x, sync_grads=x.requires_grad).flatten(0, 1)  # (processes, B, ...) before
+    return torch.stack(all_gather(x.contiguous())).flatten(0, 1)  # (processes, B, ...) before
 
 
-def own_first(module: LightningModule, x: Tensor) -> Tensor:
-    """Like rows_of_all, but starting from this process's, so that row i of its own is row i of all."""
-    return rows_of_all(module, x).roll(-process_number() * len(x), dims=0)
+def all_gather_local_first(x: Tensor) -> Tensor:
+    """Returns all_gather_with_grad(x) rolled so that row i of this process is row i of the result, (N, ...)."""
+    return all_gather_with_grad(x).roll(-process_number() * len(x), dims=0)
 
 
 class SyncTrainedBatchNorm(LayerSync):
-    """Batch normalisation by the statistics of all processes, where its weights are trained.
+    """Normalises by the batch statistics of all processes in layers whose weights are trained.
 
-    torch's own conversion takes frozen layers as well, which normalise by statistics that are fixed, and those of other
-    classes that do more: timm's BatchNormAct2d would lose its activation.
+    torch.nn.SyncBatchNorm.convert_sync_batchnorm would also convert frozen layers, whose statistics are fixed, and
+    subclasses that do more: timm's BatchNormAct2d would lose its activation.
     """
 
     def __init__(self) -> None:
@@ -105,7 +49,7 @@ class SyncTrainedBatchNorm(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """The layers from before, with what was learned since."""
+        """Puts the original layers back, with the weights and statistics learned since `apply`."""
         while self.replaced:
             network, name, layer = self.replaced.pop()
             learned = getattr(network, name)
@@ -116,19 +60,20 @@ class SyncTrainedBatchNorm(LayerSync):
 
 
 class SharedGradients(DDPStrategy):
-    """For two players in one module: before each step the stepping player's gradients are averaged, all at once.
+    """Averages an optimizer's gradients over all processes, all at once, before each of its steps.
 
-    DistributedDataParallel would walk the graph of every backward for the player who does not step.
+    It serves a module with several optimizers, such as a generator's and a discriminator's: DistributedDataParallel
+    would search the graph of every backward pass for the weights of the network that is not updated.
     """
 
     def configure_ddp(self) -> None:
         _sync_module_states(self.model)  # all start from the first process's weights
 
     def pre_backward(self, closure_loss: Tensor) -> None:
-        """There is no reducer to prepare."""
+        """No-op: there is no reducer to prepare."""
 
     def post_backward(self, closure_loss: Tensor) -> None:
-        """Nor to wait for."""
+        """No-op: gradients are averaged once, in optimizer_step."""
 
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], object], *others, **settings) -> object:
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
@@ -137,7 +82,7 @@ class SharedGradients(DDPStrategy):
 
 
 def average(gradients: list[Tensor]) -> None:
-    """Over all processes, in place."""
+    """Averages gradients over all processes, in place; all processes must call it with the same shapes."""
     flat = _flatten_dense_tensors(gradients)
     distributed.all_reduce(flat)
     flat /= num_processes()

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.csv always, and W&B, which may fail as it likes."""
+"""The loggers of a run: metrics.csv always, and W&B, whose failures never end a training."""
 
 import os
 import secrets
@@ -11,19 +11,26 @@ from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
+from cgan.config import RunConfig
 from cgan.errors import UserError
 from cgan.files import write_text
+from cgan.interfaces import Report, silent
 from cgan.training.metrics_file import MetricsFile
+from cgan.training.processes import is_first_process
 
 PATIENCE = 2  # seconds for the first answer of the server
 
 
 class PatientWandb(WandbLogger):
-    """A WandbLogger whose troubles never end or delay a training: they are said once, and metrics.csv goes on."""
+    """A WandbLogger whose failures never end or delay a training: the first is reported, and metrics.csv goes on."""
 
     failed = False
+
+    def __init__(self, report: Report = silent, **settings) -> None:
+        super().__init__(**settings)
+        self.report = report
 
     def log_metrics(self, *args, **kwargs) -> None:
         self.attempt(super().log_metrics, *args, **kwargs)
@@ -38,22 +45,23 @@ class PatientWandb(WandbLogger):
         self.attempt(super().finalize, *args, **kwargs)
 
     def attempt(self, act: Callable, *args, **kwargs) -> None:
+        """Call act, unless an earlier call has failed; its error is reported."""
         if self.failed:
             return
         try:
             act(*args, **kwargs)
         except Exception as error:
             self.failed = True
-            print(f"W&B has failed ({type(error).__name__}: {str(error)[:200]}); metrics.csv goes on", flush=True)
+            self.report(f"W&B has failed ({type(error).__name__}: {str(error)[:200]}); metrics.csv goes on")
 
 
-def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
-    """metrics.csv, with its first num_rows kept; W&B online when logged in, otherwise offline, never with a prompt.
+def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report = silent) -> list[Logger]:
+    """The loggers of a run: metrics.csv, of which the first num_rows are kept, and W&B where it is not disabled.
 
-    With trainer.wandb=auto the variables by which W&B itself is switched off count, WANDB_MODE and WANDB_DISABLED.
+    W&B logs online when a key for it is known and its server answers, otherwise offline, and never prompts. With
+    trainer.wandb=auto the environment variables WANDB_MODE and WANDB_DISABLED count. report gets why it is offline.
+    Raises UserError where W&B is asked for and not installed.
     """
-    from cgan.training.trainer import is_first_process
-
     chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
     mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
@@ -63,13 +71,13 @@ def loggers(config, run_dir: Path, num_rows: int = 0) -> list:
     import wandb
 
     if mode != "offline":
-        mode = "online" if may_be_online() else "offline"
-    chosen.append(wandb_logger(run_dir, mode))
+        mode = "online" if may_be_online(report) else "offline"
+    chosen.append(wandb_logger(run_dir, mode, report))
     try:
         chosen[-1].experiment.id  # noqa: B018 (it connects)
     except (wandb.errors.Error, OSError):
-        print("W&B can't be used online: logging offline")
-        chosen[-1] = wandb_logger(run_dir, "offline")
+        report("W&B can't be used online: logging offline")
+        chosen[-1] = wandb_logger(run_dir, "offline", report)
     chosen[-1].attempt(describe, chosen[-1], config)
     return chosen
 
@@ -78,9 +86,9 @@ def wandb_mode(asked: str) -> str:
     """What trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
     if asked == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "disabled"
-    told = {"dryrun": "offline", "run": "online"}  # as W&B called them once
+    renamed = {"dryrun": "offline", "run": "online"}  # as W&B called them once
     given = os.environ.get("WANDB_MODE", "").lower() if asked == "auto" else ""
-    mode = told.get(given, given) or asked
+    mode = renamed.get(given, given) or asked
     if mode not in ("auto", "online", "offline", "disabled"):
         mode = asked  # such as shared, which is for processes that all log
     if mode == "disabled" or is_installed():
@@ -91,34 +99,35 @@ def wandb_mode(asked: str) -> str:
 
 
 def is_installed() -> bool:
+    """Whether the wandb package can be imported."""
     found = find_spec("wandb")
     return found is not None and found.origin is not None  # a folder of logs may be called so
 
 
-def describe(logger: WandbLogger, config) -> None:
-    """All settings, and images seen as the axis of all charts."""
+def describe(logger: WandbLogger, config: RunConfig) -> None:
+    """Log all settings, and make images seen the axis of all charts."""
     logger.log_hyperparams(asdict(config))
     logger.experiment.define_metric("images_seen")
     logger.experiment.define_metric("*", step_metric="images_seen", step_sync=True)
 
 
-def may_be_online() -> bool:
+def may_be_online(report: Report) -> bool:
     """Whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
     import wandb
 
     url = wandb.setup().settings.base_url
     if not answers(url):
-        print(f"W&B at {url} can't be reached: logging offline; wandb sync sends it later", flush=True)
+        report(f"W&B at {url} can't be reached: logging offline; wandb sync sends it later")
         return False
     try:
         return wandb.login(prompt=False)
     except wandb.errors.Error as error:
-        print(f"W&B: {str(error).splitlines()[0]}: logging offline", flush=True)
+        report(f"W&B: {str(error).splitlines()[0]}: logging offline")
         return False
 
 
 def answers(url: str) -> bool:
-    """Soon, and anything at all; a name that can't be looked up may take longer than a connection's timeout."""
+    """Whether a server answers anything within PATIENCE seconds; a name's look-up alone may take longer than that."""
     found = []
 
     def ask() -> None:
@@ -136,8 +145,8 @@ def answers(url: str) -> bool:
     return found == [True]
 
 
-def wandb_logger(run_dir: Path, mode: str) -> WandbLogger:
-    """Of the same W&B run for all of a run directory's trainings."""
+def wandb_logger(run_dir: Path, mode: str, report: Report) -> WandbLogger:
+    """The logger of a run directory's W&B run, which is the same for all trainings in it."""
     import wandb
 
     path = run_dir / "wandb-id"
@@ -145,6 +154,6 @@ def wandb_logger(run_dir: Path, mode: str) -> WandbLogger:
         write_text(path, secrets.token_hex(4))
     settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
     return PatientWandb(
-        project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
+        report, project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
         id=path.read_text().strip(), resume="allow",
     )  # fmt: skip

@@ -1,13 +1,13 @@
 """Losses of both players and of the joint encoder: functions of tensors that return a scalar."""
 
 from collections.abc import Callable
-from typing import Literal, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
+from cgan.config import Adversarial
 
 
 def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def negatives(image_ids: Tensor, candidate_ids: Tensor, keep_own: bool = False) 
     return mask.fill_diagonal_(True) if keep_own else mask
 
 
-def pyramid_loss(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
+def multiscale_l1(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
     """L1 distance of pictures (B, 3, H, W) at several scales, so that place counts before detail does."""
     loss = (images - target).abs().mean()
     for _ in range(levels - 1):
@@ -149,7 +149,7 @@ def pyramid_loss(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
     return loss / levels
 
 
-def feature_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
+def feature_matching_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
     """Mean L1 distance of feature maps (B, C, H, W), each picture's relative to the size of its target's."""
     terms = [
         ((a.float() - b.float()).abs().mean(dim=(1, 2, 3)) / b.float().abs().mean(dim=(1, 2, 3)).clamp(min=1e-3)).mean()

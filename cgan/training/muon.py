@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+EARLIER_NAMES = {"mean": "exp_avg", "square": "exp_avg_sq"}  # in the optimizer's state of old checkpoints
 QUINTIC = 3.4445, -4.7750, 2.0315  # Jordan's coefficients, steepest at zero
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon in groups with orthogonal=True, Adam in the others, so that one schedule moves all of a network.
+    """Optimizes by Muon in groups with orthogonal=True, and by Adam in the others, under one schedule.
 
     torch.optim.Muon takes nothing but matrices; here the weight of a convolution is one, (C', C k k). A step has
     Adam's size at the same rate, about 0.2 for each entry (Liu et al. 2025, "Muon is scalable", equation 4).
@@ -23,7 +24,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], None] | None = None) -> None:
-        """closure comes first, as in any optimizer: Lightning's on_before_optimizer_step is in it."""
+        """Takes one step, after the closure where there is one: Lightning's on_before_optimizer_step runs in it."""
         if closure is not None:
             with torch.enable_grad():
                 closure()
@@ -36,12 +37,16 @@ class Muon(torch.optim.Optimizer):
                 self.step_by_adam(weights, group["lr"], group["betas"])
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """A checkpoint is read to the CPU; all of it, the number of steps as well, follows its weight from there.
+        """Restores a state_dict(), on the device of each weight; states with earlier names are understood.
 
-        torch leaves that number where it is unless the group says fused, and Lightning never moves it.
+        The number of steps has to be moved here: torch leaves it on the CPU, where checkpoints are read to, unless the
+        group says fused, and Lightning never moves it.
         """
         super().load_state_dict(state_dict)
         for weight, state in self.state.items():
+            for old, new in EARLIER_NAMES.items():
+                if old in state:
+                    state[new] = state.pop(old)
             if "step" in state:
                 state["step"] = state["step"].to(weight.device)
 
@@ -57,9 +62,9 @@ class Muon(torch.optim.Optimizer):
     def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
         for weight in weights:
             if not self.state[weight]:
-                start = {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+                start = {"exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
                 self.state[weight] |= start | {"step": torch.zeros((), device=weight.device)}
-        names = "mean", "square", "step"
+        names = "exp_avg", "exp_avg_sq", "step"
         means, squares, steps = ([self.state[weight][name] for weight in weights] for name in names)
         adam(
             weights, [weight.grad for weight in weights], means, squares, [], steps, fused=True, amsgrad=False,
@@ -68,7 +73,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor, num_steps: int = 5) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T, by Newton and Schulz's iteration.
+    """Returns about U V^T of a matrix's singular value decomposition U S V^T, by Newton and Schulz's iteration.
 
     Each iteration multiplies by a polynomial of the smaller of X X^T and X^T X; they are gathered in a square of that
     size, so that only the first and the last product touch the long side.

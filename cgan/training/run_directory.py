@@ -1,4 +1,4 @@
-"""What happens to a run directory before a training: it is taken, tidied, emptied of an earlier training, described."""
+"""What happens to a run directory before a training: it is locked, tidied, emptied of an earlier one, described."""
 
 import os
 import shutil
@@ -13,10 +13,12 @@ from omegaconf import OmegaConf
 from cgan.config import RunConfig
 from cgan.data.fingerprint import Fingerprint, all_captions, differences, fingerprint_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
-from cgan.interfaces import UserError
+from cgan.interfaces import Report, UserError, silent
+from cgan.training.checkpoints import checkpoints_in
+from cgan.training.processes import AGREED, is_first_process, job_name, num_processes_of
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
 from cgan.training.run_records import WHOLE, recorded_data
-from cgan.training.trainer import AGREED, is_first_process, num_processes_of, say
+from cgan.training.run_settings import MOVABLE, changes, stored_settings
 
 MADE = (
     "best.ckpt", "joint.safetensors", "joint", "metrics.csv", "samples", "progress.json", "retrieval.json", "wandb",
@@ -24,15 +26,14 @@ MADE = (
 )  # fmt: skip
 DESCRIBED = ("data.json", "config.yaml")
 HALF_ASIDE = ".earlier"  # where an earlier training's files are while they are put aside
-MOVABLE = ("data.root", "data.annotations")  # settings that may change on the way where the pictures are the same
 
 
 @contextmanager
 def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
-    """The run directory, which no other training gets before the block ends; raises Busy or CannotWrite.
+    """Lock a run directory for the block, so that no other training gets it; raises Busy or CannotWrite.
 
-    It is run_dir, or, where the configuration names none, one of this name that is new. Only the first process
-    takes it.
+    It is run_dir, or, where the configuration names none, a new one of this name. Only the first process locks it; the
+    others wait for that.
     """
     named = config.run_dir is not None or config.resume is not None or AGREED in os.environ
     if not is_first_process():
@@ -40,7 +41,7 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
             wait_for_first(run_dir)
         yield run_dir
         return
-    run_dir, lock = (run_dir, take(run_dir)) if named else take_new(run_dir)
+    run_dir, lock = (run_dir, take(run_dir, patience_of(config))) if named else take_new(run_dir)
     shared = {AGREED: str(run_dir), LAUNCH: launch()} if num_processes_of(config.trainer) > 1 else {}
     shared = {key: value for key, value in shared.items() if key not in os.environ}
     os.environ.update(shared)
@@ -53,8 +54,13 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
         leave(run_dir, lock, remove=not named)
 
 
+def patience_of(config: RunConfig) -> float:
+    """Seconds to wait for a run directory: a job that goes on may come before the lock of a dead node is free."""
+    return 120.0 if job_name() and config.resume is not None else 1.0
+
+
 def leave(run_dir: Path, lock: FileLock, remove: bool) -> None:
-    """Give a run directory back; a new one in which nothing has been written is removed."""
+    """Unlock a run directory; a new one in which nothing has been written is removed."""
     remove = remove and is_unused(run_dir)
     if remove:
         removed = run_dir.with_name(f".{run_dir.name}-{os.getpid()}-unused")
@@ -64,9 +70,9 @@ def leave(run_dir: Path, lock: FileLock, remove: bool) -> None:
 
 
 def join_first(config: RunConfig) -> None:
-    """Where processes were started together and run_dir is not set, they learn it from the first one.
+    """Let processes that were started together, without run_dir, learn the run directory from the first one.
 
-    Raises UserError where that one has taken no directory.
+    Raises UserError where that one has locked no directory.
     """
     alone = is_first_process() or AGREED in os.environ or config.run_dir is not None
     if alone or config.resume not in (None, "auto") or num_processes_of(config.trainer) == 1:
@@ -89,23 +95,23 @@ def tidy(run_dir: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the beginning
 
 
-def begin(config: RunConfig, run_dir: Path, dataset) -> None:
-    """Make a taken run directory one of this configuration and these pictures.
+def begin(config: RunConfig, run_dir: Path, dataset, report: Report = silent) -> None:
+    """Write the settings and the record of the pictures into a locked run directory; every process calls it.
 
-    A training that it held is put aside, unless it goes on; then what has changed since is said. Every process
-    calls it.
+    A training that it held is moved to earlier-1 and so on, unless it is resumed; then what has changed in the pictures
+    is reported. Raises UserError where the pictures of a resumed run have moved and are not the same.
     """
     if config.resume is None and not is_first_process():
         return
     now = fingerprint_of(dataset)
     if config.resume is not None:
-        compare(config, run_dir, dataset, now)
+        compare(config, run_dir, dataset, now, report)
     if not is_first_process():
         return
     if config.resume is None:
         if config.joint.checkpoint is not None:
-            tell_unknown_words(config, run_dir, dataset)
-        set_aside(run_dir)
+            report_unknown_words(config, run_dir, dataset, report)
+        set_aside(run_dir, report)
     write_json(run_dir / "data.json", now._asdict())
     write_settings(config, run_dir)
 
@@ -116,28 +122,28 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
     write_text(run_dir / "config.yaml", content + WHOLE)
 
 
-def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint) -> None:
-    """Say what has changed in the pictures; raises UserError where they have moved and are not the same."""
+def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint, report: Report) -> None:
+    """Report what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
-    changed = None if before is None else differences(Fingerprint(**before), now)
+    before = Fingerprint(**before) if before is not None and set(before) == set(Fingerprint._fields) else None
+    changed = None if before is None else differences(before, now)
     moved = moved_data(config, run_dir)
     if moved and (before is None or changed):
         why = changed or "it has no record of its pictures, by which to know them again"
         raise UserError(f"resume={run_dir}: {', '.join(moved)} can't change on the way ({why}); start a new run")
     if changed:
-        say(f"{changed}: to go on is no longer the same, bit for bit, as never to have stopped")
-        tell_unknown_words(config, run_dir, dataset)
+        report(f"{changed}: to go on is no longer the same, bit for bit, as never to have stopped")
+        report_unknown_words(config, run_dir, dataset, report)
 
 
 def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
     """The settings of where the pictures are that are others than before."""
-    from cgan.training.resume import changes, stored_settings
-
     return [key for key in changes(stored_settings(run_dir), config) if key in MOVABLE]
 
 
-def tell_unknown_words(config: RunConfig, run_dir: Path, dataset) -> None:
-    from cgan.training.joint import JointEncoder
+def report_unknown_words(config: RunConfig, run_dir: Path, dataset, report: Report) -> None:
+    """Report the words of captions that the joint encoder of a run has not learned."""
+    from cgan.models.joint import JointEncoder
 
     path = Path(config.joint.checkpoint or run_dir / "joint.safetensors")
     if config.text.encoder == "pretrained" or not path.exists():
@@ -145,13 +151,11 @@ def tell_unknown_words(config: RunConfig, run_dir: Path, dataset) -> None:
     unknown = JointEncoder.load(path).text.unknown_words(all_captions(dataset))
     if unknown:
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-        say(f"words that the vocabulary does not hold: {', '.join(unknown[:10])}{more}")
+        report(f"words that the vocabulary does not hold: {', '.join(unknown[:10])}{more}")
 
 
-def set_aside(run_dir: Path) -> None:
-    """Move all that an earlier training has left in a directory to one of its own, from which it can go on."""
-    from cgan.training.checkpoints import checkpoints_in
-
+def set_aside(run_dir: Path, report: Report = silent) -> None:
+    """Move all that an earlier training has left in a directory to earlier-1 and so on, where it can be resumed."""
     made = [*checkpoints_in(run_dir), *(run_dir / name for name in MADE if (run_dir / name).exists())]
     if not made:
         return
@@ -168,4 +172,4 @@ def set_aside(run_dir: Path) -> None:
         sync_folder(run_dir)
     except OSError as error:
         raise cannot_write(run_dir, error) from error
-    print(f"{run_dir} held a training; all of it is in {folder} now (to go on: python train.py --resume {folder})")
+    report(f"{run_dir} held a training; all of it is in {folder} now (to go on: python train.py --resume {folder})")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cgan.errors import UserError
+from cgan.errors import FirstProcessReports, UserError
 from cgan.files import Busy, cannot_write, hold_lock, is_locked, make_folder, write_json
 
 MARK = ".under-way"  # the lock
@@ -34,6 +34,7 @@ def take(run_dir: Path, patience: float = 1.0) -> FileLock:
 
 
 def give_back(run_dir: Path, lock: FileLock) -> None:
+    """Unlock a run directory, and forget who held it."""
     with suppress(OSError):
         (run_dir / HOLDER).unlink()
     lock.release()
@@ -92,6 +93,7 @@ def holder(run_dir: Path) -> dict:
 
 
 def busy_line(run_dir: Path) -> str:
+    """The message of Busy: which directory, which process holds it if that is known, and what to do."""
     found = holder(run_dir)
     by = f" (process {found['process']} on {found['host']})" if {"process", "host"} <= set(found) else ""
     return f"{run_dir}: another training is under way in it{by}; wait for its end, or give another run_dir"
@@ -117,15 +119,15 @@ def launch() -> str:
 ALONE = secrets.token_hex(8)
 
 
-def wait_for_first(run_dir: Path, seconds: float = 120.0) -> None:
-    """What a process that is not the first waits for, where the run directory was named for all of them.
+def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
+    """Wait, in a process that is not the first, until the first one has locked the run directory.
 
-    Ends this process in silence where another training has the directory: the first one says so.
+    Raises FirstProcessReports where another training holds the directory all the time.
     """
     deadline = time.monotonic() + seconds
     while is_of_others(run_dir):
         if time.monotonic() > deadline:
-            raise SystemExit(0)
+            raise FirstProcessReports(f"{run_dir}: another training is under way in it")
         time.sleep(0.2)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cgan.interfaces import TextFeatures
 from cgan.models.latent_prior import build_prior
 from cgan.models.layers import recomputed
+from cgan.renamed import weights_renamed
 
 
 @dataclass
@@ -19,15 +20,15 @@ class GeneratorConfig:
     width: int = 24  # channels at full resolution, doubled with each halving
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
-    learned_places: bool = True  # of form modulated: constants for each place, such as stripes that a style may show
+    positional_bias: bool = True  # of form modulated: learned constants for each position, which a style may show
     word_attention: bool = False  # at 16 x 16
-    prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
-    prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
-    prior_dim: int = 256  # hidden units of each
+    latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
+    latent_prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
+    latent_prior_dim: int = 256  # hidden units of each
 
 
 class Generator(nn.Module, ABC):
-    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; draw starts from a latent instead."""
+    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; synthesize starts from a latent instead."""
 
     blocks: nn.ModuleList  # from there to the last one
     recompute = False  # the blocks' activations in the backward pass
@@ -35,18 +36,19 @@ class Generator(nn.Module, ABC):
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__()
         self.config, self.resolution = config, resolution
-        sizes = config.noise_dim, text_dim, config.prior_layers, config.prior_dim
-        self.prior = build_prior(config.prior, *sizes)
+        sizes = config.noise_dim, text_dim, config.latent_prior_layers, config.latent_prior_dim
+        self.latent_prior = build_prior(config.latent_prior, *sizes)
+        self.register_load_state_dict_pre_hook(weights_renamed(prior="latent_prior", places="positional_bias"))
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
-        return self.draw(self.prior(noise, text.sentence), text)
+        return self.synthesize(self.latent_prior(noise, text.sentence), text)
 
     def through(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         return recomputed(block, *inputs) if self.recompute else block(*inputs)
 
     @abstractmethod
-    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
-        """Images from latents (B, Z)."""
+    def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
 
     def inner_matrices(self) -> list[Tensor]:
         """The weights between its inner features, which Muon may train: not those of start, modulations and image."""

@@ -62,7 +62,7 @@ class AffineGenerator(Generator):
         self.blocks = nn.ModuleList(UpBlock(before, after, *dims) for before, after in pairs)
         self.to_image = to_pixels(channels[-1], config.patch)
 
-    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
+    def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
         condition = torch.cat([latent, normalised(text.sentence)], dim=1)  # (B, Z + D)
         x = self.start(latent).unflatten(1, (-1, 4, 4))  # (B, C, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)

@@ -27,7 +27,10 @@ class Upsample(nn.Module):
 
 
 class ModulatedGenerator(Generator):
-    """Latent and sentence make a style that modulates every normalisation; places have constants, and may see words."""
+    """Latent and sentence make a style that modulates every normalisation.
+
+    Positions have a learned bias, and may attend to words.
+    """
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__(config, resolution, text_dim)
@@ -38,15 +41,15 @@ class ModulatedGenerator(Generator):
         pairs = zip(channels[:-1], channels[1:], strict=True)
         self.blocks = nn.ModuleList(Upsample(before, after, config.style_dim) for before, after in pairs)
         # what stands where whatever the caption; the styles of the next normalisation choose from it
-        places = [torch.zeros(c, n, n) for c, n in zip(channels[1:], sizes[1:], strict=True)]
-        self.places = nn.ParameterList(places if config.learned_places else [])
+        biases = [torch.zeros(c, n, n) for c, n in zip(channels[1:], sizes[1:], strict=True)]
+        self.positional_bias = nn.ParameterList(biases if config.positional_bias else [])
         self.attention = nn.ModuleDict()
         if config.word_attention:
             self.attention["16"] = WordAttention(channels[sizes.index(16)], text_dim)
         self.last_norm = ModulatedNorm(channels[-1], config.style_dim)
         self.to_image = to_pixels(channels[-1], config.patch)
 
-    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
+    def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
         sentence = F.normalize(text.sentence, dim=1) * text.sentence.shape[1] ** 0.5
         condition = torch.cat([latent, sentence], dim=1)  # (B, Z + D)
         style = self.style(condition)  # (B, style_dim)
@@ -54,8 +57,8 @@ class ModulatedGenerator(Generator):
         x = x.contiguous(memory_format=torch.channels_last)
         for i, block in enumerate(self.blocks):
             x = self.through(block, x, style)  # (B, C', 2H, 2W)
-            if self.places:
-                x = x + self.places[i].to(x.dtype)
+            if self.positional_bias:
+                x = x + self.positional_bias[i].to(x.dtype)
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())

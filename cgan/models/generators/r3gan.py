@@ -66,7 +66,7 @@ class PlainGenerator(Generator):
         self.transitions = nn.ModuleList(transition(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
         self.to_image = to_pixels(channels[-1], config.patch, kernel=1)
 
-    def draw(self, latent: Tensor, text: TextFeatures) -> Tensor:
+    def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
         condition = torch.cat([latent, normalised(text.sentence)], dim=1)  # (B, Z + D)
         x = self.start(condition)[:, :, None, None] * self.basis  # (B, C, 4, 4)
         x = self.through(self.blocks[0], x.contiguous(memory_format=torch.channels_last))

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from cgan.interfaces import TextEncoder
+from cgan.interfaces import TextEncoder, UserError
 
 
 @dataclass
 class TextConfig:
-    encoder: Literal["joint", "pretrained"] = "joint"  # the joint encoder's LSTM, or a model of transformers
+    encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the joint encoder's LSTM, of transformers, of Python
     name: str | None = None  # of the pretrained model: a folder, or its name on the hub
     max_words: int = 77  # pieces of words that a pretrained encoder reads
 
@@ -28,4 +28,5 @@ def restore_text_encoder(spec: dict) -> TextEncoder:
             from cgan.models.text.pretrained import PretrainedTextEncoder
 
             return PretrainedTextEncoder(spec["name"], spec["max_words"])
-    raise ValueError(f"unknown text encoder {spec['encoder']}")
+    raise UserError(f"the text encoder {spec['encoder']!r} is not one of cgan's; give it in Python, "
+                    "TextToImage.from_pretrained(..., text_encoder=...)")  # fmt: skip

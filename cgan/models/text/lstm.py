@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from cgan.interfaces import TextEncoder, TextFeatures
+from cgan.sharding import largest_of_all, sharded_rand
 
 PADDING, UNKNOWN = 0, 1
 LETTER = re.compile(r"\w")
@@ -117,10 +118,8 @@ class LSTMTextEncoder(TextEncoder):
 
     def dropped(self, ids: Tensor) -> Tensor:
         """Which words are read as unknown, (B, L) bool: the same ones however many processes share the batch."""
-        from cgan.training.distributed import largest, random_rows  # with Lightning, which drawing does without
-
-        longest = largest(ids.shape[1], ids.device)  # of the whole batch
-        chance = random_rows(torch.rand, len(ids), longest, device=ids.device)
+        longest = largest_of_all(ids.shape[1], ids.device)  # of the whole batch
+        chance = sharded_rand(len(ids), longest, device=ids.device)
         return chance[:, : ids.shape[1]] < self.config.word_dropout
 
     def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:

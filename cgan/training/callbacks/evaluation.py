@@ -1,10 +1,9 @@
-"""Measures of the averaged generator during training: logged, told in a line, and followed by best.ckpt."""
+"""Callback that evaluates the averaged generator during training: logged, reported, and followed by best.ckpt."""
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,106 +11,118 @@ import torch
 from pytorch_lightning.loggers import WandbLogger
 from torch import distributed
 
+from cgan.evaluation.plan import Evaluator
+from cgan.interfaces import Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
-from cgan.training.checkpoints import Hurried, breakable, end_all, save_checkpoint
-from cgan.training.schedule import leave_uncounted, minutes_of
+from cgan.training.callbacks.interrupts import EvaluationInterrupted, interruptible
+from cgan.training.checkpoints import save_checkpoint
+from cgan.training.processes import end_all
+from cgan.training.schedule import minutes_of, pause_training_clock
 
-MOST_COLUMNS = 24  # of the table of pictures; then every second goes
-
-
-class Examination(NamedTuple):
-    """evaluate(generator, text_encoder, tell) -> values by name, alike in all processes."""
-
-    evaluate: Callable[..., dict[str, float]]
-    names: list[str]  # of the values that can be followed
-    num_captions: int
+MOST_COLUMNS = 24  # of the table of samples; then every second goes
 
 
-class Measures(pl.Callback):
-    """Measures every so many images and at the end; best.ckpt follows one of the metrics.
+class Evaluation(pl.Callback):
+    """Evaluates every so many images and at the end; best.ckpt is the checkpoint with the best value of one metric.
 
-    captions: W&B gets a table of a picture of each, with a column for every evaluation. tell hears of the progress.
+    evaluator computes the metrics. folder is the run directory. every_images is the interval, 0 for the end alone.
+    followed is the metric of best.ckpt. captions: W&B gets a table with a sample of each, a column an evaluation.
+    progress(done, total) is called during an evaluation, report with a line after it. `latest` holds the last metrics,
+    `best` the value of best.ckpt, None before there is one.
     """
 
     def __init__(
         self,
-        examination: Examination,
+        evaluator: Evaluator,
         folder: Path,
         every_images: int,
         followed: str,
         captions: list[str],
-        tell: Callable[[int, int], None],
+        progress: Callable[[int, int], None],
+        report: Report = silent,
     ) -> None:
-        self.examination, self.folder, self.every_images = examination, folder, every_images
-        self.followed, self.captions, self.tell = followed, captions, tell
-        self.best, self.latest, self.measured_at, self.columns = None, {}, None, []
+        self.evaluator, self.folder, self.every_images = evaluator, folder, every_images
+        self.followed, self.captions, self.progress, self.report = followed, captions, progress, report
+        self.best, self.latest, self.evaluated_at, self.columns = None, {}, None, []
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint; the class was once called Measures."""
+        return "Measures"
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.check_agreement(trainer)
         self.seen = module.images_seen
-        if self.measured_at is None:
-            self.measured_at = self.seen
-        self.measure_if_due(trainer, module)  # what a signal may have broken off
+        if self.evaluated_at is None:
+            self.evaluated_at = self.seen
+        self.evaluate_if_due(trainer, module)  # a signal may have interrupted it
 
     def check_agreement(self, trainer: pl.Trainer) -> None:
-        """Processes that measure something else would wait for each other for ever."""
+        """End the training where its processes have different metrics: they would wait for each other for ever."""
         if trainer.world_size == 1:
             return
         found = [None] * trainer.world_size
-        distributed.all_gather_object(found, self.examination.names)
+        distributed.all_gather_object(found, self.evaluator.names)
         if any(names != found[0] for names in found):
             end_all("trainer.metrics: the weights that they need are on some of the machines only; copy them to all")
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
         self.seen += len(batch.images) * trainer.world_size
-        self.measure_if_due(trainer, module)
+        self.evaluate_if_due(trainer, module)
 
-    def measure_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.every_images > 0 and self.seen // self.every_images > self.measured_at // self.every_images:
-            with suppress(Hurried):
-                self.measure(trainer, module)
+    def evaluate_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Evaluate where a multiple of every_images has been passed; a signal interrupts it."""
+        if self.every_images > 0 and self.seen // self.every_images > self.evaluated_at // self.every_images:
+            with suppress(EvaluationInterrupted):
+                self.evaluate(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.measured_at < self.seen:
-            self.measure(trainer, module)
+        if self.evaluated_at < self.seen:
+            self.evaluate(trainer, module)
 
     def state_dict(self) -> dict:
         state = {"followed": self.followed, "best": self.best}
-        return state | {"latest": self.latest, "measured_at": self.measured_at}
+        return state | {"latest": self.latest, "measured_at": self.evaluated_at}
 
     def load_state_dict(self, state: dict) -> None:
-        self.latest, self.measured_at = state["latest"], state["measured_at"]
+        self.latest, self.evaluated_at = state["latest"], state["measured_at"]
         if state["followed"] == self.followed:
             self.best = state["best"]
 
-    def measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def evaluate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Compute, log and report the metrics; write best.ckpt where they are the best so far.
+
+        The time that this takes does not count as time of training.
+        """
         start, minutes = time.monotonic(), minutes_of(trainer)
-        with torch.autocast(module.device.type, enabled=False), breakable():
-            self.latest = self.examination.evaluate(module.generator_ema, module.text_encoder, self.tell)
-        seconds, self.measured_at = time.monotonic() - start, self.seen
-        leave_uncounted(trainer, seconds)
+        with torch.autocast(module.device.type, enabled=False), interruptible():
+            self.latest = self.evaluator.evaluate(module.generator_ema, module.text_encoder, self.progress)
+        seconds, self.evaluated_at = time.monotonic() - start, self.seen
+        pause_training_clock(trainer, seconds)
         log(trainer, {**self.latest, "evaluation_seconds": seconds, "training_minutes": minutes}, self.seen)
         value = self.latest.get(self.followed, float("nan"))
         better = trainer.strategy.broadcast(is_better(self.followed, value, self.best))
         if trainer.is_global_zero:
-            print(self.line(seconds, better), flush=True)
+            self.report(self.line(seconds, better))
         if better:
             self.best = value
             save_checkpoint(trainer, self.folder / "best.ckpt")
         if trainer.is_global_zero:
-            self.draw(trainer, module)
+            self.log_samples(trainer, module)
 
     def line(self, seconds: float, better: bool) -> str:
+        """The metrics that count most, the followed one first, in one line."""
         others = [name for name in PREFERRED + HIGHER + LOWER if name in self.latest and name != self.followed]
-        first = [self.followed, *dict.fromkeys(others)][:5]
-        values = ", ".join(f"{name} {self.latest.get(name, float('nan')):.3g}" for name in first)
-        best = "; the best so far" if better else ""
-        return f"measured {self.examination.num_captions} captions in {seconds:.0f} s: {values}{best}"
+        first, *rest = [self.followed, *dict.fromkeys(others)][:5]
+        best = " (best so far)" if better else ""
+        values = [f"{first} {self.latest.get(first, float('nan')):.3g}{best}"]
+        values += [f"{name} {self.latest[name]:.3g}" for name in rest]
+        return f"evaluated {self.evaluator.num_captions} captions in {seconds:.0f} s: {', '.join(values)}"
 
     @torch.no_grad()
-    def draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """A picture of each caption as a new column of W&B's table, always from the same noise."""
+    def log_samples(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log a sample of each caption as a new column of W&B's table, always from the same noise."""
         if not any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
             return
         import wandb
@@ -133,12 +144,12 @@ class Measures(pl.Callback):
 
 
 def log(trainer: pl.Trainer, values: dict[str, float], seen: int) -> None:
-    """The same row to all loggers, on the disk at once."""
+    """Log the same row with all loggers, and write it to the disk at once."""
     for logger in trainer.loggers:
         logger.log_metrics({**values, "images_seen": float(seen)}, trainer.global_step)
         logger.save()
 
 
 def thinned(columns: list) -> list:
-    """Every second of the older ones, when there are too many."""
+    """The columns, without every second of the older ones where there are more than MOST_COLUMNS."""
     return columns if len(columns) <= MOST_COLUMNS else [*columns[:-1:2], columns[-1]]

@@ -1,4 +1,4 @@
-"""How a training runs, beside its losses: its pace, what it waits for, gradient norms and learning rates."""
+"""Callback that logs the pace of a training, its wait for data, gradient norms and learning rates."""
 
 import time
 
@@ -14,7 +14,7 @@ FETCHING = "[_TrainingEpochLoop].train_dataloader_next"
 
 
 class Stopwatch(Profiler):
-    """Adds up the seconds in which a training waits for its batches; Lightning says when it does."""
+    """Adds up the seconds in which a training waits for its batches, from Lightning's profiler hooks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,12 +29,12 @@ class Stopwatch(Profiler):
             self.waited += time.monotonic() - self.since
 
 
-class Gauges(pl.Callback):
-    """Logs images_seen, images_per_second, data_wait, gradient_norm/... and learning_rate/..., where losses are logged.
+class Throughput(pl.Callback):
+    """Logs images_seen, images_per_second, data_wait, gradient_norm/... and learning_rate/..., when losses are logged.
 
-    Steps between are left alone. data_wait is the share of the time that a step waits for its pictures. What other
-    callbacks do at the end of a step does not count, so this one comes first. parts: the optimizers' names, in their
-    order, and those of the groups of parameters of each.
+    The steps between are not measured one by one. data_wait is the share of the time that a step waits for its
+    pictures. The time that other callbacks take at the end of a step does not count, so this callback comes first.
+    parts: the optimizers' names, in their order, and the names of each one's groups of parameters.
     """
 
     def __init__(self, parts: dict[str, tuple[str, ...]], watch: Stopwatch) -> None:
@@ -55,10 +55,10 @@ class Gauges(pl.Callback):
     ) -> None:
         if not self.due:
             return
-        player = list(self.parts)[trainer.optimizers.index(optimizer)]
+        network = list(self.parts)[trainer.optimizers.index(optimizer)]
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        module.log(f"gradient_norm/{player}", torch.nn.utils.get_total_norm(gradients))
+        module.log(f"gradient_norm/{network}", torch.nn.utils.get_total_norm(gradients))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
@@ -73,13 +73,14 @@ class Gauges(pl.Callback):
             self.images, self.busy, self.waited = 0, 0.0, self.watch.waited
 
     def pace(self) -> dict[str, float]:
-        """Since they were logged before."""
+        """images_seen, and the rates since they were logged before: images a second, and data_wait in [0, 1]."""
         waited = self.watch.waited - self.waited
         seconds = self.busy + waited
         rates = {"images_per_second": self.images / seconds, "data_wait": waited / seconds}
         return {"images_seen": float(self.seen), **rates}
 
     def learning_rates(self, trainer: pl.Trainer) -> dict[str, float]:
+        """The learning rate of each group of parameters that is not empty."""
         return {
             f"learning_rate/{name}": group["lr"]
             for names, optimizer in zip(self.parts.values(), trainer.optimizers, strict=True)

@@ -1,0 +1,12 @@
+"""The machine that timings and numbers depend on."""
+
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """The model's name of the processor, which Linux alone tells in a file; elsewhere its architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

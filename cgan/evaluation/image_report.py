@@ -1,0 +1,302 @@
+"""The evaluation of any images: opens the images and the networks, measures, and writes down the protocol."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from cgan.data.scenes.dataset import Scenes
+from cgan.data.sources import DataConfig, build_dataset
+from cgan.evaluation.images import (
+    NUM_DISTRACTORS,
+    EvalSet,
+    Networks,
+    PictureEvaluator,
+    counted,
+    eval_set_of,
+    eval_set_of_ids,
+    nearest_training_pictures,
+    pictures_of_folder,
+    read_caption_ids,
+)
+from cgan.evaluation.loop import JointNetwork, Pictures, Progress, of_dataset, of_generator
+from cgan.evaluation.protocol import EvaluationReport, device_name, versions
+from cgan.evaluation.scenes import (
+    FEWEST,
+    NUM_SCENES,
+    SceneEvaluator,
+    SceneReading,
+    captions_of,
+    contradicted_r_precision,
+    scenes_of,
+)
+from cgan.evaluation.settings import EvaluationSettings
+from cgan.interfaces import Report, UserError
+from cgan.metrics.clip import CLIPNetwork
+from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
+from cgan.metrics.names import NAMES
+from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
+from cgan.metrics.scenes import load_scene_classifier
+from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights
+from cgan.models.joint import JointEncoder
+from cgan.models.weights_hash import hash_weights
+from cgan.resources import STARTER_JOINT
+from cgan.retrieval import joint_checkpoint_of
+from cgan.sampling.pipeline import TextToImage
+
+ON_FEATURES = {"fid", "kid", "prdc"}
+NUM_CAPTIONS = 5000
+
+
+class ImageEvaluation:
+    """evaluation.run() -> EvaluationReport, of images that a checkpoint generates or a folder holds.
+
+    data: the data set that they are compared with, unless settings name a folder of reference images.
+    report is called with a line about each metric that is left out, progress with the numbers of images done and to do.
+    Raises UserError for images, captions and weights that are missing, damaged or too few.
+    """
+
+    def __init__(self, settings: EvaluationSettings, data: DataConfig, report: Report, progress: Progress) -> None:
+        self.settings, self.asked, self.report, self.progress = settings, settings.metrics, report, progress
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.pipe = None if settings.checkpoint is None else TextToImage.from_pretrained(settings.checkpoint)
+        self.folder = None if settings.images is None else pictures_of_folder(settings.images, settings.resolution)
+        self.config = None if settings.reference is not None else self.at_resolution(data)
+        self.on_scenes = self.config is not None and self.config.source == "scenes"
+        if self.on_scenes and settings.captions is not None:
+            raise UserError("captions: ids of captions need data.source=coco and data.annotations=FILE")
+        self.dataset = self.open_dataset()
+        self.eval_set = self.choose_eval_set()
+        self.wanted, missing = self.possible()
+        self.networks = self.loaded(missing)
+        if self.pipe is not None:
+            self.pipe.to(self.device)
+
+    # ------------------------------------------------------------------------------------------ pictures
+
+    def at_resolution(self, data: DataConfig) -> DataConfig:
+        """The data set's settings; where its resolution is not given, it is that of the images to measure."""
+        config = replace(data, crop="center", flip=False)
+        resolution = self.settings.resolution if self.pipe is None else self.pipe.generator.resolution
+        if resolution is not None and not self.settings.sets_resolution:
+            config.resolution = resolution
+        return config
+
+    def open_dataset(self):
+        """Scenes of the seed; of other data the pictures kept out of training, or all where none are."""
+        if self.config is None:
+            return None
+        if self.on_scenes:
+            return Scenes(self.settings.num_images or NUM_SCENES, self.config.resolution, self.settings.seed)
+        return build_dataset(self.config, "test" if self.config.test_images > 0 else "train")
+
+    def choose_eval_set(self) -> EvalSet:
+        """The data set's captions and pictures; a folder that is measured brings its own captions."""
+        if self.settings.reference is not None:
+            eval_set = EvalSet(None, pictures_of_folder(self.settings.reference, self.settings.resolution), {})
+        else:
+            eval_set = self.scenes_eval_set() if self.on_scenes else self.dataset_eval_set()
+        if self.folder is None:
+            return eval_set
+        captions = self.folder.captions
+        about = {"choice": "none"} if captions is None else {"choice": "those of the folder", **counted(captions)}
+        return EvalSet(captions, eval_set.reference, about, captions and list(range(len(captions))))
+
+    def scenes_eval_set(self) -> EvalSet:
+        """Captions of seen combinations by the seed, and as many real scenes."""
+        captions = captions_of("seen", len(self.dataset), self.settings.seed)
+        about = {"choice": "scenes drawn by the seed", "seed": self.settings.seed, **counted(captions)}
+        return EvalSet(captions, of_dataset(self.dataset), about)
+
+    def dataset_eval_set(self) -> EvalSet:
+        """A caption of each image by the seed, or COCO's captions of fixed ids."""
+        if self.settings.captions is None:
+            return eval_set_of(self.dataset, self.settings.num_images or NUM_CAPTIONS, self.settings.seed)
+        if self.config.annotations is None:
+            raise UserError("captions: ids of captions need data.source=coco and data.annotations=FILE")
+        return eval_set_of_ids(self.dataset, Path(self.config.annotations), read_caption_ids(self.settings.captions))
+
+    def measured(self) -> Pictures:
+        """The images to measure."""
+        if self.folder is not None:
+            return self.folder
+        generator, text_encoder = self.pipe.generator, self.pipe.text_encoder
+        return of_generator(
+            generator, text_encoder, self.eval_set.captions, self.settings.seed, self.settings.truncation
+        )
+
+    # ------------------------------------------------------------------------------------------ networks
+
+    def possible(self) -> tuple[set[str], dict[str, str]]:
+        """The metrics that can run, and why others can't.
+
+        The reasons are reported; of metrics that do not fit the images only where they are asked for.
+        """
+        wanted = set(self.asked or NAMES)
+        unfit = self.out_of_place()
+        missing = missing_weights(
+            wanted - set(unfit), self.settings.inception, self.settings.clip, fetch=self.asked is not None
+        )
+        reported = wanted if self.asked else ON_FEATURES
+        for line in in_lines(missing | {name: reason for name, reason in unfit.items() if name in reported & wanted}):
+            self.report(line)
+        stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
+        wanted = wanted - set(unfit) - set(missing) | stand_in
+        if not wanted:
+            raise UserError("nothing is left to measure; `cgan evaluate --help` says what can be")
+        return wanted, missing
+
+    def out_of_place(self) -> dict[str, str]:
+        """Metrics that these pictures and captions do not allow, and why."""
+        captions, unfit = self.eval_set.captions, self.too_few()
+        if not self.on_scenes or captions is None:
+            unfit["scenes"] = "the scene classifier reads only the built-in scenes, with their captions"
+        if captions is None:
+            return unfit | dict.fromkeys(("clip_score", "r_precision"), "the pictures have no captions")
+        num_texts = len(set(captions))
+        if num_texts <= 2 * NUM_DISTRACTORS and not self.generates_scenes():
+            unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
+        elif self.joint_file() is None and self.settings.clip is None:
+            unfit["r_precision"] = "needs a joint encoder (--joint FILE) or a CLIP (--clip NAME)"
+        return unfit
+
+    def too_few(self) -> dict[str, str]:
+        """Why distances of sets are left out where there are too few images."""
+        measured = len(self.eval_set.captions) if self.folder is None else self.folder.count
+        count = min(measured, self.eval_set.reference.count)
+        return {} if count >= FEWEST else dict.fromkeys(sorted(ON_FEATURES), f"{count} pictures are too few to compare")
+
+    def generates_scenes(self) -> bool:
+        """Whether a checkpoint generates the built-in scenes."""
+        return self.on_scenes and self.pipe is not None
+
+    def joint_file(self) -> Path | None:
+        """Not the one that a generator was trained against, unless it is given: it would flatter."""
+        if self.settings.joint is not None:
+            return joint_checkpoint_of(self.settings.joint)
+        return STARTER_JOINT if self.on_scenes else None
+
+    def stand_in(self) -> str | None:
+        """What takes Inception's place where that is missing."""
+        return "judge" if self.on_scenes else "joint" if self.joint_file() is not None else None
+
+    def loaded(self, missing: dict[str, str]) -> Networks:
+        """The networks of the metrics that can run."""
+        joint = clip = None
+        if self.joint_file() is not None:
+            joint = JointNetwork(JointEncoder.load(self.joint_file()))
+        if "clip_score" in self.wanted or ("r_precision" in self.wanted and joint is None):
+            clip = CLIPNetwork(clip_source(self.settings.clip, fetch=self.asked is not None))
+        return Networks(self.feature_network(bool(ON_FEATURES & set(missing)), joint), clip, joint or clip)
+
+    def feature_network(self, inception_missing: bool, joint: JointNetwork | None) -> FeatureNetwork | None:
+        """Inception, or what stands in its place; None where no metric needs it."""
+        if not ON_FEATURES & self.wanted:
+            return None
+        if not inception_missing:
+            file = inception_weights(self.settings.inception)
+            return Inception(file, self.settings.resize)
+        self.report(f"measured on other features instead: {self.stand_in()}/frechet_distance and so on")
+        return SceneClassifierFeatures(load_scene_classifier()) if self.on_scenes else joint
+
+    # ------------------------------------------------------------------------------------------ measures
+
+    def run(self) -> EvaluationReport:
+        """Measure all that was asked for and can run."""
+        if self.generates_scenes() and "scenes" in self.wanted:
+            metrics = self.of_scenes()
+        else:
+            metrics = self.evaluator().of(self.measured(), self.device, self.progress)
+        anchors = self.anchors() if self.settings.anchors else {}
+        return EvaluationReport(metrics, anchors, self.protocol())
+
+    def of_scenes(self) -> dict[str, float]:
+        """Both splits of scenes, held-out combinations too; other metrics see the pictures of the seen ones."""
+        # distances by the scene classifier's features are reported anyway
+        on_classifier = isinstance(self.networks.features, SceneClassifierFeatures)
+        wanted = self.wanted - {"r_precision", *(("fid", "kid", "prdc") if on_classifier else ())}
+        more = PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed).metrics(self.device)
+        joint = self.networks.matching.joint if "r_precision" in self.wanted else None
+        evaluator = SceneEvaluator(
+            load_scene_classifier(), self.config.resolution, len(self.dataset), self.settings.seed, joint, more,
+            self.settings.truncation,
+        )  # fmt: skip
+        return evaluator(self.pipe.generator, self.pipe.text_encoder, self.progress).metrics()
+
+    def evaluator(self) -> PictureEvaluator:
+        """All metrics of images that are not generated scenes."""
+        wanted, more = set(self.wanted), {}
+        if "scenes" in wanted:
+            more["reading"] = SceneReading(load_scene_classifier())
+        if "r_precision" in wanted and self.generates_scenes():
+            wanted.remove("r_precision")
+            more["r_precision"] = contradicted_r_precision(
+                self.networks.matching, self.eval_set.captions, self.settings.seed
+            )
+        return PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed, more)
+
+    def anchors(self) -> dict[str, dict[str, float]]:
+        """The floor, and what pictures of the captions and the nearest of training reach where there are captions."""
+        evaluator = self.evaluator()
+        found = {"real_against_real": evaluator.floor(self.device)}
+        if self.config is None or self.eval_set.captions is None:
+            return found
+        own = self.own_pictures()
+        if own is not None:
+            found["real_of_captions"] = evaluator.of_real(own, self.device)
+        if not isinstance(self.networks.matching, JointNetwork):
+            self.report("without nearest_training: needs a joint encoder (--joint FILE)")
+            return found
+        joint = self.networks.matching.joint.to(self.device)
+        training, same = self.training_pictures()
+        nearest = nearest_training_pictures(joint, self.eval_set, training, same)
+        return found | {"nearest_training": evaluator.of(nearest, self.device)}
+
+    def own_pictures(self) -> Pictures | None:
+        """The real pictures that the captions belong to; a folder's captions belong to its own pictures."""
+        captions = self.eval_set.captions
+        if self.folder is not None:
+            return None
+        if self.on_scenes:
+            return scenes_of(captions, self.config.resolution, [self.settings.seed, 4])
+        return of_dataset(self.dataset, self.eval_set.places, captions)
+
+    def training_pictures(self) -> tuple:
+        """And whether the captions are of the very same pictures, of which each must not find its own."""
+        same = not self.on_scenes and self.config.test_images == 0
+        return (self.dataset if same else build_dataset(self.config, "train")), same and self.folder is None
+
+    # ------------------------------------------------------------------------------------------ protocol
+
+    def protocol(self) -> dict:
+        """All that somebody needs to find the same numbers."""
+        inception = isinstance(self.networks.features, Inception)
+        return {
+            "versions": versions(),
+            "device": device_name(self.device),
+            "pictures": self.about_pictures(),
+            "captions": self.eval_set.about,
+            "reference": self.about_reference(),
+            "networks": self.networks.spec()
+            | ({"judge": hash_weights(load_scene_classifier())} if self.on_scenes else {}),
+            "resize": f"{self.settings.resize}, to 299 px" if inception else "by the network",
+            "kid": {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SUBSET_SEED, "degree": 3},
+            "neighbours": NEIGHBOURS,
+            "r_precision": {"wrong_captions": NUM_DISTRACTORS},
+            "seed": self.settings.seed,
+        }
+
+    def about_reference(self) -> dict:
+        """The real pictures, with the settings of their data set."""
+        data = {} if self.config is None else {"data": asdict(self.config)}
+        return self.eval_set.reference.about | data
+
+    def about_pictures(self) -> dict:
+        """Where they come from, how they were generated, and their number."""
+        about = {**self.measured().about, "num_images": self.measured().count}
+        if self.pipe is None:
+            return about
+        networks = {"generator": self.pipe.generator, "text_encoder": self.pipe.text_encoder}
+        hashes = {name: hash_weights(network) for name, network in networks.items()}
+        weights = {"averaged_weights": True, "weights": hashes, "bytes": "rounded, no JPEG"}
+        return {"source": str(self.settings.checkpoint), **about, **weights}

@@ -1,0 +1,47 @@
+"""Settings and weights that had other names in earlier versions, so that old files and commands still work."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+SETTINGS = {  # dotted keys of RunConfig: the earlier name, and the present one
+    "trainer.examiner": "trainer.eval_joint_encoder",
+    "gan.redrawn_share": "gan.reconstructed_fraction",
+    "gan.prior_learning_rate": "gan.latent_prior_learning_rate",
+    "gan.generator.learned_places": "gan.generator.positional_bias",
+    "gan.generator.prior": "gan.generator.latent_prior",
+    "gan.generator.prior_layers": "gan.generator.latent_prior_layers",
+    "gan.generator.prior_dim": "gan.generator.latent_prior_dim",
+    "gan.discriminator.head_places": "gan.discriminator.head_resolution",
+}
+
+
+def rename_settings(settings: Mapping, section: str = "", report: Callable[[str], None] = lambda hint: None) -> dict:
+    """Returns nested settings under their present names, those of a section of RunConfig such as "gan.generator".
+
+    `report` gets a line for each earlier name. Where both names of a setting are given, the present one counts.
+    """
+    found = {}
+    for name, value in settings.items():
+        key = f"{section}.{name}" if section else str(name)
+        new = SETTINGS.get(key, key)
+        if new != key:
+            report(f"{key} is now called {new}")
+        value = rename_settings(value, new, report) if isinstance(value, Mapping) else value
+        if new == key:
+            found[name] = value
+        else:
+            found.setdefault(new.removeprefix(f"{section}."), value)
+    return found
+
+
+def rename_weights(names: Mapping[str, str], module: object, state_dict: dict, prefix: str, *_: object) -> None:
+    """Gives tensors of a state dict below `prefix` the present names of a module's parts, in place."""
+    for key in list(state_dict):
+        part, dot, rest = key.removeprefix(prefix).partition(".")
+        if key.startswith(prefix) and part in names:
+            state_dict[f"{prefix}{names[part]}{dot}{rest}"] = state_dict.pop(key)
+
+
+def weights_renamed(**names: str) -> Callable[..., None]:
+    """Returns a hook for nn.Module.register_load_state_dict_pre_hook; names are earlier=present parts of the module."""
+    return partial(rename_weights, names)

@@ -1,0 +1,89 @@
+"""Networks from a configuration: the GAN on its encoders, and the weights that it starts from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from cgan.config import RunConfig
+from cgan.damage import building, reading
+from cgan.interfaces import ImageEncoder, TextEncoder, UserError
+from cgan.models.discriminator import DiscriminatorConfig
+from cgan.models.joint import JointEncoder
+from cgan.sampling.pipeline import TextToImage
+from cgan.training.gan import ExtraLoss, TextToImageGAN
+
+
+def build_gan(
+    config: RunConfig,
+    joint: JointEncoder | None = None,
+    text_encoder: TextEncoder | None = None,
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
+) -> TextToImageGAN:
+    """The GAN of a configuration, untrained, as a LightningModule.
+
+    joint is the trained joint encoder that it stands on; without it, that of config.joint.checkpoint is loaded.
+    text_encoder takes the place of the configured one. extra_losses are added to the generator's loss. Raises UserError
+    where the configuration needs a joint encoder and has none, or where weights that it names can't be loaded.
+    """
+    if text_encoder is None and config.text.encoder == "pretrained":
+        from cgan.models.text.pretrained import PretrainedTextEncoder
+
+        text_encoder = PretrainedTextEncoder(config.text.name, config.text.max_words)
+    image_encoder, coattention = outside_image_encoder(config.gan.discriminator), None
+    shared_latent = image_encoder is None and text_encoder is None
+    if text_encoder is None and config.text.encoder == "custom":
+        raise UserError("text.encoder=custom: give it in Python, train(config, text_encoder=...)")
+    if text_encoder is None or (config.gan.discriminator.form == "features" and image_encoder is None):
+        joint = joint or loaded_joint(config)
+        text_encoder = text_encoder or joint.text
+        image_encoder, coattention = image_encoder or joint.image, joint.coattention
+    torch.manual_seed(config.seed)  # the same start, whether the joint encoder was trained just now or before
+    gan = TextToImageGAN(config.gan, text_encoder, image_encoder, config.data.resolution, shared_latent, coattention)
+    gan.extra_losses = dict(extra_losses or {})
+    return gan
+
+
+def loaded_joint(config: RunConfig) -> JointEncoder:
+    """The joint encoder of joint.checkpoint; raises UserError where none is given."""
+    if config.joint.checkpoint is None:
+        raise UserError("this GAN stands on a joint encoder: set joint.checkpoint, or give one to build_gan")
+    return JointEncoder.load(config.joint.checkpoint)
+
+
+def outside_image_encoder(discriminator: DiscriminatorConfig) -> ImageEncoder | None:
+    """The frozen pretrained network that a discriminator stands on; None where it is the joint encoder's, or none."""
+    from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
+    from cgan.models.encoders.imagenet import ImageNetEncoder
+
+    match discriminator.form, discriminator.features:
+        case "features", "imagenet":
+            return ImageNetEncoder(discriminator.imagenet_weights)
+        case "features", "efficientnet":
+            return EfficientNetEncoder(discriminator.imagenet_weights)
+        case "features", "dino":
+            return DINOEncoder(discriminator.dino)
+    return None
+
+
+def start_from(gan: TextToImageGAN, checkpoint: str) -> None:
+    """Load the weights of a checkpoint (.ckpt) into a GAN, or exported weights (.safetensors) into its generator.
+
+    With a checkpoint, gan.images_seen counts on from it. Raises UserError where the file is not there, damaged, or of
+    other networks.
+    """
+    if not Path(checkpoint).is_file():
+        raise UserError(f"init={checkpoint}: no such checkpoint; give the last.ckpt of a run directory")
+    damaged = "damaged, or of other networks (init); give its gan.* settings, and joint.checkpoint of its run"
+    if checkpoint.endswith(".safetensors"):
+        weights = TextToImage.load(checkpoint).generator.state_dict()
+        with building(checkpoint, damaged):
+            for generator in (gan.generator, gan.generator_ema):
+                generator.load_state_dict(weights)
+        return
+    with reading(checkpoint, damaged), open(checkpoint, "rb") as file:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        weights, seen = content["state_dict"], content["images_seen"]
+    with building(checkpoint, damaged):
+        gan.load_state_dict(weights)
+    gan.images_seen = seen

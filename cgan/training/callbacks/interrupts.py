@@ -1,0 +1,106 @@
+"""How a training ends when a signal asks for it: after the current step, with a checkpoint; an evaluation at once."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from cgan.errors import CTRL_C, REQUEUE
+from cgan.sharding import num_processes
+from cgan.training.callbacks.checkpointing import save_if_healthy
+
+STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
+
+
+class EvaluationInterrupted(Exception):
+    """A signal has come during an evaluation, which may take longer than there is time."""
+
+
+class InterruptState:
+    """Whether a signal is waiting to be answered, and whether the code that runs now may be interrupted for it."""
+
+    pending = interruptible = False
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """A block that a signal ends at once with EvaluationInterrupted, in a training by one process.
+
+    Several processes finish the block together, and stop after it.
+    """
+    if num_processes() > 1:
+        yield
+        return
+    if InterruptState.pending:
+        raise EvaluationInterrupted
+    InterruptState.interruptible = True
+    try:
+        yield
+    finally:
+        InterruptState.interruptible = False
+
+
+class Stopped(Exception):
+    """A signal has ended the training, between two steps."""
+
+
+class Signals:
+    """A context in which SIGTERM, SIGUSR1 and Ctrl-C set `status` to their exit status and let the step end.
+
+    A second Ctrl-C raises KeyboardInterrupt. On leaving, the handlers are as they were before. With handle=False no
+    handler is installed, as a library must not do so unasked; then status stays 0. The same holds outside of the main
+    thread, where Python allows no handler.
+    """
+
+    def __init__(self, handle: bool = True) -> None:
+        self.status, self.handle, self.before = 0, handle, {}
+
+    def __enter__(self) -> "Signals":
+        if threading.current_thread() is threading.main_thread():
+            self.before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}  # Lightning ignores it after a Ctrl-C
+            heeded = [number for number in STATUS if signal.getsignal(number) != signal.SIG_IGN]
+            for number in heeded if self.handle else ():
+                self.before[number] = signal.signal(number, self.on_signal)
+        return self
+
+    def __exit__(self, *_) -> None:
+        InterruptState.pending = False
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def on_signal(self, number: int, _) -> None:
+        """The handler: notes the status, and ends an evaluation that is running."""
+        if self.status == CTRL_C and number == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice
+        self.status, InterruptState.pending = STATUS[number], True
+        if InterruptState.interruptible:
+            raise EvaluationInterrupted
+
+
+class StopOnSignal(pl.Callback):
+    """Raises Stopped in all processes of a training after a step in which any of them has received a signal.
+
+    With a folder, last.ckpt is written into it first, and num_kept checkpoints are kept.
+    """
+
+    def __init__(self, signals: Signals, folder: Path | None = None, num_kept: int = 1) -> None:
+        self.signals, self.folder, self.num_kept = signals, folder, num_kept
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        status = self.signals.status
+        if trainer.world_size > 1:
+            received = torch.tensor(status, device=trainer.strategy.root_device)
+            status = self.signals.status = int(trainer.strategy.reduce(received, reduce_op="max"))
+        if not status:
+            return
+        self.save(trainer)
+        raise Stopped
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt, where a folder is given."""
+        if self.folder is not None:
+            save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)

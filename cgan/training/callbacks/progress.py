@@ -1,0 +1,92 @@
+"""Callback that displays progress: images seen, time left, pace, losses and the last metrics."""
+
+import time
+from collections.abc import Callable
+
+import pytorch_lightning as pl
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from cgan.interfaces import Report, silent
+from cgan.metrics.names import HIGHER, LOWER, PREFERRED
+from cgan.training.processes import is_first_process
+
+SECONDS_BETWEEN = 60  # of lines where there is no bar
+
+
+class ProgressLine(pl.Callback):
+    """A bar of images seen on a console that is a terminal; elsewhere a reported line a minute.
+
+    title names what is trained. batch_size counts the images of a step of all processes. latest gives the last metrics,
+    of which the most important ones are displayed below the bar. evaluating(done, total) moves a second bar.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        batch_size: int,
+        report: Report = silent,
+        console: Console | None = None,
+        latest: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        self.title, self.batch_size, self.report, self.latest = title, batch_size, report, latest
+        self.shows_bar = is_first_process() and console is not None and console.is_terminal
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+        self.bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
+        self.news = Text()
+        self.live = Live(Group(self.bars, self.news), console=console)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.start = self.reported_at = self.updated_at = time.monotonic()
+        self.first_step = trainer.global_step
+        if self.shows_bar:
+            self.live.start()
+        self.task = self.bars.add_task(self.title, total=self.planned(trainer, 0.0), completed=self.seen(trainer))
+        self.second = self.bars.add_task("evaluating", total=1, visible=False)
+
+    def seen(self, trainer: pl.Trainer) -> int:
+        """Images seen until now."""
+        return trainer.global_step * self.batch_size
+
+    def planned(self, trainer: pl.Trainer, progress: float) -> int:
+        """Images of the whole training; where its time is limited, as many as the present pace allows."""
+        return round(self.seen(trainer) / progress) if progress > 0 else trainer.max_steps * self.batch_size
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        now = time.monotonic()
+        if now - self.updated_at < 0.5 and trainer.global_step < trainer.max_steps:
+            return
+        self.updated_at, passed = now, now - self.start
+        rate = (trainer.global_step - self.first_step) * self.batch_size / passed
+        losses = [(name.split("/")[-1], float(value)) for name, value in trainer.progress_bar_metrics.items()]
+        news = ", ".join([f"{rate:.0f} images/s", *(f"{name} {value:.3f}" for name, value in losses)])
+        seen, total = self.seen(trainer), self.planned(trainer, module.progress)
+        self.bars.update(self.task, completed=seen, total=total)
+        self.news.plain = "\n".join([news, *self.last_metrics()])
+        self.report_sometimes(f"{self.title}: {seen} of {total}, {news}, {(total - seen) / rate:.0f} s left")
+
+    def report_sometimes(self, line: str) -> None:
+        """Report a line where there is no bar, and none was reported within the last minute."""
+        now = time.monotonic()
+        if not self.shows_bar and now - self.reported_at > SECONDS_BETWEEN:
+            self.reported_at = now
+            self.report(line)
+
+    def last_metrics(self) -> list[str]:
+        """A line of the last metrics that count most, once there are some."""
+        values = self.latest()
+        names = [name for name in dict.fromkeys(PREFERRED + HIGHER + LOWER) if name in values][:3]
+        return [f"last metrics: {', '.join(f'{name} {values[name]:.3g}' for name in names)}"] if names else []
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Move the second bar, which is visible during an evaluation."""
+        self.bars.update(self.second, completed=done, total=total, visible=done < total)
+        self.report_sometimes(f"evaluating: {done} of {total} pictures")
+
+    def on_train_end(self, *_) -> None:
+        self.live.stop()
+
+    def on_exception(self, *_) -> None:
+        self.live.stop()

@@ -1,0 +1,33 @@
+"""The callback that evaluates during a training, by the plan of what its data and this machine allow."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cgan.config import RunConfig
+from cgan.evaluation.plan import Plan, evaluator_of
+from cgan.interfaces import Report
+from cgan.metrics.names import NAMES
+from cgan.training.callbacks.evaluation import Evaluation
+
+
+def evaluation_callbacks(
+    plan: Plan,
+    config: RunConfig,
+    dataset,
+    run_dir: Path,
+    captions: list[str],
+    progress: Callable[[int, int], None],
+    report: Report,
+) -> list[Evaluation]:
+    """The callback that evaluates by a plan; none where the data set turns out to be too small for all metrics.
+
+    captions are those of the table of samples in W&B. progress(done, total) is called during an evaluation. report
+    gets what is evaluated, what is not and why, and each evaluation's result.
+    """
+    plan, evaluator = evaluator_of(plan, config, dataset, run_dir, report)
+    if evaluator is None:
+        return []
+    every, followed = config.trainer.evaluate_every, plan.followed(config.trainer.best_metric)
+    what = ", ".join(name for name in NAMES if name in plan.wanted)
+    report(f"evaluating {what} every {every:,} images; best.ckpt follows {followed}")
+    return [Evaluation(evaluator, run_dir, every, followed, captions, progress, report)]

@@ -1,0 +1,105 @@
+"""The GAN's stage of a training, after that of the joint encoder that it stands on."""
+
+from torch.utils.data import Dataset
+
+from cgan.config import RunConfig, uses_joint_encoder
+from cgan.errors import REQUEUE
+from cgan.figures.sheets import CAPTIONS
+from cgan.interfaces import Report
+from cgan.training.build import build_gan, start_from
+from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
+from cgan.training.callbacks.progress import ProgressLine
+from cgan.training.callbacks.samples import SampleGrid
+from cgan.training.checkpoints import Found, save_checkpoint
+from cgan.training.gan import TextToImageGAN
+from cgan.training.joint_run import joint_encoder
+from cgan.training.loggers import loggers
+from cgan.training.processes import whole_batch
+from cgan.training.resume import budget, checkpoint_of, note_done
+from cgan.training.session import Session
+from cgan.training.trainer import fit, trainer_of
+
+
+def train_gan(session: Session, plan) -> tuple[int, dict[str, float], int]:
+    """Train the GAN: task=gan. plan is what is evaluated, None for nothing.
+
+    Returns the images seen, the last metrics, and 0 or the exit status that a signal asks for. Raises TrainingStopped
+    where a signal ends the joint encoder's stage.
+    """
+    config, run_dir = session.config, session.run_dir
+    joint = joint_encoder(session) if uses_joint_encoder(config) else None
+    gan = build_gan(config, joint, session.text_encoder, session.extra_losses)
+    found = checkpoint_of(config, run_dir, session.report)
+    if found is None and config.init is not None:
+        start_from(gan, config.init)
+    status, metrics = fit_gan(session, gan, plan, found)
+    if status == REQUEUE:
+        session.report(f"asked to stop; go on with: python train.py --resume {run_dir}")
+    if status == 0:
+        note_done(run_dir, "gan", budget(config))
+    return gan.images_seen, metrics, status
+
+
+def fit_gan(session: Session, gan: TextToImageGAN, plan, found: Found | None) -> tuple[int, dict[str, float]]:
+    """Train a GAN, from a checkpoint if one is found, and write last.ckpt.
+
+    Returns 0, or the exit status that a signal asks for, and the last metrics.
+    """
+    config, settings, run_dir = session.config, session.config.trainer, session.run_dir
+    size, parts = len(session.dataset), config.gan.accumulate
+    batch_size = whole_batch(settings, settings.batch_size, size, "trainer.batch_size", parts)
+    callbacks, evaluation = callbacks_of(session, plan, batch_size)
+    if settings.compile:
+        session.report("trainer.compile: the first step takes minutes; later ones are about 2 % faster")
+        gan.compile_networks()
+    max_steps = settings.images // batch_size
+    chosen = loggers(config, run_dir, found.content.get("rows", 0) if found else 0, session.report)
+    trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, num_optimizers=2)
+    status = fit(trainer, gan, session.dataset, batch_size, config, found)
+    if status == 0:
+        save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
+    return status, with_best(evaluation) if evaluation else {}
+
+
+def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object | None]:
+    """All callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
+    config, run_dir, report = session.config, session.run_dir, session.report
+    captions = captions_for_grids(config, session.dataset)
+    line = ProgressLine("GAN", batch_size, report, session.console)
+    evaluations = []
+    if plan is not None:
+        from cgan.training.evaluation_plan import evaluation_callbacks
+
+        evaluations = evaluation_callbacks(plan, config, session.dataset, run_dir, captions, line.evaluating, report)
+    if evaluations:
+        line.latest = lambda: evaluations[0].latest
+    grid = SampleGrid(run_dir / "samples", config.trainer.sample_every, captions)
+    last = fault_tolerance_callbacks(config, run_dir, report, session.handle_signals)
+    return [grid, line, *evaluations, *session.callbacks, *last], evaluations[0] if evaluations else None
+
+
+def planned_evaluation(config: RunConfig, report: Report):
+    """What is evaluated during training; None, and nothing of it imported, where nothing is.
+
+    report gets what can't be computed here. Raises UserError for a mistake in what is asked for.
+    """
+    settings = config.trainer
+    if settings.evaluate_every <= 0 and settings.metrics is None and settings.best_metric is None:
+        return None
+    from cgan.evaluation.plan import plan_of
+
+    return plan_of(config, report)
+
+
+def with_best(evaluation) -> dict[str, float]:
+    """The last metrics, and the followed one's value of best.ckpt."""
+    best = {} if evaluation.best is None else {f"{evaluation.followed} of best.ckpt": evaluation.best}
+    return {**evaluation.latest, **best}
+
+
+def captions_for_grids(config: RunConfig, dataset: Dataset) -> list[str]:
+    """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
+    if config.data.source == "scenes" and config.data.level == "one":
+        return list(CAPTIONS)
+    count = min(len(CAPTIONS), len(dataset))
+    return [dataset.captions_of(i * len(dataset) // count)[0] for i in range(count)]

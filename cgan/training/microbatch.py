@@ -1,0 +1,129 @@
+"""What a training step works on: a batch without captions' words, with its noise and its mismatched pairs, in parts.
+
+All random numbers of a step are drawn here, outside of the losses, for the whole batch of all processes.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cgan.config import GANConfig
+from cgan.interfaces import TextFeatures
+from cgan.models.augment import draw_augmentation
+from cgan.models.precision import inner_products
+from cgan.sharding import local_shard, sharded_rand, sharded_randn
+from cgan.training.distributed import all_gather_with_grad
+
+SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same
+SOFTNESS = 0.1  # temperature of cosines, when captions of similar meaning are preferred
+PRIOR_SAMPLES = 8  # latents of each image, by which a step trains the latent prior
+
+
+class MicroBatch(NamedTuple):
+    """A batch, or some rows of one, with everything in a step that no gradient reaches."""
+
+    images: Tensor  # (B, 3, H, W) in [-1, 1]
+    image_ids: Tensor  # (B,) int64
+    text: TextFeatures
+    noise: Tensor  # (B, Z)
+    mismatched: Tensor  # (B, D): for each image the sentence of another one
+    differs: Tensor  # (B,) bool: whether that is truly of another image
+    real_maps: list[Tensor]  # frozen feature maps of the images, each (B, C, H, W); empty where none are used
+
+
+class DiscriminatorNoise(NamedTuple):
+    """The random numbers of a discriminator's loss; those of augmentations are as draw_augmentation gives them."""
+
+    real: list[Tensor]
+    fake: list[Tensor]
+    penalized_real: list[Tensor]
+    penalized_fake: list[Tensor]
+    direction: Tensor | None  # (B, 3, H, W), along which the finite penalty takes differences
+
+
+class GeneratorNoise(NamedTuple):
+    """The random numbers of a generator's loss; those of augmentations are as draw_augmentation gives them."""
+
+    fake: list[Tensor]
+    real: list[Tensor]  # for the relativistic loss alone
+    latent: Tensor | None  # (8 B, Z), by which latents of the posterior are drawn; None without one
+    start: Tensor | None  # (8 B, Z), from which the latent prior carries noise to them
+    time: Tensor | None  # (8 B, 1) in [0, 1)
+
+
+def draw_discriminator_noise(config: GANConfig, images: Tensor) -> DiscriminatorNoise:
+    """Returns random numbers for discriminator_loss on images (B, 3, H, W)."""
+    kinds, size, device = config.augmentation, len(images), images.device
+    real, fake = (draw_augmentation(kinds, size, device) for _ in range(2))
+    if config.penalty_weight == 0:
+        return DiscriminatorNoise(real, fake, [], [], None)
+    penalized = [draw_augmentation(kinds, size, device) for _ in range(2)]
+    direction = sharded_randn(*images.shape, device=device) if config.penalty == "finite" else None
+    return DiscriminatorNoise(real, fake, *penalized, direction)
+
+
+def draw_generator_noise(config: GANConfig, noise: Tensor, adversarial: bool) -> GeneratorNoise:
+    """Returns random numbers for generator_loss, on the device of noise (B, Z)."""
+    kinds, (size, dim), device = config.augmentation if adversarial else [], noise.shape, noise.device
+    fake = draw_augmentation(kinds, size, device)
+    real = draw_augmentation(kinds, size, device) if config.adversarial == "relativistic" else []
+    if config.reconstruction_weight == 0:
+        return GeneratorNoise(fake, real, None, None, None)
+    latent = sharded_randn(size, PRIOR_SAMPLES, dim, device=device).flatten(0, 1)
+    start = sharded_randn(*latent.shape, device=device)
+    return GeneratorNoise(fake, real, latent, start, sharded_rand(len(latent), 1, device=device))
+
+
+def caption_ids(captions: list[str], device: torch.device) -> Tensor:
+    """Returns a number for the words of each caption, the same in every process: (B,) int64."""
+    digests = (hashlib.blake2b(caption.encode(), digest_size=8).digest() for caption in captions)
+    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], device=device)
+
+
+def mismatched_sentences(
+    config: GANConfig, image_ids: Tensor, captions: list[str], sentence: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns for each image the sentence of another one, (B, D), and whether it truly differs, (B,) bool.
+
+    The others are those of all processes. image_ids (B,), captions and sentence (B, D) are of this process's images.
+    """
+    ids = image_ids, caption_ids(captions, sentence.device)
+    sentences, similarity = all_gather_with_grad(sentence), None
+    if config.mismatched != "random":
+        directions = F.normalize(sentences.float(), dim=1)
+        similarity = inner_products(directions, directions)
+    all_ids = (all_gather_with_grad(x) for x in ids)
+    index, differs = (local_shard(x) for x in mismatched_captions(*all_ids, similarity, config.mismatched == "hard"))
+    return sentences[index], differs
+
+
+def mismatched_captions(
+    image_ids: Tensor, caption_ids: Tensor, similarity: Tensor | None = None, hard: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Returns for each image the index of another one's caption, (B,), and whether it truly differs, (B,) bool.
+
+    Neither a caption of the same image nor the same words, of equal caption_ids, count as mismatched. With similarity
+    (B, B), cosines of the captions, similar ones are likelier, or the most similar one is taken (hard); but none that
+    says nearly the same.
+    """
+    same = (image_ids[:, None] == image_ids) | (caption_ids[:, None] == caption_ids)
+    lottery = torch.rand(same.shape, device=same.device)
+    if similarity is not None:
+        same = same | (similarity > SAME_MEANING)
+        lottery = similarity if hard else similarity / SOFTNESS - (-lottery.log()).log()  # Gumbel: a draw by softmax
+    best, index = lottery.masked_fill(same, -torch.inf).max(dim=1)
+    return index, best > -torch.inf
+
+
+def rows(tree: object, chosen: slice) -> object:
+    """Returns the chosen rows of all tensors and lists in nested NamedTuples."""
+    return type(tree)(*(rows(branch, chosen) for branch in tree)) if isinstance(tree, tuple) else tree[chosen]
+
+
+def split_microbatches(whole: MicroBatch, count: int) -> list[MicroBatch]:
+    """Returns a batch in `count` micro-batches of equal size; the number of its rows must be a multiple of count."""
+    size = len(whole.images) // count
+    return [rows(whole, slice(start, start + size)) for start in range(0, len(whole.images), size)]

@@ -1,0 +1,168 @@
+"""train(config): the whole training of a configuration, in a run directory of its own."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+from rich.console import Console
+from torch.utils.data import Dataset
+
+from cgan.config import RunConfig
+from cgan.data.sources import build_dataset, check_data
+from cgan.errors import CTRL_C, REQUEUE
+from cgan.interfaces import Report, TextEncoder, silent
+from cgan.training.checks import check_batches, check_before_training, check_dataset
+from cgan.training.gan import ExtraLoss
+from cgan.training.gan_run import planned_evaluation, train_gan
+from cgan.training.joint_run import train_joint
+from cgan.training.precision import chosen_precision
+from cgan.training.processes import from_first_process
+from cgan.training.resume import chosen_run, is_finished
+from cgan.training.run_directory import begin, join_first, taken
+from cgan.training.session import Session, TrainingStopped
+from cgan.training.trainer import silence_lightning
+
+Status = Literal["finished", "already finished", "stopped", "interrupted"]
+STATUS: dict[int, Status] = {0: "finished", REQUEUE: "stopped", CTRL_C: "interrupted"}
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came of a training."""
+
+    run_dir: Path
+    checkpoint: Path  # last.ckpt of a GAN, joint.safetensors of a joint encoder; not there if stopped too early
+    metrics: dict[str, float]  # the last evaluation's, by name; empty where nothing was evaluated
+    status: Status  # stopped: by SIGTERM or SIGUSR1; interrupted: by Ctrl-C
+    images_seen: int = 0  # 0 where nothing was trained
+    seconds: float = 0.0
+
+    @property
+    def exit_status(self) -> int:
+        """The exit status of a process that has done nothing else: 0, 75 if stopped, 130 if interrupted."""
+        return {"stopped": REQUEUE, "interrupted": CTRL_C}.get(self.status, 0)
+
+
+def train(
+    config: RunConfig,
+    dataset: Dataset | None = None,
+    text_encoder: TextEncoder | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
+    report: Report = silent,
+    console: Console | None = None,
+    handle_signals: bool = False,
+) -> TrainResult:
+    """Train what a configuration describes, in one call: a joint encoder where one is needed, then the GAN.
+
+    All is written into a run directory: config.run_dir, or a new one under runs/. config.resume goes on with a run
+    exactly where it stopped. config itself is not changed.
+
+    dataset: pictures in place of config.data's, a sequence of Samples at data.resolution with captions_of(index).
+    text_encoder: a trained text encoder in place of config.text's; it is frozen.
+    callbacks: Lightning callbacks of the last stage, called after cgan's own and before checkpoints are written.
+    extra_losses: terms of the generator's loss by name, each a function (fakes, real, text) -> scalar of images
+        (B, 3, H, W) in [-1, 1] and the features of their captions; logged as loss/NAME.
+    report: is called with each message, in the first process only; print is one.
+    console: where a progress bar is displayed, if it is a terminal.
+    handle_signals: whether SIGTERM, SIGUSR1 and Ctrl-C end the training after its step, with a checkpoint. It installs
+        signal handlers for the time of the training, so it is for the main thread of a script.
+
+    Raises UserError for a mistake in settings, pictures or weights, for a run directory that another training uses, a
+    full disk and losses that are not finite; FirstProcessReports in the other processes, where the first raises it.
+    """
+    report = from_first_process(report)
+    silence_lightning()
+    config = with_own_parts(config, dataset, text_encoder)
+    join_first(config)
+    config, run_dir = chosen_run(config, f"{datetime.now():%Y%m%d-%H%M%S}", report)
+    if config.resume is not None and is_finished(run_dir, config):
+        return already_finished(config, run_dir, report)
+    check(config, dataset, report)
+    with taken(config, run_dir) as run_dir:
+        pl.seed_everything(config.seed, verbose=False)
+        config = replace(config, trainer=replace(config.trainer, precision=chosen_precision(config.trainer.precision)))
+        plan = planned_evaluation(config, report) if config.task == "gan" else None
+        dataset = opened(config, dataset, run_dir, report)
+        own = text_encoder, tuple(callbacks), dict(extra_losses or {})
+        return train_stages(Session(config, run_dir, dataset, report, console, handle_signals, *own), plan)
+
+
+def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
+    """The result of a run that has had as much training as it is asked for; report gets how to train it for longer."""
+    more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
+    report(f"{run_dir} is finished{more}")
+    return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
+
+
+def check(config: RunConfig, dataset: Dataset | None, report: Report) -> None:
+    """Raise UserError for what can be known to be wrong before anything is written, decoded or trained."""
+    if dataset is None:
+        check_data(config.data)
+    else:
+        check_dataset(dataset, config.data.resolution)
+    check_before_training(config, report)
+
+
+def with_own_parts(config: RunConfig, dataset: Dataset | None, text_encoder: TextEncoder | None) -> RunConfig:
+    """The configuration, with what is given in Python noted in it as custom."""
+    if dataset is not None:
+        config = replace(config, data=replace(config.data, source="custom"))
+    if text_encoder is not None:
+        config = replace(config, text=replace(config.text, encoder="custom"))
+    return config
+
+
+def opened(config: RunConfig, dataset: Dataset | None, run_dir: Path, report: Report) -> Dataset:
+    """The pictures to train on, and a run directory that holds the settings."""
+    if dataset is None:
+        report(preparing(config))
+        dataset = build_dataset(config.data)
+        report_skipped(dataset, report)
+    check_batches(config, len(dataset))
+    begin(config, run_dir, dataset, report)
+    report(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}")
+    return dataset
+
+
+def preparing(config: RunConfig) -> str:
+    """The message before pictures are rendered or decoded, which may take minutes."""
+    scenes = config.data.source == "scenes"
+    what = f"rendering {config.data.num_images:,} scenes" if scenes else f"reading the pictures in {config.data.root}"
+    return f"{what} (cached for later runs)"
+
+
+def report_skipped(dataset: Dataset, report: Report) -> None:
+    """Report the pictures that can't be used, where there are any."""
+    from cgan.data.pictures import CaptionedPictures, summary
+    from cgan.data.shards import ShardedPictures
+
+    skipped = dataset.skipped if isinstance(dataset, CaptionedPictures | ShardedPictures) else []
+    if skipped:
+        report(f"skipped {len(skipped)} of {len(dataset) + len(skipped)} pictures: {summary(skipped)}")
+
+
+def train_stages(session: Session, plan) -> TrainResult:
+    """Train the stages of a task; a signal that has ended one of them is in the result's status."""
+    config, run_dir, start = session.config, session.run_dir, time.monotonic()
+    try:
+        match config.task:
+            case "gan":
+                seen, metrics, status = train_gan(session, plan)
+            case "joint":
+                seen, metrics, status = train_joint(session)
+            case unknown:
+                raise ValueError(f"no such task: {unknown}")
+    except TrainingStopped as stopped:
+        seen, metrics, status = 0, {}, stopped.status
+    seconds = time.monotonic() - start
+    return TrainResult(run_dir, checkpoint_in(run_dir, config), metrics, STATUS[status], seen, seconds)
+
+
+def checkpoint_in(run_dir: Path, config: RunConfig) -> Path:
+    """The file that sampling or retrieval loads from a run directory."""
+    return run_dir / ("last.ckpt" if config.task == "gan" else "joint.safetensors")

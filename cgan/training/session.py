@@ -1,0 +1,36 @@
+"""What the stages of one training share: its settings, run directory, pictures, and where its messages go."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+from rich.console import Console
+from torch.utils.data import Dataset
+
+from cgan.config import RunConfig
+from cgan.interfaces import Report, TextEncoder
+from cgan.training.gan import ExtraLoss
+
+
+class TrainingStopped(Exception):
+    """A signal has ended a stage of the training; `status` is the exit status that it asks for."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"a signal has ended the training, status {status}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of train()."""
+
+    config: RunConfig
+    run_dir: Path  # which this training has locked
+    dataset: Dataset  # of Samples, with captions_of(index)
+    report: Report  # messages, a line each; called in the first process only
+    console: Console | None  # where a progress bar is displayed
+    handle_signals: bool
+    text_encoder: TextEncoder | None  # the user's own
+    callbacks: Sequence[pl.Callback]  # the user's own, of the last stage
+    extra_losses: Mapping[str, ExtraLoss]  # the user's own, by name

@@ -1,0 +1,263 @@
+"""The losses of a GAN's training step as pure functions of tensors, with a reconstruction path (CVAE-GAN).
+
+Nothing is logged, moved to another device or drawn at random in here, and no network changes its mode.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple, assert_never
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cgan.config import GANConfig
+from cgan.interfaces import ImageEncoder
+from cgan.models.augment import augment
+from cgan.models.coattention import CoAttention, padded
+from cgan.models.discriminator import Discriminator
+from cgan.models.generators.base import Generator
+from cgan.models.layers import recomputed
+from cgan.models.posterior import Posterior
+from cgan.models.precision import inner_products
+from cgan.sharding import num_processes
+from cgan.training import losses
+from cgan.training.distributed import all_gather_local_first
+from cgan.training.microbatch import PRIOR_SAMPLES, DiscriminatorNoise, GeneratorNoise, MicroBatch
+
+TEMPERATURE = 0.1  # of the matching terms
+
+Scalars = dict[str, Tensor]  # what is to be logged, by its name
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a step, and the configuration of their losses. image_encoder and coattention are frozen."""
+
+    config: GANConfig
+    generator: Generator
+    discriminator: Discriminator
+    posterior: Posterior | None  # there is a reconstruction path where there is a posterior
+    image_encoder: ImageEncoder | None
+    coattention: CoAttention | None
+    matching: bool  # whether fakes are compared with their captions in the latent of image_encoder
+
+    @property
+    def on_features(self) -> bool:
+        """Whether the discriminator stands on frozen feature maps."""
+        return self.config.discriminator.form == "features"
+
+    @property
+    def uses_real_maps(self) -> bool:
+        """Whether a step uses frozen feature maps of real images without augmentation."""
+        return (self.on_features and not self.config.augmentation) or self.posterior is not None
+
+
+class Fakes(NamedTuple):
+    """Images of the generator, the first of which reconstruct the real ones where there is a posterior."""
+
+    images: Tensor  # (B, 3, H, W) in [-1, 1]
+    maps: list[Tensor]  # their frozen feature maps; empty where none are used
+    embedding: Tensor | None  # (B, E), by the frozen image encoder
+    num_reconstructed: int
+    moments: tuple[Tensor, Tensor] | None  # mean and log variance of the posterior, each (B, Z)
+
+
+def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    """Returns the frozen feature maps, each (B, C, H, W), and the embedding (B, E) of images (B, 3, H, W)."""
+    encoder = networks.image_encoder
+    if encoder is None:
+        return [], None
+    found = recomputed(encoder, images) if networks.config.recompute else encoder(images)
+    return found.maps, found.embedding
+
+
+# ------------------------------------------------------------------------------------------------ fakes
+
+
+def generate_fakes(networks: Networks, batch: MicroBatch) -> Fakes:
+    """Returns an image for each caption; the first ones are of latents that the posterior finds in the real images."""
+    if networks.posterior is None:
+        images, num_reconstructed, moments = networks.generator(batch.noise, batch.text), 0, None
+    else:
+        fraction, size = networks.config.reconstructed_fraction, len(batch.noise)
+        num_reconstructed = min(max(1, round(fraction * size)), size)
+        moments = networks.posterior(batch.images, batch.real_maps, batch.text.sentence)
+        latent = latents_of(networks.generator, batch, moments, num_reconstructed)
+        images = networks.generator.synthesize(latent, batch.text)
+    used = networks.matching or networks.uses_real_maps
+    maps, embedding = frozen_features(networks, images) if used else ([], None)
+    return Fakes(images, maps, embedding, num_reconstructed, moments)
+
+
+def latents_of(generator: Generator, batch: MicroBatch, moments: tuple[Tensor, Tensor], count: int) -> Tensor:
+    """Returns latents (B, Z): the first `count` from the posterior, the others from the latent prior."""
+    (mean, log_variance), noise = moments, batch.noise
+    latent = (mean + noise * (log_variance / 2).exp())[:count]
+    if count == len(noise):
+        return latent
+    # no gradient of the images reaches the latent prior, which learns from the posterior alone
+    fresh = generator.latent_prior(noise[count:], batch.text.sentence[count:]).detach()
+    return torch.cat([latent, fresh])
+
+
+# ------------------------------------------------------------------------------------------------ discriminator
+
+
+def discriminator_loss(
+    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: DiscriminatorNoise, penalty_weight: float
+) -> tuple[Tensor, Scalars]:
+    """Returns the discriminator's loss: real against fake, mismatched captions, gradient penalty; and its terms."""
+    config, discriminator, sentence = networks.config, networks.discriminator, batch.text.sentence
+    real_features = seen_features(networks, batch.images, batch.real_maps, noise.real)
+    real = discriminator.logits(real_features, sentence)
+    fake_maps = [x.detach() for x in fakes.maps]
+    fake = discriminator.logits(seen_features(networks, fakes.images.detach(), fake_maps, noise.fake), sentence)
+    mismatched = discriminator.conditional_logits(real_features, batch.mismatched)
+    matched = real[:, -mismatched.shape[1] :]
+    mismatch = losses.mismatch_loss(config.adversarial, matched, mismatched, batch.differs)
+    loss = losses.discriminator_loss(config.adversarial, real, fake)
+    scalars = {"loss/discriminator": loss.detach(), "loss/mismatched": mismatch.detach()}
+    loss = loss + config.mismatched_weight * mismatch
+    if config.penalty_weight > 0:
+        penalty = gradient_penalty(networks, batch, fakes, noise)
+        scalars["loss/penalty"] = penalty.detach()
+        loss = loss + penalty_weight * penalty
+    return loss, scalars
+
+
+def seen_features(networks: Networks, images: Tensor, maps: list[Tensor], draws: list[Tensor]) -> list[Tensor]:
+    """Returns the discriminator's features of images, augmented by random numbers, and of their frozen maps."""
+    if networks.config.augmentation:
+        return penalized_features(networks, augment(images, networks.config.augmentation, draws))
+    return networks.discriminator.features(images, maps if networks.on_features else [])
+
+
+def penalized_features(networks: Networks, images: Tensor) -> list[Tensor]:
+    """Returns the discriminator's features of images that are augmented already; their frozen maps are computed."""
+    maps = frozen_features(networks, images)[0] if networks.on_features else []
+    return networks.discriminator.features(images, maps)
+
+
+def gradient_penalty(networks: Networks, batch: MicroBatch, fakes: Fakes, noise: DiscriminatorNoise) -> Tensor:
+    """Returns the penalty on the gradient of the logits by augmented images, through the frozen features as well.
+
+    It is computed in float32, regardless of autocast.
+    """
+    config, sentence = networks.config, batch.text.sentence.float()
+
+    def critic(images: Tensor, given: Tensor | None = None) -> Tensor:
+        if given is None:
+            given = sentence.repeat(len(images) // len(sentence), 1)
+        return networks.discriminator.logits(penalized_features(networks, images), given)
+
+    with torch.autocast(batch.images.device.type, enabled=False), uncompiled_for_second_order(config):
+        real = augment(batch.images.float(), config.augmentation, noise.penalized_real)
+        fake = augment(fakes.images.detach().float(), config.augmentation, noise.penalized_fake)
+        match config.penalty:
+            case "finite":
+                return sum(losses.finite_gradient_penalty(critic, x, noise.direction) for x in (real, fake))
+            case "exact":
+                return sum(losses.exact_gradient_penalty(critic, x) for x in (real, fake))
+            case "matching_aware":
+                return losses.matching_aware_penalty(critic, real, sentence)
+            case unknown:
+                assert_never(unknown)
+
+
+def uncompiled_for_second_order(config: GANConfig) -> AbstractContextManager:
+    """Returns a context without torch.compile, which can't differentiate twice, for all but the finite penalty."""
+    return nullcontext() if config.penalty == "finite" else torch.compiler.set_stance("force_eager")
+
+
+# ------------------------------------------------------------------------------------------------ generator
+
+
+def generator_loss(
+    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: GeneratorNoise, adversarial: bool = True
+) -> tuple[Tensor, Scalars]:
+    """Returns the generator's loss, and its terms: adversarial (if it is time for it), matching, reconstruction."""
+    config, loss, scalars = networks.config, fakes.images.new_zeros(()), {}
+    if adversarial:
+        fooling = adversarial_loss(networks, batch, fakes, noise)
+        scalars["loss/generator"] = fooling.detach()
+        loss = loss + config.adversarial_weight * fooling
+    if networks.matching:
+        matching = matching_loss(networks, batch, fakes)
+        scalars["loss/matching"] = matching.detach()
+        loss = loss + config.matching_weight * matching
+    if fakes.num_reconstructed > 0:
+        reconstruction, terms = reconstruction_loss(networks, batch, fakes, noise)
+        scalars |= terms
+        loss = loss + reconstruction
+    return loss, scalars
+
+
+def adversarial_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, noise: GeneratorNoise) -> Tensor:
+    """Returns how far the fakes are from fooling the discriminator."""
+    discriminator, sentence, real = networks.discriminator, batch.text.sentence, None
+    fake = discriminator.logits(seen_features(networks, fakes.images, fakes.maps, noise.fake), sentence)
+    if networks.config.adversarial == "relativistic":
+        with torch.no_grad():
+            features = seen_features(networks, batch.images, batch.real_maps, noise.real)
+            real = discriminator.logits(features, sentence)
+    return losses.generator_loss(networks.config.adversarial, fake, real)
+
+
+def reconstruction_loss(
+    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: GeneratorNoise
+) -> tuple[Tensor, Scalars]:
+    """Returns the weighted loss of reconstructed images, and its terms.
+
+    It sums their distance from the real ones by pixels and by frozen features, the posterior's divergence from a
+    standard normal distribution, and the loss of the latent prior.
+    """
+    config, count, (mean, log_variance) = networks.config, fakes.num_reconstructed, fakes.moments
+    pixels = losses.multiscale_l1(fakes.images[:count], batch.images[:count])
+    divergence = losses.kl_to_normal(mean, log_variance)
+    prior = prior_loss(networks.generator, (mean.detach(), log_variance.detach()), batch.text.sentence, noise)
+    loss = config.reconstruction_weight * pixels + config.kl_weight * divergence + prior
+    if fakes.maps:
+        maps, real_maps = ([x[:count] for x in maps] for maps in (fakes.maps, batch.real_maps))
+        loss = loss + config.feature_weight * losses.feature_matching_loss(maps, real_maps)
+    terms = {"loss/reconstruction": pixels, "loss/divergence": divergence, "loss/prior": prior}
+    return loss, {name: value.detach() for name, value in terms.items()}
+
+
+def prior_loss(generator: Generator, moments: tuple[Tensor, Tensor], sentence: Tensor, noise: GeneratorNoise) -> Tensor:
+    """Returns how badly the latent prior explains latents of the posterior, of which it sees several an image."""
+    mean, log_variance, sentence = (x.repeat_interleave(PRIOR_SAMPLES, dim=0) for x in (*moments, sentence))
+    latent = mean + noise.latent * (log_variance / 2).exp()
+    return generator.latent_prior.loss(latent, sentence, noise.start, noise.time)
+
+
+def matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes) -> Tensor:
+    """Returns how far fakes are from their captions by the joint encoder."""
+    match networks.config.matching:
+        case "contrastive":
+            return contrastive_loss(batch, fakes.embedding)
+        case "spherical":
+            return losses.spherical_distance(fakes.embedding.float(), batch.text.sentence.float())
+        case "attention":  # DAMSM, with both of its parts
+            attention = attention_loss(networks.coattention, batch, fakes.maps[-1])
+            return contrastive_loss(batch, fakes.embedding) + attention
+        case unknown:
+            assert_never(unknown)
+
+
+def contrastive_loss(batch: MicroBatch, embedding: Tensor) -> Tensor:
+    """Returns InfoNCE of fakes' embeddings (B, E) and their captions among those of all processes, both ways."""
+    images, captions = (F.normalize(x.float(), dim=1) / TEMPERATURE**0.5 for x in (embedding, batch.text.sentence))
+    ids = batch.image_ids, all_gather_local_first(batch.image_ids)
+    found = losses.info_nce(inner_products(images, all_gather_local_first(captions)), *ids)
+    return (found + losses.info_nce(inner_products(captions, all_gather_local_first(images)), *ids)) / 2
+
+
+def attention_loss(coattention: CoAttention, batch: MicroBatch, last_map: Tensor) -> Tensor:
+    """Returns the same loss by the co-attention of words and regions, of the fakes' last frozen map (B, C, H, W)."""
+    regions, ids = coattention.regions(last_map), (batch.image_ids, all_gather_local_first(batch.image_ids))
+    words, mask = padded(coattention.words(batch.text.words), batch.text.mask, num_processes() > 1)
+    all_words, all_masks = all_gather_local_first(words), all_gather_local_first(mask)
+    of_images = coattention.score(regions, all_words, all_masks) / TEMPERATURE  # (B, N)
+    of_captions = coattention.score(all_gather_local_first(regions), words, mask).t() / TEMPERATURE  # (B, N)
+    return (losses.info_nce(of_images, *ids) + losses.info_nce(of_captions, *ids)) / 2
