@@ -1,7 +1,6 @@
 """Retrieval by a joint encoder: pictures by a caption or a picture, and captions by a picture."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +10,8 @@ from cgan.data.pictures import decode
 from cgan.figures.contact_sheet import MAX_PICTURES, THUMBNAIL, contact_sheet
 from cgan.figures.sheets import save_png
 from cgan.files import check_writable_file
-from cgan.interfaces import UserError
+from cgan.interfaces import Report, UserError
 from cgan.retrieval.embedding import (
-    Report,
     caption_pictures,
     embed_captions,
     embed_picture,
@@ -30,7 +28,6 @@ __all__ = [
     "File",
     "Origin",
     "Ranking",
-    "Report",
     "caption_pictures",
     "embed_captions",
     "embed_picture",
@@ -50,19 +47,6 @@ class Ranking(NamedTuple):
     title: str  # the caption, or what picture was looked for
     scores: np.ndarray  # (K,), inner products or, with co-attention, matching scores
     found: Sequence[Path | str]  # K pictures or captions
-
-
-@contextmanager
-def progress():
-    """A bar of rich on the terminal, for cgan/evaluation/report.py alone until it takes a callback as well."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar if console.is_terminal else nullcontext():
-        yield bar
 
 
 def retrieve(

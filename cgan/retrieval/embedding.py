@@ -1,6 +1,6 @@
 """Pictures and captions to embeddings in the shared latent, and pictures to captions, by a joint encoder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from cgan.pixels import as_floats
 from cgan.resources import STARTER_JOINT
 
 BATCH_SIZE = 64
-Report = Callable[[str], None]  # receives what the user should know, a line each
 
 
 def joint_checkpoint_of(path: Path | None) -> Path:

@@ -17,7 +17,7 @@ from cgan.data.decoding import SUFFIXES
 from cgan.data.listing import files_below, is_picture, unread_pictures
 from cgan.data.pictures import Skipped, decode, stat_of, summary, with_captions
 from cgan.files import CannotWrite, remove_abandoned, write_bytes
-from cgan.interfaces import UserError
+from cgan.interfaces import Report, UserError
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
 from cgan.retrieval.embedding import BATCH_SIZE, Report, embed_captions, embed_decoded
