@@ -20,7 +20,7 @@ from cgan.files import CannotWrite, remove_abandoned, write_bytes
 from cgan.interfaces import Report, UserError
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
-from cgan.retrieval.embedding import BATCH_SIZE, Report, embed_captions, embed_decoded
+from cgan.retrieval.embedding import BATCH_SIZE, embed_captions, embed_decoded
 from cgan.retrieval.search import nearest
 from cgan.workers import Progress, silent
 
