@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cgan.data.sources import DataConfig
 from cgan.data.text_files import read_text
-from cgan.interfaces import UserError
+from cgan.interfaces import UserError, silent
 from cgan.models.augment import Augmentation
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.generators.base import GeneratorConfig
@@ -126,7 +126,7 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
     stored = Path(config.resume or "auto") / "config.yaml"
     if config.resume not in (None, "auto") and stored.is_file():
         with suppress(UserError):  # where it is damaged, train() says in which way
-            config = merged([str(stored), *arguments], report)
+            config = merged([str(stored), *arguments], silent)
     check_ranges(config)
     return config
 

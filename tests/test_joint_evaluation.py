@@ -5,8 +5,8 @@ import torch
 
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.one_object import Scenes, mentioned_in
+from cgan.evaluation import joint as joint_evaluation
 from cgan.evaluation.joint import evaluate_joint, reconstruction_sheet
-from cgan.evaluation.scenes import joint as joint_evaluation
 from cgan.interfaces import Sample
 from cgan.models.decoders import DecoderConfig
 from cgan.models.encoders.resnet import ImageEncoderConfig

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import cgan
 from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_judge
 from cgan.data.scenes.one_object import COLOURS, GROUNDS, OBJECTS, Scenes
@@ -240,6 +241,16 @@ def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_classifier, tmp
     )  # no nan
     assert {"two_object_accuracy", "objects_heldout"} < set(report["metrics"]) and "objects_heldout" in table
     assert report["protocol"]["captions"]["heldout"]["num_captions"] == 12 and "12 pictures against 12" in table
+
+
+def test_the_library_evaluates_by_a_call_that_prints_nothing(small_classifier, capsys):
+    heard = []
+    found = cgan.evaluate(
+        STARTER_GAN, data=["data.level=two"], num_images=8, anchors=True, progress=lambda *counts: heard.append(counts)
+    )
+    assert heard[-1] == (8, 8) and set(found.anchors) == {"real_of_captions"} and "objects" in found.metrics
+    assert found.protocol["seed"] == 1234 and json.loads(json.dumps(found.as_json()))["metrics"] == found.metrics
+    assert capsys.readouterr() == ("", "")
 
 
 def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_classifier, capsys):

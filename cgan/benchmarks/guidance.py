@@ -28,11 +28,11 @@ AMOUNTS = {"truncation": (0.25, 0.5, 0.75, 1.0), "best of": (1, 2, 4, 8), "away 
 NUM_MEAN = 500  # captions whose mean is the negative one
 BATCH = 32
 
-Draw = Callable[[list[str], Tensor], Tensor]  # captions and noise (B, Z) -> images (B, 3, H, W)
+Generate = Callable[[list[str], Tensor], Tensor]  # captions and noise (B, Z) -> images (B, 3, H, W)
 
 
 class Point(NamedTuple):
-    """What pictures drawn in one way reach."""
+    """What images of one technique reach."""
 
     technique: str
     amount: float
@@ -55,8 +55,8 @@ def measure_guidance(
     check_seed(f"seed={seed}", seed, spread=2)
     pipe, encoder = TextToImage.load(checkpoint), JointEncoder.load(joint or STARTER_JOINT)
     metrics, points = GuidanceMetrics(pipe.generator.resolution, num_images, seed), []
-    for technique, amount, draw in ways_of(pipe, encoder):
-        points.append(Point(technique, amount, *metrics(draw, pipe.generator.config.noise_dim)))
+    for technique, amount, generate in ways_of(pipe, encoder):
+        points.append(Point(technique, amount, *metrics(generate, pipe.generator.config.noise_dim)))
         report(f"{technique} {amount:g}: {points[-1].accuracy:.3f}, {points[-1].diversity:.3f}")
     return points
 
@@ -64,7 +64,7 @@ def measure_guidance(
 # ------------------------------------------------------------------------------------------------ ways
 
 
-def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float, Draw]]:
+def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float, Generate]]:
     """The name of each technique, an amount of it, and how to generate images by it."""
     mean = F.normalize(pipe.text_encoder(captions_of("seen", NUM_MEAN, seed=0)).sentence, dim=1).mean(dim=0)
     for amount in AMOUNTS["truncation"]:
@@ -101,7 +101,7 @@ def pushed(pipe: TextToImage, mean: Tensor, strength: float, captions: list[str]
 
 
 class GuidanceMetrics:
-    """metrics(draw, noise_dim) -> accuracy and relative diversity; all ways draw from the same captions and noise."""
+    """metrics(generate, noise_dim) -> accuracy and relative diversity; all get the same captions and noise."""
 
     def __init__(self, resolution: int, num_images: int, seed: int) -> None:
         self.classifier, self.seed = load_scene_classifier(), seed
@@ -111,16 +111,16 @@ class GuidanceMetrics:
         real = scenes_of(self.repeated, resolution, [seed, 3])
         self.real = self.spread(self.classifier.read(as_floats(real.load(torch.arange(real.count)))).features)
 
-    def __call__(self, draw: Draw, noise_dim: int) -> tuple[float, float]:
+    def __call__(self, generate: Generate, noise_dim: int) -> tuple[float, float]:
         accuracy, mentioned = SceneAccuracy(), torch.tensor([mentioned_in(caption) for caption in self.captions])
-        accuracy.update(self.reading(draw, self.captions, noise_dim), mentioned)
-        spread = self.spread(self.reading(draw, self.repeated, noise_dim).features)
+        accuracy.update(self.reading(generate, self.captions, noise_dim), mentioned)
+        spread = self.spread(self.reading(generate, self.repeated, noise_dim).features)
         return float(accuracy.compute()), spread / self.real
 
-    def reading(self, draw: Draw, captions: list[str], noise_dim: int):
+    def reading(self, generate: Generate, captions: list[str], noise_dim: int):
         """What the scene classifier reads in a picture of each caption, rounded to bytes first."""
         noise = torch.randn(len(captions), noise_dim, generator=torch.Generator().manual_seed(self.seed))
-        parts = [draw(captions[i : i + BATCH], noise[i : i + BATCH]) for i in range(0, len(captions), BATCH)]
+        parts = [generate(captions[i : i + BATCH], noise[i : i + BATCH]) for i in range(0, len(captions), BATCH)]
         return self.classifier.read(as_floats(as_bytes(torch.cat(parts))))
 
     def spread(self, features: Tensor) -> float:

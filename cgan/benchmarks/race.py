@@ -128,7 +128,7 @@ def run_of(race: Race, out: Path, variant: str, seed: int) -> Run:
 
 
 def prepare_data(runs: list[Run], report: Report = silent) -> None:
-    """Draw or decode all images before the first run, so that no run shares the processor with it."""
+    """Prepare all images before the first run, so that no run shares the processor with it."""
     from cgan.data.sources import build_dataset
 
     for config in {json.dumps(asdict(run.config.data)): run.config.data for run in runs}.values():

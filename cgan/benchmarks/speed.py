@@ -47,7 +47,7 @@ from cgan.training.trainer import silence_lightning, trainer_of
 
 WARM_UP, ROUND = 5, 20  # steps; a round holds one at which Lightning logs
 LOOP = "loop and callbacks"
-DRAWN_AT_ONCE = 1, 8, 64
+SAMPLED_AT_ONCE = 1, 8, 64
 
 
 def prepared(config: RunConfig) -> RunConfig:
@@ -183,7 +183,7 @@ def sampling_of(gan: TextToImageGAN, bare: BareLoop, step: dict, rounds: int) ->
     """What the device reaches at most, and how many images a second are sampled, one and several at a time."""
     with torch.autocast(gan.device.type, torch.bfloat16, enabled=bare.half):
         peaks = peaks_of(gan, step, rounds)
-    rates = {str(n): n / seconds_of_sampling(gan, n, rounds) for n in DRAWN_AT_ONCE}
+    rates = {str(n): n / seconds_of_sampling(gan, n, rounds) for n in SAMPLED_AT_ONCE}
     return {"peak": peaks, "sampling": {"latency": 1 / rates["1"], "images_per_second": rates}}
 
 
@@ -229,7 +229,7 @@ def memory_of(cost: StepCost) -> dict[str, int]:
 
 def peaks_of(gan: TextToImageGAN, step: dict, rounds: int) -> dict[str, float]:
     """FLOP/s of this device in products and in the generator's layers, and how near training and sampling come."""
-    matmul, largest = matmul_peak(gan.device), cost_of_sampling(gan, DRAWN_AT_ONCE[-1], rounds)
+    matmul, largest = matmul_peak(gan.device), cost_of_sampling(gan, SAMPLED_AT_ONCE[-1], rounds)
     layers, reached = largest.flops / largest.layers_seconds, step["flops"] / step["seconds"]
     return {
         "matmul_flops_per_second": matmul,

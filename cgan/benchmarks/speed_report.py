@@ -55,9 +55,9 @@ def main_rows(report: dict) -> list[list[str]]:
     ]
     if "images_per_second_before_adversary" in step:
         rows.append(["bare, before the adversary joins", f"{step['images_per_second_before_adversary']:.1f}"])
-    drawn = ", ".join(f"{number:.1f} at batch {size}" for size, number in sampling["images_per_second"].items())
+    rates = ", ".join(f"{number:.1f} at batch {size}" for size, number in sampling["images_per_second"].items())
     return rows + [
-        ["sampling, images/s", drawn],
+        ["sampling, images/s", rates],
         ["sampling one image, ms", f"{1000 * sampling['latency']:.1f}"],
         ["a step, GFLOP", f"{step['flops'] / 1e9:.1f}: {flops}"],
         ["peak of products and of the generator's layers, GFLOP/s", peaks(peak, "matmul", "layers")],

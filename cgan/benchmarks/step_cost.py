@@ -30,8 +30,8 @@ PARTS_OF_NETWORKS = {  # the parts of a step, by the network that needs them
 
 def made_up_captions(count: int, seed: int = 0) -> list[str]:
     """Captions of four to twelve words each; the same seed gives the same captions."""
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(4, 12))) for _ in range(count)]
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(4, 12))) for _ in range(count)]
 
 
 def random_batch(batch_size: int, resolution: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:

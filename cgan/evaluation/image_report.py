@@ -154,7 +154,7 @@ class ImageEvaluation:
         if captions is None:
             return unfit | dict.fromkeys(("clip_score", "r_precision"), "the pictures have no captions")
         num_texts = len(set(captions))
-        if num_texts <= 2 * NUM_DISTRACTORS and not self.draws_scenes():
+        if num_texts <= 2 * NUM_DISTRACTORS and not self.generates_scenes():
             unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
         elif self.joint_file() is None and self.settings.clip is None:
             unfit["r_precision"] = "needs a joint encoder (--joint FILE) or a CLIP (--clip NAME)"
@@ -166,7 +166,7 @@ class ImageEvaluation:
         count = min(measured, self.eval_set.reference.count)
         return {} if count >= FEWEST else dict.fromkeys(sorted(ON_FEATURES), f"{count} pictures are too few to compare")
 
-    def draws_scenes(self) -> bool:
+    def generates_scenes(self) -> bool:
         """Whether a checkpoint generates the built-in scenes."""
         return self.on_scenes and self.pipe is not None
 
@@ -203,7 +203,7 @@ class ImageEvaluation:
 
     def run(self) -> EvaluationReport:
         """Measure all that was asked for and can run."""
-        if self.draws_scenes() and "scenes" in self.wanted:
+        if self.generates_scenes() and "scenes" in self.wanted:
             metrics = self.of_scenes()
         else:
             metrics = self.evaluator().of(self.measured(), self.device, self.progress)
@@ -228,7 +228,7 @@ class ImageEvaluation:
         wanted, more = set(self.wanted), {}
         if "scenes" in wanted:
             more["reading"] = SceneReading(load_scene_classifier())
-        if "r_precision" in wanted and self.draws_scenes():
+        if "r_precision" in wanted and self.generates_scenes():
             wanted.remove("r_precision")
             more["r_precision"] = contradicted_r_precision(
                 self.networks.matching, self.eval_set.captions, self.settings.seed
@@ -292,7 +292,7 @@ class ImageEvaluation:
         return self.eval_set.reference.about | data
 
     def about_pictures(self) -> dict:
-        """Where they come from, how they were drawn, and their number."""
+        """Where they come from, how they were generated, and their number."""
         about = {**self.measured().about, "num_images": self.measured().count}
         if self.pipe is None:
             return about

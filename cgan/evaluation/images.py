@@ -71,7 +71,7 @@ class Networks(NamedTuple):
 
 
 def eval_set_of(dataset, num_images: int, seed: int) -> EvalSet:
-    """So many pictures of a data set, all if it has fewer, each with one of its captions; both drawn by the seed."""
+    """So many pictures of a data set, all if it has fewer, each with one of its captions; both chosen by the seed."""
     rng = np.random.default_rng([seed, 6])
     indices = sorted(rng.permutation(len(dataset))[:num_images].tolist())
     texts = [dataset.captions_of(i) for i in indices]
@@ -91,7 +91,7 @@ def eval_set_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) ->
     known = {entry.image_id: place for place, entry in enumerate(dataset.entries)}
     for number in caption_ids:
         if number not in rows or not rows[number].captions:
-            raise UserError(f"{annotations}: holds no caption {number}; give the file that the ids were drawn from")
+            raise UserError(f"{annotations}: holds no caption {number}; give the file that the ids were chosen from")
         if rows[number].image_id not in known:
             raise UserError(f"{annotations}: picture {rows[number].image_id} of caption {number} is not in data.root")
     captions = [rows[number].captions[0] for number in caption_ids]
@@ -125,7 +125,7 @@ def in_order(caption_id: int | str) -> tuple[bool, int | str]:
 def read_caption_ids(file: Path) -> list[int | str]:
     """A JSON list of ids, or one id a line; raises UserError where there is none."""
     if not file.is_file():
-        raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` draws one")
+        raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` writes one")
     text = read_text(file)
     given = parse_json(text, str(file), EXPECTED_IDS) if text.lstrip().startswith("[") else text.split()
     ids = [id_from(number) for number in given]
@@ -173,7 +173,7 @@ def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipp
 class PictureEvaluator:
     """evaluator(generator, text_encoder) -> values by name; evaluator.of(pictures, device) for any pictures.
 
-    Every process calls it, draws its share, and gets the same values. wanted: some of METRICS; those whose network is
+    Every process calls it, takes its share, and gets the same values. wanted: some of METRICS; those whose network is
     None are left out. more: further metrics, which are updated by images, captions and ids.
     """
 

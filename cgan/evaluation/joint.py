@@ -100,7 +100,7 @@ def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Ten
 
 
 def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int = 2) -> np.ndarray:
-    """Rows of a picture, the picture redrawn from its own latent, and from its caption's; beside them the captions.
+    """Rows of an image and its reconstructions from its own latent and from its caption's, beside the captions.
 
     uint8 (H, W, 3). What the joint encoder has no decoder for is left out.
     """

@@ -105,7 +105,7 @@ def identity(dataset, indices: list[int]) -> dict:
 
 
 def pixels_digest(dataset, indices: list[int]) -> str:
-    """SHA-256 of the pixels of some pictures, for a data set of the user's own."""
+    """The SHA-256 of the pixels of some images, for a data set of the user's own."""
     found = hashlib.sha256()
     for i in indices:
         found.update(dataset[i].image.numpy().tobytes())

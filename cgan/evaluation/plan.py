@@ -92,11 +92,9 @@ def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
     if settings.best_metric is not None and not is_known(settings.best_metric):
         known = ", ".join(PREFERRED)
         raise UserError(f"trainer.best_metric={settings.best_metric}: no such metric; {known} and others are")
-    if settings.eval_joint_encoder is not None and not Path(settings.eval_joint_encoder).is_file():
-        raise UserError(
-            f"trainer.eval_joint_encoder={settings.eval_joint_encoder}: no such file; "
-            "give another run's joint.safetensors"
-        )
+    file = settings.eval_joint_encoder
+    if file is not None and not Path(file).is_file():
+        raise UserError(f"trainer.eval_joint_encoder={file}: no such file; give another run's joint.safetensors")
     if settings.evaluate_every <= 0 or settings.metrics == []:
         return None
     if settings.evaluation_images < FEWEST:
@@ -160,10 +158,12 @@ def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None,
 
 
 def inception_file(config: RunConfig) -> Path | None:
+    """The file of Inception's weights, where trainer.inception names one."""
     return None if config.trainer.inception is None else Path(config.trainer.inception)
 
 
 def clip_here(given: str | None, fetch: bool) -> str | None:
+    """The CLIP that can be loaded here, downloaded if fetch allows it; None where there is none."""
     try:
         return clip_source(given, fetch)
     except MissingWeights:
@@ -213,6 +213,7 @@ def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
 
 
 def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None) -> Networks:
+    """The networks that a plan's metrics look through, loaded."""
     match plan.features:
         case None:
             features = None
@@ -229,17 +230,16 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
 
 
 def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
-    """Both splits where scenes are wanted; other metrics see the pictures of seen combinations.
+    """Evaluates both splits where scenes are wanted, and images of seen combinations by other metrics.
 
     R-precision is that of trainer.eval_joint_encoder or of the starter weights, not of the encoder that the generator
     is trained against.
     """
-    count, resolution, judge = config.trainer.evaluation_images, config.data.resolution, load_scene_classifier()
+    count, resolution, classifier = config.trainer.evaluation_images, config.data.resolution, load_scene_classifier()
     captions, networks = captions_of("seen", count, SEED), networks_of(plan, config)
     eval_set = EvalSet(captions, of_dataset(Scenes(count, resolution, SEED)), {})
-    joint = (
-        JointEncoder.load(config.trainer.eval_joint_encoder or STARTER_JOINT) if "r_precision" in plan.wanted else None
-    )
+    file, by_joint = config.trainer.eval_joint_encoder or STARTER_JOINT, "r_precision" in plan.wanted
+    joint = JointEncoder.load(file) if by_joint else None
     others = PictureEvaluator(eval_set, networks, plan.wanted - {"scenes", "r_precision"}, SEED)
     if "scenes" not in plan.wanted:
         if joint is not None:
@@ -248,7 +248,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
 
     @cache
     def evaluator(device: torch.device) -> SceneEvaluator:  # real pictures are looked at where training takes place
-        return SceneEvaluator(judge, resolution, count, SEED, joint, others.metrics(device))
+        return SceneEvaluator(classifier, resolution, count, SEED, joint, others.metrics(device))
 
     def evaluate(generator, text_encoder, progress) -> dict[str, float]:
         return evaluator(device_of(generator))(generator, text_encoder, progress).metrics()
@@ -257,6 +257,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
 
 
 def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
+    """Evaluates both splits of scenes of two objects by their own classifier."""
     count = config.trainer.evaluation_images
     evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
     return Evaluator(evaluator, plan.names(), count)

@@ -65,7 +65,7 @@ def check_images(settings: EvaluationSettings) -> None:
     if settings.reference is not None and (settings.images is None or settings.data):
         raise UserError("reference goes with images=DIR, and without data; a checkpoint is measured on data")
     if settings.checkpoint is not None:
-        settings.refuse_unused(["resolution"], "with a checkpoint, which draws at its own")
+        settings.refuse_unused(["resolution"], "with a checkpoint, which has its own")
         return
     settings.refuse_unused(["truncation"], "with images")
     if settings.reference is not None:

@@ -182,5 +182,6 @@ def check_init(generator: Generator, checkpoint: str) -> None:
 
 
 def untrained_joint(config: RunConfig) -> JointEncoder:
+    """A joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
     image = replace(config.joint.image, weights=None)
     return JointEncoder(replace(config.joint, image=image), Vocabulary(["word"]), config.data.resolution).eval()

@@ -49,12 +49,14 @@ class Curves:
                        for name, value in row.items() if is_finite(value))  # fmt: skip
 
     def points(self, metric: str) -> tuple[list[float], list[float]]:
+        """Where a metric was measured, and its values there."""
         pairs = zip(self.x, self.rows, strict=True)
         found = [(x, row[metric]) for x, row in pairs if x is not None and is_finite(row.get(metric))]
         return [x for x, _ in found], [y for _, y in found]
 
 
 def is_finite(value: float | None) -> bool:
+    """Whether there is a value, neither infinite nor NaN."""
     return value is not None and abs(value) < float("inf")  # so NaN is not
 
 

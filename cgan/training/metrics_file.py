@@ -46,6 +46,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float | Tensor], step: int | None = None) -> None:
+        """Add a row; it is on the disk after save(), or once MOST_WAITING rows wait. Raises CannotWrite."""
         row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
         self.waiting.append({**row, "step": self.num_rows if step is None else step})
         self.num_rows += 1
@@ -82,6 +83,7 @@ def read_rows(path: Path, num_rows: int) -> tuple[list[str], list[Row]]:
 
 
 def as_csv(names: list[str], rows: Iterable[Row], header: bool = False) -> str:
+    """Rows as CSV text with the columns of names; a row without one of them leaves its cell empty."""
     content = io.StringIO(newline="")
     writer = csv.DictWriter(content, names)
     if header:

@@ -59,29 +59,21 @@ def train(
 ) -> TrainResult:
     """Train what a configuration describes, in one call: a joint encoder where one is needed, then the GAN.
 
-    Everything is written into a run directory: config.run_dir, or a new one under runs/. Checkpoints are written on the
-    way, and config.resume continues a run exactly where it stopped. config itself is not changed.
+    All is written into a run directory: config.run_dir, or a new one under runs/. config.resume goes on with a run
+    exactly where it stopped. config itself is not changed.
 
-    Args:
-        config: the settings, from load_config.
-        dataset: pictures in place of config.data's: a sequence of Samples, uint8 (3, H, W) at data.resolution, with a
-            method captions_of(index) that returns the captions of a picture without loading it.
-        text_encoder: a trained text encoder in place of config.text's; it is frozen.
-        callbacks: Lightning callbacks of the last stage, called after cgan's own and before checkpoints are written.
-        extra_losses: terms of the generator's loss by name, each a function (fakes, real, text) -> scalar; images are
-            (B, 3, H, W) in [-1, 1]. They are logged as loss/NAME.
-        report: called with each message, in the first process only; print is one.
-        console: where a progress bar is displayed, if it is a terminal.
-        handle_signals: whether SIGTERM, SIGUSR1 and Ctrl-C end the training after its step, with a checkpoint; it
-            installs signal handlers while it trains, so leave it off outside of a script's main thread.
+    dataset: pictures in place of config.data's, a sequence of Samples at data.resolution with captions_of(index).
+    text_encoder: a trained text encoder in place of config.text's; it is frozen.
+    callbacks: Lightning callbacks of the last stage, called after cgan's own and before checkpoints are written.
+    extra_losses: terms of the generator's loss by name, each a function (fakes, real, text) -> scalar of images
+        (B, 3, H, W) in [-1, 1] and the features of their captions; logged as loss/NAME.
+    report: is called with each message, in the first process only; print is one.
+    console: where a progress bar is displayed, if it is a terminal.
+    handle_signals: whether SIGTERM, SIGUSR1 and Ctrl-C end the training after its step, with a checkpoint. It installs
+        signal handlers for the time of the training, so it is for the main thread of a script.
 
-    Returns:
-        The run directory, its checkpoint, the last metrics, and how the training ended.
-
-    Raises:
-        UserError: for a mistake in the settings, pictures or weights that a user can mend, and where another training
-            uses the run directory, the disk is full, or losses are not finite.
-        FirstProcessReports: in the other processes of a training, where the first one raises a UserError.
+    Raises UserError for a mistake in settings, pictures or weights, for a run directory that another training uses, a
+    full disk and losses that are not finite; FirstProcessReports in the other processes, where the first raises it.
     """
     report = from_first_process(report)
     silence_lightning()
@@ -89,14 +81,8 @@ def train(
     join_first(config)
     config, run_dir = chosen_run(config, f"{datetime.now():%Y%m%d-%H%M%S}", report)
     if config.resume is not None and is_finished(run_dir, config):
-        more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
-        report(f"{run_dir} is finished{more}")
-        return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
-    if dataset is None:
-        check_data(config.data)
-    else:
-        check_dataset(dataset, config.data.resolution)
-    check_before_training(config, report)
+        return already_finished(config, run_dir, report)
+    check(config, dataset, report)
     with taken(config, run_dir) as run_dir:
         pl.seed_everything(config.seed, verbose=False)
         config = replace(config, trainer=replace(config.trainer, precision=chosen_precision(config.trainer.precision)))
@@ -104,6 +90,22 @@ def train(
         dataset = opened(config, dataset, run_dir, report)
         own = text_encoder, tuple(callbacks), dict(extra_losses or {})
         return train_stages(Session(config, run_dir, dataset, report, console, handle_signals, *own), plan)
+
+
+def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
+    """The result of a run that has had as much training as it is asked for; report gets how to train it for longer."""
+    more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
+    report(f"{run_dir} is finished{more}")
+    return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
+
+
+def check(config: RunConfig, dataset: Dataset | None, report: Report) -> None:
+    """Raise UserError for what can be known to be wrong before anything is written, decoded or trained."""
+    if dataset is None:
+        check_data(config.data)
+    else:
+        check_dataset(dataset, config.data.resolution)
+    check_before_training(config, report)
 
 
 def with_own_parts(config: RunConfig, dataset: Dataset | None, text_encoder: TextEncoder | None) -> RunConfig:

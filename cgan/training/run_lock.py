@@ -34,6 +34,7 @@ def take(run_dir: Path, patience: float = 1.0) -> FileLock:
 
 
 def give_back(run_dir: Path, lock: FileLock) -> None:
+    """Unlock a run directory, and forget who held it."""
     with suppress(OSError):
         (run_dir / HOLDER).unlink()
     lock.release()
@@ -92,6 +93,7 @@ def holder(run_dir: Path) -> dict:
 
 
 def busy_line(run_dir: Path) -> str:
+    """The message of Busy: which directory, which process holds it if that is known, and what to do."""
     found = holder(run_dir)
     by = f" (process {found['process']} on {found['host']})" if {"process", "host"} <= set(found) else ""
     return f"{run_dir}: another training is under way in it{by}; wait for its end, or give another run_dir"

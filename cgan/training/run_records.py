@@ -130,6 +130,7 @@ def files_in(folder: Path) -> Iterator[os.stat_result]:
 
 
 def state(run: Run) -> str:
+    """Whether a run is "under way", "finished" or "stopped"."""
     if is_under_way(run.path):
         return "under way"
     trainer = run.settings["trainer"]
@@ -140,6 +141,7 @@ def state(run: Run) -> str:
 
 
 def images_of(rows: list[Row]) -> int:
+    """The most images seen in any row; 0 where no row says."""
     return round(max((row["images_seen"] for row in rows if "images_seen" in row), default=0))
 
 
