@@ -26,7 +26,8 @@ from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
 from cgan.resources import shipped
 
-Adversarial = Literal["hinge", "nonsaturating", "relativistic"]  # see cgan.training.losses
+# the adversarial losses of cgan.training.losses
+Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
 
 
 @dataclass
@@ -67,6 +68,8 @@ class GANConfig:
 
 @dataclass
 class TrainerConfig:
+    """Budgets, batch sizes, hardware, evaluation, checkpoints and logging of a training."""
+
     joint_images: int = 100_000  # images that the joint encoder sees
     joint_minutes: float | None = None  # its training also ends after these
     images: int = 120_000  # images that the GAN sees
@@ -95,6 +98,8 @@ class TrainerConfig:
 
 @dataclass
 class RunConfig:
+    """All settings of a run."""
+
     name: str = "scenes"
     task: Literal["gan", "joint"] = "gan"  # gan trains the joint encoder first where it needs one
     seed: int = 0
@@ -221,6 +226,7 @@ def as_typed(value: str, kind: object) -> str | None:
 
 
 def nested(names: list[str], value: object) -> dict:
+    """Returns a value in nested dictionaries, by the names of the levels."""
     for name in reversed(names):
         value = {name: value}
     return value

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cgan.models.coattention import MAX_PLACES, CoAttention
+from cgan.models.coattention import MAX_MAP_SIZE, CoAttention
 
 LENGTHS = (5, 2, 1)
 
@@ -47,7 +47,7 @@ def test_scores_equal_a_loop_over_pairs_words_and_regions():
 
 @torch.no_grad()
 def test_large_maps_are_averaged_to_a_few_regions():
-    coattention, x, (words, mask) = some_coattention(), some_map(2 * MAX_PLACES), some_words()
+    coattention, x, (words, mask) = some_coattention(), some_map(2 * MAX_MAP_SIZE), some_words()
     assert torch.allclose(coattention(x, words, mask), coattention(F.avg_pool2d(x, 2), words, mask), atol=1e-6)
 
 

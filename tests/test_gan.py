@@ -23,7 +23,7 @@ from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 from cgan.training.losses import exact_gradient_penalty
-from cgan.training.microbatch import caption_ids, draw_discriminator_noise, mismatched_captions
+from cgan.training.microbatch import caption_ids, draw_discriminator_noise, draw_generator_noise, mismatched_captions
 from cgan.training.schedule import progress_of
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
@@ -162,6 +162,25 @@ def test_the_first_step_compiles_all_and_no_limit_of_graphs_is_hit(tmp_path):
         gan.compile_networks("eager")  # graphs and guards are those of any backend
         fit(gan, tmp_path, max_steps=2, precision="bf16-mixed")
     assert list(count.values()) == [2] and torch._dynamo.utils.counters["frames"]["ok"] >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augmentation", [[], ["colour", "translation", "cutout"]])
+def test_fakes_and_losses_of_a_step_compile_whole(augmentation):
+    gan = tiny_gan(penalty_weight=0.01, augmentation=augmentation)
+    networks, (part,) = gan.networks, gan.prepare(some_batch())
+    gan.discriminator.eval()  # each loss is computed twice, and spectral norms must not move in between
+    fakes = step.generate_fakes(networks, part)
+    for_discriminator = draw_discriminator_noise(gan.config, part.images)
+    for_generator = draw_generator_noise(gan.config, part.noise, adversarial=True)
+    for function, *more in (
+        (step.generate_fakes,),
+        (step.discriminator_loss, fakes, for_discriminator, 0.01),
+        (step.generator_loss, fakes, for_generator),
+    ):
+        torch._dynamo.reset()
+        whole = torch.compile(function, backend="eager", fullgraph=True)
+        assert torch.equal(whole(networks, part, *more)[0], function(networks, part, *more)[0])
 
 
 @pytest.mark.parametrize(("share", "num_reconstructed"), [(0.0, 1), (0.5, 2), (1.0, 4)])

@@ -71,14 +71,14 @@ def test_logits_depend_on_the_caption():
 
 def some_prior() -> CouplingPrior:
     torch.manual_seed(0)
-    prior = CouplingPrior(noise_dim=5, text_dim=3, num_layers=4, hidden_dim=16)
+    prior = CouplingPrior(noise_dim=6, text_dim=3, num_layers=4, hidden_dim=16)
     for parameter in prior.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return prior
 
 
 def test_the_density_of_the_prior_is_that_of_the_noise_over_the_jacobian():
-    prior, noise, sentence = some_prior(), torch.randn(4, 5), torch.randn(4, 3)
+    prior, noise, sentence = some_prior(), torch.randn(4, 6), torch.randn(4, 3)
     latent = prior(noise, sentence)
     for i in range(4):
         jacobian = torch.autograd.functional.jacobian(lambda z: prior(z[None], sentence[i : i + 1])[0], noise[i])  # noqa: B023

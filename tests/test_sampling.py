@@ -168,7 +168,7 @@ def test_a_name_on_the_hub_is_taken_from_its_cache(pipe, offline_hub):
 
 
 def test_a_name_that_the_hub_does_not_give_is_one_line(offline_hub):
-    with pytest.raises(UserError, match="owner/name: no such folder here, and not available from the hub") as error:
+    with pytest.raises(UserError, match="owner/name: no such folder here, and not available on the hub") as error:
         TextToImage.from_pretrained("owner/name")
     assert "\n" not in str(error.value)
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from cgan.models.layers import at_most
 from cgan.models.precision import in_float32, widened
 
-MAX_PLACES = 7  # regions each way
+MAX_MAP_SIZE = 7  # height and width that larger feature maps are pooled to; each position is a region
 MAX_WORDS = 77  # of captions whose words are put together: CLIP's, the longest of all encoders
 LARGEST_LOG_SHARPNESS = math.log(50)
 
@@ -17,8 +17,8 @@ LARGEST_LOG_SHARPNESS = math.log(50)
 class CoAttention(nn.Module):
     """score(map (B, C, H, W), words (N, L, D), mask (N, L)) -> (B, N) in [-1, 1], in float32 regardless of autocast.
 
-    Each word looks at the regions of a picture, each region at the words of a caption; the score is the mean cosine of
-    every word with what it sees, and of every region with what it sees.
+    Each word attends to the regions of an image, each region to the words of a caption. The score is the mean cosine of
+    every word with the mean region it attends to, and of every region with the mean word it attends to.
     """
 
     def __init__(self, channels: int, text_dim: int, dim: int, sharpness: float = 9.0) -> None:
@@ -27,23 +27,23 @@ class CoAttention(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(sharpness).log())  # SCAN's inverse temperature
 
     def regions(self, x: Tensor) -> Tensor:
-        """Unit vectors of a feature map's places, (B, R, E)."""
+        """Returns unit vectors (B, R, E) of the positions of a feature map (B, C, H, W)."""
         with in_float32(x):
-            x = F.adaptive_avg_pool2d(widened(x), min(x.shape[-1], MAX_PLACES))
+            x = F.adaptive_avg_pool2d(widened(x), min(x.shape[-1], MAX_MAP_SIZE))
             return F.normalize(self.region(x).flatten(2).transpose(1, 2), dim=2)
 
     def words(self, words: Tensor) -> Tensor:
-        """Unit vectors of words, (N, L, E)."""
+        """Returns unit vectors (N, L, E) of words (N, L, D)."""
         with in_float32(words):
             return F.normalize(self.word(widened(words)), dim=2)
 
     def score(self, regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """Of unit vectors: every picture with every caption, (B, N)."""
+        """Returns the scores (B, N) of regions (B, R, E) and words (N, L, E), unit vectors; mask is (N, L) bool."""
         with in_float32(regions):
             return self.scores_of(widened(regions), widened(words), mask)
 
     def scores_of(self, regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """The same outside of autocast."""
+        """Returns the same, of float32 vectors and outside of autocast."""
         sharpness = at_most(self.log_sharpness, LARGEST_LOG_SHARPNESS).exp()
         cosine = torch.einsum("bre,nle->bnlr", regions, words)  # (B, N, L, R)
         of_words = mean_cosine((sharpness * cosine).softmax(dim=3), cosine, regions @ regions.mT)  # (B, N, L)
@@ -58,15 +58,18 @@ class CoAttention(nn.Module):
 
 
 def padded(words: Tensor, mask: Tensor, needed: bool = True) -> tuple[Tensor, Tensor]:
-    """Words (B, L, E) and their mask (B, L) at one length, so that those of several batches fit together."""
+    """Returns words (B, L, E) and their mask (B, L), padded to MAX_WORDS so that those of several batches fit together.
+
+    They are returned as they are where this is not needed.
+    """
     missing = MAX_WORDS - words.shape[1] if needed else 0
     return F.pad(words, (0, 0, 0, missing)), F.pad(mask, (0, missing))
 
 
 def mean_cosine(attention: Tensor, cosine: Tensor, gram: Tensor) -> Tensor:
-    """Cosine of a unit vector u with the mean of unit vectors v that it attends to, without forming that mean.
+    """Returns the cosine of a unit vector u with the mean of unit vectors v that it attends to, (B, N, U).
 
-    attention and cosine <u, v> are (B, N, U, V); gram <v, v'> is (B, V, V) or (1, N, V, V). Gives (B, N, U).
+    attention and cosine <u, v> are (B, N, U, V). gram <v, v'>, (B, V, V) or (1, N, V, V), spares forming the mean.
     """
     gram = gram[:, None] if gram.dim() == 3 else gram  # (B, 1, V, V) or (1, N, V, V)
     length = (attention @ gram * attention).sum(dim=3).clamp(min=1e-8).sqrt()

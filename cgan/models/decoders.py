@@ -11,6 +11,8 @@ from cgan.models.layers import channels_at, num_groups, start_without_checkerboa
 
 @dataclass
 class DecoderConfig:
+    """Sizes of the picture decoder and of the caption decoder."""
+
     width: int = 8  # of the picture decoder: channels at full resolution, doubled with each halving
     max_channels: int = 128
     word_dim: int = 64  # of the caption decoder

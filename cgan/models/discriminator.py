@@ -22,6 +22,8 @@ from cgan.renamed import weights_renamed
 
 @dataclass
 class DiscriminatorConfig:
+    """The trunk and the heads of a discriminator, and the frozen features below them."""
+
     form: Literal["trunk", "features"] = "features"
     # which frozen network the heads of form "features" stand on: the joint encoder's, a ResNet-18 (imagenet), ...
     features: Literal["joint", "imagenet", "efficientnet", "dino"] = "joint"

@@ -33,6 +33,8 @@ BLOCK = 128  # images and captions whose words and regions are compared at once:
 
 @dataclass
 class JointConfig:
+    """The encoders, decoders, losses and optimizer of the joint encoder."""
+
     encoders: Literal["own", "clip"] = "own"  # ResNet and LSTM, or a pretrained CLIP to finetune
     clip: str | None = None  # its folder
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)

@@ -18,9 +18,9 @@ NUM_WAVES = 4  # each of a sine and a cosine, that tell the time
 
 
 class Prior(nn.Module, ABC):
-    """prior(noise (B, Z), sentence (B, D)) -> latent (B, Z): normal noise to what the posterior finds there.
+    """Maps noise (B, Z) of a normal distribution and sentences (B, D) to latents (B, Z) like those of the posterior.
 
-    It computes in float32 whatever the precision around it.
+    Always computes in float32, regardless of autocast.
     """
 
     @abstractmethod
@@ -28,9 +28,9 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """How badly it explains latents of the posterior; a scalar.
+        """Returns how badly it explains latents (B, Z) of the posterior, a scalar.
 
-        Chance comes from the caller: normal noise (B, Z), and time (B, 1) uniform in [0, 1].
+        Random numbers come from the caller: noise (B, Z), standard normal, and time (B, 1), uniform in [0, 1).
         """
 
 
@@ -41,6 +41,7 @@ class NoPrior(Prior):
         return noise
 
     def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Returns 0."""
         return latent.new_zeros(())
 
 
@@ -67,7 +68,7 @@ class FlowMatchingPrior(Prior):
         nn.init.zeros_(self.end.bias)
 
     def velocity(self, x: Tensor, time: Tensor, sentence: Tensor) -> Tensor:
-        """At x (B, Z) and time (B, 1), with sentences that are normalised: (B, Z)."""
+        """Returns the velocity (B, Z) at x (B, Z) and time (B, 1), for normalised sentences (B, D)."""
         waves = time * math.pi * 2.0 ** torch.arange(NUM_WAVES, device=x.device)
         hidden = self.start(torch.cat([x, sentence, waves.sin(), waves.cos()], dim=1))  # (B, hidden_dim)
         for block in self.blocks:
@@ -83,7 +84,7 @@ class FlowMatchingPrior(Prior):
         return x
 
     def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Mean squared error of the velocity at a time on the way from noise."""
+        """Returns the mean squared error of the velocity at a time on the way from noise to latents."""
         with torch.autocast(latent.device.type, enabled=False):
             latent = latent.float()
             found = self.velocity(torch.lerp(noise, latent, time), time, normalised(sentence))
@@ -107,16 +108,17 @@ class Coupling(nn.Module):
         nn.init.zeros_(self.network[-1].bias)
 
     def scale_and_shift(self, kept: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns log scale and shift, each (B, Z - kept), of the half that is changed."""
         log_scale, shift = self.network(torch.cat([kept, sentence], dim=1)).chunk(2, dim=1)
         return 1.5 * torch.tanh(log_scale / 1.5), shift
 
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
         kept, changed = noise[:, : self.kept], noise[:, self.kept :]
         log_scale, shift = self.scale_and_shift(kept, sentence)
-        return torch.cat([changed * log_scale.exp() + shift, kept], dim=1)  # halves change places
+        return torch.cat([changed * log_scale.exp() + shift, kept], dim=1)  # the halves are swapped
 
     def inverse(self, noise: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        """What forward made noise from, and the log determinant of that, (B,)."""
+        """Returns the noise (B, Z) that forward maps to its output, and the log determinant of the inverse, (B,)."""
         changed, kept = noise[:, : -self.kept], noise[:, -self.kept :]
         log_scale, shift = self.scale_and_shift(kept, sentence)
         return torch.cat([kept, (changed - shift) * (-log_scale).exp()], dim=1), -log_scale.sum(dim=1)
@@ -141,11 +143,11 @@ class CouplingPrior(Prior):
         return latent
 
     def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Mean negative log density, which needs no chance."""
+        """Returns the mean negative log density; noise and time are not used."""
         return -self.log_density(latent, sentence).mean()
 
     def log_density(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """log p(latent | sentence), (B,)."""
+        """Returns log p(latent | sentence), (B,)."""
         with torch.autocast(latent.device.type, enabled=False):
             noise, sentence = latent.float(), normalised(sentence)
             log_determinant = torch.zeros(len(noise), device=noise.device)
@@ -156,10 +158,15 @@ class CouplingPrior(Prior):
 
 
 def normalised(sentence: Tensor) -> Tensor:
+    """Returns sentences (B, D) in float32, scaled to a length of sqrt(D)."""
     return F.normalize(sentence.float(), dim=1) * sentence.shape[1] ** 0.5
 
 
 def build_prior(form: str, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> Prior:
+    """Returns the latent prior of a form, flow_matching or couplings.
+
+    Without layers the noise itself is the latent.
+    """
     if num_layers == 0:
         return NoPrior()
     network = {"flow_matching": FlowMatchingPrior, "couplings": CouplingPrior}[form]

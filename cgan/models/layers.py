@@ -9,17 +9,17 @@ from torch.utils.checkpoint import checkpoint
 
 
 def channels_at(resolution: int, full_resolution: int, width: int, max_channels: int) -> int:
-    """Channels double with each halving of the picture, from width at full resolution, up to a limit."""
+    """Returns the channels at a resolution: `width` at full resolution, doubled with each halving, up to a limit."""
     return min(width * full_resolution // resolution, max_channels)
 
 
 def num_groups(channels: int) -> int:
-    """Of group normalisation: about 16 channels each, and as many in one as in another."""
+    """Returns a number of groups, of about 16 channels each, that divides the channels."""
     return next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
 
 
 def pooled(x: Tensor, size: int) -> Tensor:
-    """Means over equal patches, (B, C, size, size); adaptive pooling, where it is needed, has a slow gradient."""
+    """Returns means over equal patches, (B, C, size, size); falls back on adaptive pooling, whose gradient is slow."""
     if x.shape[-1] == size:
         return x
     return F.avg_pool2d(x, x.shape[-1] // size) if x.shape[-1] % size == 0 else F.adaptive_avg_pool2d(x, size)
@@ -40,7 +40,7 @@ class ModulatedNorm(nn.Module):
 
 
 class WordAttention(nn.Module):
-    """Each place of a feature map looks at the words of its caption (AttnGAN, equations 8 and 9), as a residual."""
+    """Adds to each position of a map the words it attends to (AttnGAN, Xu et al. 2018, equations 8 and 9)."""
 
     def __init__(self, channels: int, text_dim: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class AtMost(torch.autograd.Function):
 
 
 def at_most(x: Tensor, largest: float) -> Tensor:
-    """x cut at a largest value, for parameters that are learned: what has passed it can still be led back.
+    """Returns x limited to a largest value, for learned parameters, which can still come back from beyond it.
 
     torch.clamp has no gradient beyond its limit; this one drops only the part that would lead further away.
     """
@@ -95,12 +95,15 @@ def at_most(x: Tensor, largest: float) -> Tensor:
 
 
 def recomputed(network: nn.Module, *inputs: Tensor) -> object:
-    """Its output; what it computed on the way is computed again for the gradient, not kept (Chen et al. 2016)."""
+    """Returns the output of a network whose activations are computed again in the backward pass (Chen et al. 2016)."""
     return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def to_pixels(channels: int, patch: int, kernel: int = 3) -> nn.Sequential:
-    """A feature map (B, C, H, W) to images (B, 3, patch H, patch W), whose pixels are equal within a patch at first."""
+    """Returns layers from a map (B, C, H, W) to images (B, 3, patch H, patch W).
+
+    At first all pixels of a patch are equal.
+    """
     layer = nn.Conv2d(channels, 3 * patch**2, kernel, padding=kernel // 2)
     start_without_checkerboard(layer, patch**2)
     return nn.Sequential(layer, nn.PixelShuffle(patch))
@@ -108,6 +111,6 @@ def to_pixels(channels: int, patch: int, kernel: int = 3) -> nn.Sequential:
 
 @torch.no_grad()
 def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
-    """At first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
+    """Sets weights so that at first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
     for values in (layer.weight, layer.bias):
         values.copy_(values[::num_pixels].repeat_interleave(num_pixels, dim=0))

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from cgan.models.discriminator import Trunk
 from cgan.models.layers import pooled
 
-NUM_PLACES = 8  # feature maps are pooled to at most so many places each way
+MAP_SIZE = 8  # height and width that larger feature maps are pooled to
 THUMBNAIL = 16  # pixels each way of the picture that is seen as it is
 
 
@@ -25,8 +25,8 @@ class Posterior(nn.Module):
         self.trunk = None if maps else Trunk(resolution, 16, 128)
         maps = maps or [(self.trunk.channels, 4)]  # channels and size of each
         self.reduce = nn.ModuleList(nn.Conv2d(channels, 32, 1) for channels, _ in maps)
-        places = sum(min(size, NUM_PLACES) ** 2 for _, size in maps)
-        self.hidden = nn.Linear(32 * places + 3 * THUMBNAIL**2 + text_dim, 256)
+        positions = sum(min(size, MAP_SIZE) ** 2 for _, size in maps)
+        self.hidden = nn.Linear(32 * positions + 3 * THUMBNAIL**2 + text_dim, 256)
         self.moments = nn.Linear(256, 2 * noise_dim)
 
     def forward(self, images: Tensor, maps: list[Tensor], sentence: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ class Posterior(nn.Module):
         parts = [F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5]
         parts.append(pooled(images, THUMBNAIL).flatten(1))
         for reduce, x in zip(self.reduce, maps, strict=True):
-            parts.append(reduce(pooled(x, min(x.shape[-1], NUM_PLACES))).flatten(1))
+            parts.append(reduce(pooled(x, min(x.shape[-1], MAP_SIZE))).flatten(1))
         hidden = F.leaky_relu(self.hidden(torch.cat(parts, dim=1)), 0.2)  # (B, 256)
         mean, log_variance = self.moments(hidden).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-8, 2)

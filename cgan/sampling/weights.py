@@ -31,7 +31,7 @@ class Weights(NamedTuple):
 
 
 def find(name: str | Path) -> Path:
-    """The file that is meant by a file, a run directory, an exported folder or owner/name on the hub.
+    """Returns the file that is meant by a file, a run directory, an exported folder or owner/name on the hub.
 
     Raises UserError where there is none.
     """
@@ -81,7 +81,7 @@ def label(path: Path) -> str:
 
 
 def file_in(folder: Path) -> Path:
-    """The weights in an exported folder or a run directory."""
+    """Returns the weights in an exported folder or a run directory; raises UserError where there are none."""
     for name in (EXPORTED, RUN):
         if (folder / name).is_file():
             return folder / name
@@ -89,33 +89,33 @@ def file_in(folder: Path) -> Path:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name could be owner/name on the hub."""
+    """Returns whether a name has the form owner/name of a repository on the Hugging Face hub."""
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and not name.endswith((".ckpt", ".safetensors"))
 
 
 def downloaded(name: str) -> Path:
-    """An exported folder from the hub, or its copy in the hub's cache where there is no network."""
+    """Returns an exported folder from the hub, or its copy in the cache where there is no network; raises UserError."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=[EXPORTED, CONFIG], etag_timeout=5))
     except Exception as error:  # of the hub, of the network, of the disk: their kinds change with the hub's versions
         reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:120]
-        why = f"no such folder here, and not available from the hub ({reason})"
-        raise UserError(f"{name}: {why}; check the name") from None
+        found = f"no such folder here, and not available on the hub ({reason})"
+        raise UserError(f"{name}: {found}; check the name") from None
 
 
 def read(path: Path) -> Weights:
-    """From a training checkpoint (.ckpt) or exported weights (.safetensors); nothing in the file is executed.
+    """Returns the weights of a checkpoint (.ckpt) or an export (.safetensors); nothing in the file is executed.
 
-    Raises Damaged, or UserError where the file is of a later cgan or can't be read.
+    Raises Damaged, or UserError where the file is of a later version of cgan or can't be read.
     """
     with reading(path, DAMAGED):
         return checked(*(read_exported(path) if path.suffix == ".safetensors" else read_checkpoint(path)))
 
 
 def read_checkpoint(path: Path) -> Weights:
-    """Of a training."""
+    """Returns the weights that sampling needs of a training's checkpoint."""
     with path.open("rb") as file:  # opened here, a disk that fails is an OSError
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     tensors = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(PARTS)}
@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> Weights:
 
 
 def read_exported(path: Path) -> Weights:
-    """A file of its own, or one in an exported folder."""
+    """Returns the weights of a file that holds its own settings, or of one in an exported folder."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         alone = (file.metadata() or {}).get("sampler")
@@ -131,14 +131,14 @@ def read_exported(path: Path) -> Weights:
 
 
 def checked(spec: dict, tensors: dict[str, Tensor]) -> Weights:
-    """Raises ValueError where something is missing that all of cgan's files have."""
+    """Returns Weights; raises ValueError where something is missing that all of cgan's files have."""
     if not isinstance(spec, dict) or not {"generator", "text", "resolution"} <= set(spec) or not tensors:
         raise ValueError("it holds no generator")
     return Weights(spec, tensors)
 
 
 def read_config(path: Path) -> dict:
-    """The sampler's settings from an exported folder's config.json."""
+    """Returns the sampler's settings from config.json of an exported folder; raises ValueError or UserError."""
     if not path.is_file():
         raise ValueError(f"there is no {path.name} beside it")
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -148,10 +148,13 @@ def read_config(path: Path) -> dict:
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], half: bool, metadata: dict[str, str]) -> None:
-    """As safetensors, in half precision if asked; the file is there whole or, with CannotWrite, not at all."""
+    """Writes tensors as safetensors, in half precision if asked.
+
+    The file is written whole or, with CannotWrite, not at all.
+    """
     write_bytes(path, save({name: shrunk(value, half) for name, value in tensors.items()}, metadata))
 
 
 def shrunk(value: Tensor, half: bool) -> Tensor:
-    """A tensor as it is stored; floats in half precision if asked."""
+    """Returns a contiguous tensor, in half precision if asked."""
     return (value.half() if half and value.is_floating_point() else value).contiguous()

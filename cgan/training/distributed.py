@@ -40,6 +40,7 @@ class SyncTrainedBatchNorm(LayerSync):
         self.replaced: list[tuple[nn.Module, str, nn.Module]] = []  # the network, the layer's name in it, and the layer
 
     def apply(self, model: nn.Module) -> nn.Module:
+        """Replaces trained batch normalisation layers by torch.nn.SyncBatchNorm, in place."""
         for network in list(model.modules()):
             for name, layer in list(network.named_children()):
                 plain = type(layer) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -67,6 +68,7 @@ class SharedGradients(DDPStrategy):
     """
 
     def configure_ddp(self) -> None:
+        """Copies the first process's weights to all; there is no DistributedDataParallel."""
         _sync_module_states(self.model)  # all start from the first process's weights
 
     def pre_backward(self, closure_loss: Tensor) -> None:
@@ -76,6 +78,7 @@ class SharedGradients(DDPStrategy):
         """No-op: gradients are averaged once, in optimizer_step."""
 
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], object], *others, **settings) -> object:
+        """Averages the gradients of the optimizer's weights, then takes its step."""
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
         average([weight.grad for weight in weights if weight.grad is not None])
         return super().optimizer_step(optimizer, closure, *others, **settings)

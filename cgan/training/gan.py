@@ -101,6 +101,7 @@ class TextToImageGAN(pl.LightningModule):
     # ------------------------------------------------------------------------------------------ the algorithm
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Steps the discriminator, once it takes part, and then the generator, on the same fakes."""
         generator_optimizer, discriminator_optimizer = self.optimizers()
         self.exclude_from_global_step(discriminator_optimizer)
         microbatches = self.prepare(batch)
@@ -148,11 +149,13 @@ class TextToImageGAN(pl.LightningModule):
             optimizer.step()
 
     def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes) -> tuple[Tensor, step.Scalars]:
+        """Draws random numbers and returns step.discriminator_loss at the present weight of the penalty."""
         noise, config = draw_discriminator_noise(self.config, batch.images), self.config
         weight = by_cosine(self.progress, config.penalty_weight, config.last_penalty_weight)
         return step.discriminator_loss(self.networks, batch, fakes, noise, weight)
 
     def generator_loss(self, batch: MicroBatch, fakes: step.Fakes) -> tuple[Tensor, step.Scalars]:
+        """Draws random numbers and returns step.generator_loss."""
         noise = draw_generator_noise(self.config, batch.noise, self.is_adversarial())
         loss, scalars = step.generator_loss(self.networks, batch, fakes, noise, self.is_adversarial())
         for name, extra_loss in self.extra_losses.items():
@@ -161,6 +164,7 @@ class TextToImageGAN(pl.LightningModule):
         return loss, scalars
 
     def log_all(self, scalars: step.Scalars) -> None:
+        """Logs the terms of a loss; of several micro-batches the last one counts."""
         for name, value in scalars.items():
             self.log(name, value, prog_bar=name in SHOWN)
 
@@ -228,6 +232,7 @@ class TextToImageGAN(pl.LightningModule):
         optimizer._on_after_step = lambda: self.trainer.profiler.stop("optimizer_step")
 
     def configure_optimizers(self) -> list[dict]:
+        """Returns Muon (Adam, but for the generator's inner matrices if asked) for each of the two networks."""
         config = self.config
         prior = list(self.generator.latent_prior.parameters())
         inner = self.generator.inner_matrices() if config.matrix_learning_rate > 0 else []
@@ -244,7 +249,7 @@ class TextToImageGAN(pl.LightningModule):
         return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate)} for o in optimizers]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """All that sampling needs beside the weights."""
+        """Adds what sampling needs beside the weights, and the number of images seen."""
         checkpoint["sampler"] = {
             "generator": asdict(self.generator.config),
             "text": self.text_encoder.spec(),

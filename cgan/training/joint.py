@@ -46,6 +46,7 @@ class JointTraining(pl.LightningModule):
         self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the weighted sum of the contrastive, picture and caption losses."""
         joint, config = self.joint, self.config
         images, text = joint.image(batch.images), joint.text(batch.captions)
         loss = config.contrastive_weight * self.contrastive_loss(images, text, batch.image_ids)

@@ -1,4 +1,4 @@
-"""Losses of both players and of the joint encoder: functions of tensors that return a scalar."""
+"""Losses of the GAN and of the joint encoder: functions of tensors that return a scalar."""
 
 from collections.abc import Callable
 from typing import assert_never
@@ -11,7 +11,7 @@ from cgan.config import Adversarial
 
 
 def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
-    """How badly logits of real and fake pictures, each (B,) or (B, heads), are told apart."""
+    """Returns how badly logits of real and fake images, each (B,) or (B, heads), are told apart."""
     match kind:
         case "hinge":  # Lim and Ye 2017
             return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
@@ -24,7 +24,10 @@ def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) -> Tensor:
-    """How far logits of fakes, (B,) or (B, heads), are from fooling; the relativistic kind needs logits of reals."""
+    """Returns how far logits of fakes, (B,) or (B, heads), are from fooling the discriminator.
+
+    The relativistic kind needs the logits of real images too.
+    """
     match kind:
         case "hinge":
             return -fake.mean()
@@ -37,9 +40,10 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
 
 
 def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid: Tensor) -> Tensor:
-    """A real picture with a caption of another one counts as fake (Reed et al. 2016); valid (B,) zeroes doubts.
+    """Returns the loss of real images with captions of other ones, which count as fake (Reed et al. 2016).
 
-    It is a mean over all rows, so that the parts of a batch average to the whole.
+    matched and mismatched are logits (B, ...) of an image with its own and with the other caption. Rows where
+    valid (B,) is False count as 0. It is a mean over all rows, so that micro-batches average to the whole batch.
     """
     match kind:
         case "hinge":
@@ -54,7 +58,10 @@ def mismatch_loss(kind: Adversarial, matched: Tensor, mismatched: Tensor, valid:
 
 
 def exact_gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """R1 on reals, R2 on fakes: the squared gradient norm of the logits' sum (Mescheder et al. 2018)."""
+    """Returns R1 on reals or R2 on fakes, the squared gradient norm of the logits' sum (Mescheder et al. 2018).
+
+    critic gives logits of images (B, 3, H, W).
+    """
     images = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
@@ -63,9 +70,9 @@ def exact_gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -
 def finite_gradient_penalty(
     critic: Callable[[Tensor], Tensor], images: Tensor, noise: Tensor, step: float = 0.01
 ) -> Tensor:
-    """The exact penalty by a difference along normal noise e, first order: E[((D(x) - D(x + s e)) / s)^2] = |grad D|^2.
+    """Returns the exact penalty to first order, from differences along normal noise e.
 
-    noise is of the shape of images.
+    E[((D(x) - D(x + s e)) / s)^2] tends to |grad D|^2 for a small step s. noise has the shape of images, (B, 3, H, W).
     """
     images = images.detach()
     before, after = critic(torch.cat([images, images + step * noise])).chunk(2)
@@ -74,19 +81,22 @@ def finite_gradient_penalty(
 
 
 def matching_aware_penalty(critic: Callable[[Tensor, Tensor], Tensor], images: Tensor, sentence: Tensor) -> Tensor:
-    """MA-GP of DF-GAN, E[|grad|^6], at matched real pairs; as (sum of squares)^3 it has no NaN at a zero gradient."""
+    """Returns MA-GP of DF-GAN, E[|grad|^6], at matched real pairs of images and sentences (Tao et al. 2022).
+
+    As (sum of squares)^3 its gradient has no NaN where the gradient of the logits is zero.
+    """
     images, sentence = images.detach().requires_grad_(), sentence.detach().requires_grad_()
     gradients = torch.autograd.grad(critic(images, sentence).sum(), (images, sentence), create_graph=True)
     squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
     return squares.pow(3).mean()
 
 
-# Contrastive losses look for each row's own candidate, the one of its number, among candidates of other pictures.
-# They know nothing but scores (B, N), N >= B, and the picture that each row and each candidate belongs to.
+# Contrastive losses compare the score of each row's own candidate, which has the row's number, with those of negatives:
+# candidates of other images. They take scores (B, N), N >= B, and the image ids of rows (B,) and of candidates (N,).
 
 
 def info_nce(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor) -> Tensor:
-    """All negatives count, softly, the nearer the more (van den Oord et al. 2018); scores are over a temperature."""
+    """Returns InfoNCE, where all negatives count softly (van den Oord et al. 2018); scores are over a temperature."""
     scores = scores.float().masked_fill(~negatives(image_ids, candidate_ids, keep_own=True), float("-inf"))
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
@@ -94,10 +104,10 @@ def info_nce(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor) -> Tensor
 def hardest_negative(
     scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float, hardness: float = 1.0
 ) -> Tensor:
-    """Only the hardest negative of each row counts (VSE++, equation 6).
+    """Returns the hinge of the hardest negative of each row (VSE++, Faghri et al. 2018, equation 6).
 
-    From the start on that collapses: all embeddings fall on one point, where the loss is the margin. hardness in [0, 1]
-    goes from the mean over all violations (VSE0) to the hardest one.
+    A training that starts with it collapses: all embeddings fall on one point, where the loss is the margin. hardness
+    in [0, 1] goes from the mean over all violations (VSE0) to the hardest one.
     """
     violation = hinge_violations(scores, image_ids, candidate_ids, margin)
     hardest = violation.amax(dim=1)
@@ -108,7 +118,10 @@ def hardest_negative(
 
 
 def semi_hard_negative(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float) -> Tensor:
-    """The hardest negative that is still below the positive; where none is, the easiest one (FaceNet, section 3.2)."""
+    """Returns the hinge of the hardest negative that is below the positive (FaceNet, section 3.2).
+
+    A row without one takes the easiest negative.
+    """
     scores, mask = scores.float(), negatives(image_ids, candidate_ids)
     own = scores.diagonal()[:, None]
     below = scores.masked_fill(~mask | (scores >= own), float("-inf")).amax(dim=1)
@@ -120,7 +133,10 @@ def semi_hard_negative(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor,
 def weighted_negatives(
     scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float, temperature: float
 ) -> Tensor:
-    """Negatives count by their similarity, softmax(score / temperature): between all (hot) and the hardest (cold)."""
+    """Returns the mean violation of negatives, weighted by softmax(score / temperature).
+
+    That lies between all negatives (a high temperature) and the hardest one (a low one).
+    """
     mask = negatives(image_ids, candidate_ids)
     violation = hinge_violations(scores, image_ids, candidate_ids, margin)
     logits = scores.detach().float() / temperature
@@ -129,19 +145,25 @@ def weighted_negatives(
 
 
 def hinge_violations(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float) -> Tensor:
-    """By how much each negative comes within a margin of the row's own candidate, (B, N); 0 for what is no negative."""
+    """Returns how far each negative is within a margin of the row's own candidate, (B, N).
+
+    It is 0 for candidates that are no negatives.
+    """
     scores = scores.float()
     return F.relu(margin + scores - scores.diagonal()[:, None]) * negatives(image_ids, candidate_ids)
 
 
 def negatives(image_ids: Tensor, candidate_ids: Tensor, keep_own: bool = False) -> Tensor:
-    """Which candidates are of other pictures than the row's, (B, N) bool; with keep_own the row's own one as well."""
+    """Returns which candidates are of other images than the row's, (B, N) bool.
+
+    With keep_own the row's own candidate is included.
+    """
     mask = image_ids[:, None] != candidate_ids
     return mask.fill_diagonal_(True) if keep_own else mask
 
 
 def multiscale_l1(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
-    """L1 distance of pictures (B, 3, H, W) at several scales, so that place counts before detail does."""
+    """Returns the L1 distance of images (B, 3, H, W), averaged over scales, so that coarse structure counts."""
     loss = (images - target).abs().mean()
     for _ in range(levels - 1):
         images, target = F.avg_pool2d(images, 2), F.avg_pool2d(target, 2)
@@ -150,7 +172,7 @@ def multiscale_l1(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
 
 
 def feature_matching_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
-    """Mean L1 distance of feature maps (B, C, H, W), each picture's relative to the size of its target's."""
+    """Returns the mean L1 distance of maps (B, C, H, W), relative to the mean size of each target map."""
     terms = [
         ((a.float() - b.float()).abs().mean(dim=(1, 2, 3)) / b.float().abs().mean(dim=(1, 2, 3)).clamp(min=1e-3)).mean()
         for a, b in zip(maps, target, strict=True)
@@ -159,12 +181,12 @@ def feature_matching_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
 
 
 def spherical_distance(points: Tensor, target: Tensor) -> Tensor:
-    """Mean squared angle between vectors (B, E), the matching loss of StyleGAN-T (Sauer et al. 2023)."""
+    """Returns the mean squared angle between vectors (B, E), as in StyleGAN-T (Sauer et al. 2023)."""
     points, target = F.normalize(points, dim=1), F.normalize(target, dim=1)
     half = ((points - target).norm(dim=1) / 2).clamp(max=1 - 1e-6)  # of the chord; arcsin is steepest at 1
     return (2 * half.arcsin()).square().mean()
 
 
 def kl_to_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(log_variance)), each (B, Z), from N(0, 1), per picture (Kingma and Welling 2014)."""
+    """Returns KL(N(mean, exp(log_variance)) || N(0, 1)) of moments (B, Z), averaged over images (Kingma 2014)."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()

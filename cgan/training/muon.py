@@ -51,6 +51,7 @@ class Muon(torch.optim.Optimizer):
                 state["step"] = state["step"].to(weight.device)
 
     def step_orthogonally(self, weight: Tensor, rate: float, momentum: float) -> None:
+        """Moves a matrix, or a convolution's weight as one, along its orthogonalised gradient."""
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
@@ -60,6 +61,7 @@ class Muon(torch.optim.Optimizer):
         weight.add_(direction.view_as(weight), alpha=-0.2 * rate * max(direction.shape) ** 0.5)
 
     def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
+        """Moves weights by torch's fused Adam."""
         for weight in weights:
             if not self.state[weight]:
                 start = {"exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}

@@ -19,12 +19,13 @@ class ScalerForEach(MixedPrecision):
         self.scalers = {0: self.scaler}
 
     def pre_backward(self, tensor: Tensor, module: pl.LightningModule) -> Tensor:
-        """The scale is that of the optimizer whose weights are not frozen now; its step comes next."""
+        """Scales a loss for the optimizer whose weights are not frozen now; its step comes next."""
         number = next(i for i, optimizer in enumerate(module.trainer.optimizers) if moves(optimizer))
         self.scaler = self.of(number)
         return super().pre_backward(tensor, module)
 
     def of(self, number: int) -> torch.amp.GradScaler:
+        """Returns the scaler of an optimizer by its number, a new one at first."""
         if number not in self.scalers:
             self.scalers[number] = torch.amp.GradScaler(self.device)
         return self.scalers[number]
@@ -38,4 +39,5 @@ class ScalerForEach(MixedPrecision):
 
 
 def moves(optimizer: torch.optim.Optimizer) -> bool:
+    """Returns whether any weight of an optimizer requires a gradient now."""
     return any(weight.requires_grad for group in optimizer.param_groups for weight in group["params"])

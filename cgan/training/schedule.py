@@ -21,6 +21,7 @@ def progress_of(trainer: Trainer) -> float:
 
 
 def timers_of(trainer: Trainer) -> list[Timer]:
+    """Returns the Timer callbacks of a trainer."""
     return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
 
 
@@ -49,6 +50,7 @@ class Cadence:
 
     @property
     def never(self) -> bool:
+        """Whether it is never due."""
         return self.every_images == 0
 
     def count(self, images_seen: int, progress: float) -> int:

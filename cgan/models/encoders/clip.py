@@ -33,7 +33,7 @@ class CLIPImageEncoder(ImageEncoder):
             self.network = transformers.CLIPVisionModelWithProjection(config)
             self.mean, self.deviation = settings["mean"], settings["deviation"]
         config = self.network.config
-        self.size, self.places = config.image_size, config.image_size // config.patch_size
+        self.size, self.map_size = config.image_size, config.image_size // config.patch_size
         self.embedding_dim, self.map_channels = config.projection_dim, [config.hidden_size] * 3
         depth = config.num_hidden_layers
         self.layers = [max(1, depth // 3), max(1, 2 * depth // 3), depth]
@@ -43,12 +43,12 @@ class CLIPImageEncoder(ImageEncoder):
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         output = self.network(pixel_values=self.normalise(images), output_hidden_states=True)
-        patches = [output.hidden_states[i][:, 1:] for i in self.layers]  # (B, places^2, C): without the class token
-        maps = [x.transpose(1, 2).unflatten(2, (self.places, self.places)) for x in patches]
+        patches = [output.hidden_states[i][:, 1:] for i in self.layers]  # (B, map_size^2, C): without the class token
+        maps = [x.transpose(1, 2).unflatten(2, (self.map_size, self.map_size)) for x in patches]
         return ImageFeatures(output.image_embeds, maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
-        return [self.places] * 3
+        return [self.map_size] * 3
 
     def spec(self) -> dict:
         """All that is needed to build this encoder again, weights apart; JSON-able."""

@@ -79,7 +79,7 @@ class DINOEncoder(ImageEncoder):
         self.network = pretrained_dino(name).eval().requires_grad_(False)
         config = self.network.config
         self.size = min(DINO_SIZE, config.image_size)
-        self.places, depth = self.size // config.patch_size, config.num_hidden_layers
+        self.map_size, depth = self.size // config.patch_size, config.num_hidden_layers
         self.embedding_dim, self.map_channels = config.hidden_size, [config.hidden_size] * 4
         self.layers = [max(1, quarter * depth // 4) for quarter in (1, 2, 3, 4)]
         self.normalise = Normalise()
@@ -88,12 +88,14 @@ class DINOEncoder(ImageEncoder):
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         hidden = self.network(pixel_values=self.normalise(images), output_hidden_states=True).hidden_states
-        patches = [hidden[i][:, -(self.places**2) :] for i in self.layers]  # (B, places^2, C): no class, no registers
-        maps = [x.transpose(1, 2).unflatten(2, (self.places, self.places)) for x in patches]
+        patches = [
+            hidden[i][:, -(self.map_size**2) :] for i in self.layers
+        ]  # (B, map_size^2, C): no class, no registers
+        maps = [x.transpose(1, 2).unflatten(2, (self.map_size, self.map_size)) for x in patches]
         return ImageFeatures(hidden[-1][:, 0], maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
-        return [self.places] * 4
+        return [self.map_size] * 4
 
 
 def pretrained_dino(name: str) -> nn.Module:

@@ -13,6 +13,8 @@ from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
 
 @dataclass
 class ImageEncoderConfig:
+    """The network of the joint encoder's image half."""
+
     network: Literal["small", "resnet50"] = "small"
     width: int = 32  # of the small one: channels at a quarter of the resolution, doubled with each halving
     embedding_dim: int = 128  # E
@@ -20,6 +22,7 @@ class ImageEncoderConfig:
 
 
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
+    """Returns the image encoder of a configuration. Raises UserError where given weights can't be loaded."""
     match config.network:
         case "small":
             return SmallResNet(config.width, config.embedding_dim)
@@ -53,8 +56,8 @@ class SmallResNet(ImageEncoder):
         for block in self.stages:
             x = block(x)
             maps.append(x)  # (B, C, H/4, W/4), (B, 2C, H/8, W/8), (B, 4C, H/16, W/16)
-        places = F.adaptive_avg_pool2d(x, 4).flatten(1)
-        return ImageFeatures(self.embedding(places), maps)
+        positions = F.adaptive_avg_pool2d(x, 4).flatten(1)
+        return ImageFeatures(self.embedding(positions), maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
         return [resolution // 4, resolution // 8, resolution // 16]

@@ -14,6 +14,8 @@ from cgan.renamed import weights_renamed
 
 @dataclass
 class GeneratorConfig:
+    """The architecture of a generator and of its latent prior."""
+
     form: Literal["modulated", "dfgan", "r3gan"] = "modulated"  # the project's own, or as in the paper of that name
     noise_dim: int = 64  # Z
     style_dim: int = 256  # in form dfgan the hidden units of each affine network
@@ -28,7 +30,7 @@ class GeneratorConfig:
 
 
 class Generator(nn.Module, ABC):
-    """generator(noise (B, Z), text) -> images (B, 3, H, W) in [-1, 1]; synthesize starts from a latent instead."""
+    """Maps noise (B, Z) and text to images (B, 3, H, W) in [-1, 1]; `synthesize` starts from a latent instead."""
 
     blocks: nn.ModuleList  # from there to the last one
     recompute = False  # the blocks' activations in the backward pass
@@ -44,6 +46,7 @@ class Generator(nn.Module, ABC):
         return self.synthesize(self.latent_prior(noise, text.sentence), text)
 
     def through(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """Returns a block's output; with `recompute` its activations are computed again in the backward pass."""
         return recomputed(block, *inputs) if self.recompute else block(*inputs)
 
     @abstractmethod
@@ -51,5 +54,5 @@ class Generator(nn.Module, ABC):
         """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
 
     def inner_matrices(self) -> list[Tensor]:
-        """The weights between its inner features, which Muon may train: not those of start, modulations and image."""
+        """Returns the weights of convolutions in blocks, which Muon may train; not those of input, style and image."""
         return [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]

@@ -8,13 +8,18 @@ from cgan.interfaces import TextEncoder, UserError
 
 @dataclass
 class TextConfig:
+    """Which text encoder the GAN uses."""
+
     encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the joint encoder's LSTM, of transformers, of Python
     name: str | None = None  # of the pretrained model: a folder, or its name on the hub
     max_words: int = 77  # pieces of words that a pretrained encoder reads
 
 
 def restore_text_encoder(spec: dict) -> TextEncoder:
-    """An encoder as its spec() says: an LSTM or a finetuned CLIP still without weights, or a frozen one with them."""
+    """Returns the encoder that a spec() describes: LSTM and finetuned CLIP without weights, a frozen one with them.
+
+    Raises ValueError for an unknown kind.
+    """
     match spec["encoder"]:
         case "lstm":
             from cgan.models.text.lstm import LSTMTextEncoder

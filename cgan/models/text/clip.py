@@ -46,6 +46,7 @@ class CLIPTextEncoder(TextEncoder):
         return []
 
     def spec(self) -> dict:
+        """Returns the settings and the tokenizer, without weights; see TextEncoder.spec."""
         config = self.network.config.to_diff_dict()
         return {"encoder": "clip", "config": config, "tokenizer": self.tokenizer.to_str()}
 

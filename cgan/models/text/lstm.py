@@ -35,6 +35,7 @@ def split_words(caption: str) -> list[str]:
 
 
 def belongs_to_word(letter: str) -> bool:
+    """Returns whether a character is a letter, digit, apostrophe, joiner or a combining mark of one."""
     if letter in JOINERS or letter == "'" or LETTER.match(letter):
         return True
     return unicodedata.category(letter) in ("Mn", "Mc") and not unicodedata.name(letter, "").startswith("VARIATION")
@@ -56,7 +57,7 @@ class Wordless(NamedTuple):
 
 
 class Vocabulary:
-    """Words to numbers; 0 is padding and 1 stands for every unknown word."""
+    """Maps words to ids and back; id 0 is padding and 1 stands for every unknown word."""
 
     def __init__(self, words: Iterable[str]) -> None:
         self.words = list(words)
@@ -65,7 +66,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, captions: Iterable[str], max_size: int = 20_000) -> "Vocabulary":
-        """The most frequent words of captions; those in which no word is found are counted."""
+        """Returns the most frequent words of captions; captions in which no word is found are counted in `wordless`."""
         counts, num_captions, without, example = Counter(), 0, 0, ""
         for caption in captions:
             num_captions += 1
@@ -81,15 +82,18 @@ class Vocabulary:
         return len(self.words) + 2
 
     def encode(self, caption: str) -> list[int]:
+        """Returns the ids of a caption's words; [1], the unknown word, where there is none."""
         return [self.index.get(word, UNKNOWN) for word in split_words(caption)] or [UNKNOWN]
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """Words of numbers, padding left out."""
+        """Returns the words of ids, separated by spaces; padding and unknown words are left out."""
         return " ".join(self.words[number - 2] for number in numbers if number >= 2)
 
 
 @dataclass
 class LSTMConfig:
+    """Sizes of the LSTM text encoder."""
+
     dim: int = 128  # D
     embedding_dim: int = 64
     max_words: int = 32
@@ -97,7 +101,7 @@ class LSTMConfig:
 
 
 class LSTMTextEncoder(TextEncoder):
-    """Words in both directions; the sentence is the largest of each feature over the words."""
+    """Encodes words by a bidirectional LSTM; the sentence is a projection of each feature's maximum over words."""
 
     def __init__(self, config: LSTMConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
@@ -117,25 +121,27 @@ class LSTMTextEncoder(TextEncoder):
         return TextFeatures(self.sentence(largest), words, mask)
 
     def dropped(self, ids: Tensor) -> Tensor:
-        """Which words are read as unknown, (B, L) bool: the same ones however many processes share the batch."""
+        """Returns which words are read as unknown, (B, L) bool, the same for any number of processes."""
         longest = largest_of_all(ids.shape[1], ids.device)  # of the whole batch
         chance = sharded_rand(len(ids), longest, device=ids.device)
         return chance[:, : ids.shape[1]] < self.config.word_dropout
 
     def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Word numbers (B, L) on the encoder's device, and lengths (B,) on the CPU, where packing wants them."""
+        """Returns word ids (B, L) on the encoder's device, and lengths (B,) on the CPU, where packing needs them."""
         rows = [torch.tensor(self.vocabulary.encode(caption)[: self.config.max_words]) for caption in captions]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
         return ids.to(self.embedding.weight.device), torch.tensor([len(row) for row in rows])
 
     def unknown_words(self, captions: list[str]) -> list[str]:
-        """The words that training never saw, each once, in order; a caption in which no word is found counts as one."""
+        """Returns the words not seen in training, each once, in order; a caption without words counts as one."""
         words = (word for caption in captions for word in split_words(caption) or [caption.strip()])
         return list(dict.fromkeys(word for word in words if word and word not in self.vocabulary.index))
 
     def spec(self) -> dict:
+        """Returns settings and vocabulary; see TextEncoder.spec."""
         return {"encoder": "lstm", "config": asdict(self.config), "words": self.vocabulary.words}
 
     @classmethod
     def from_spec(cls, spec: dict) -> "LSTMTextEncoder":
+        """Returns an encoder with untrained weights, as spec() describes it."""
         return cls(LSTMConfig(**spec["config"]), Vocabulary(spec["words"]))

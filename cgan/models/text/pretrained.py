@@ -65,15 +65,17 @@ class PretrainedTextEncoder(TextEncoder):
         return []
 
     def spec(self) -> dict:
+        """Returns the name and the settings, by which the weights are found again; see TextEncoder.spec."""
         return {"encoder": "pretrained", "name": self.name, "max_words": self.max_words}
 
 
 def size_of(*features: Tensor) -> int:
-    """Bytes."""
+    """Returns the bytes of tensors."""
     return sum(x.numel() * x.element_size() for x in features)
 
 
 def is_clip(model: nn.Module) -> bool:
+    """Returns whether a model of transformers is CLIP's text model."""
     return model.config.model_type in ("clip", "clip_text_model")
 
 
