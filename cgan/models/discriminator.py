@@ -87,7 +87,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the features (B, head_dim) of a map (B, C, H, W), which `logits` takes."""
-        x = self.reduce(pooled(x, min(x.shape[-1], self.resolution)))  # the same the other way round, but dearer
+        x = self.reduce(pooled(x, min(x.shape[-1], self.resolution)))  # reducing first gives the same, but costs more
         x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
         x = pooled(x, 4).flatten(1)  # (B, 16 head_dim)
         return F.leaky_relu(self.positions(x), 0.2)  # (B, head_dim)

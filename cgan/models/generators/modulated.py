@@ -41,7 +41,7 @@ class ModulatedGenerator(Generator):
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)
         self.blocks = nn.ModuleList(Upsample(before, after, config.style_dim) for before, after in pairs)
-        # what stands where whatever the caption; the styles of the next normalisation choose from it
+        # constants of each position for all captions; the style of the next normalisation scales them
         biases = [torch.zeros(c, n, n) for c, n in zip(channels[1:], sizes[1:], strict=True)]
         self.positional_bias = nn.ParameterList(biases if config.positional_bias else [])
         self.attention = nn.ModuleDict()

@@ -83,7 +83,7 @@ class Vocabulary:
         return len(self.words) + 2
 
     def encode(self, caption: str) -> list[int]:
-        """Returns the ids of a caption's words; [1], the unknown word, where there is none."""
+        """Returns the ids of a caption's words; [1], the unknown word, if there are none."""
         return [self.index.get(word, UNKNOWN) for word in split_words(caption)] or [UNKNOWN]
 
     def decode(self, numbers: Iterable[int]) -> str:
