@@ -1,10 +1,11 @@
-"""The evaluation of any images: opens the images and the networks, measures, and writes down the protocol."""
+"""The evaluation of any images: opens images and networks, computes metrics and anchors, records the protocol."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from cgan.data.pictures import CaptionedPictures
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
@@ -31,7 +32,7 @@ from cgan.evaluation.scenes import (
     scenes_of,
 )
 from cgan.evaluation.settings import EvaluationSettings
-from cgan.interfaces import Report, UserError
+from cgan.interfaces import ImageTextDataset, Report, UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
 from cgan.metrics.names import NAMES
@@ -52,9 +53,11 @@ class ImageEvaluation:
     """evaluation.run() -> EvaluationReport, of images that a checkpoint generates or a folder holds.
 
     data: the data set that they are compared with, unless settings name a folder of reference images.
-    report is called with a line about each metric that is left out, progress with the numbers of images done and to do.
+    report gets a line about each metric that is left out, progress the numbers of images done and in all.
     Raises UserError for images, captions and weights that are missing, damaged or too few.
     """
+
+    dataset: ImageTextDataset | None  # None with a folder of reference images
 
     def __init__(self, settings: EvaluationSettings, data: DataConfig, report: Report, progress: Progress) -> None:
         self.settings, self.asked, self.report, self.progress = settings, settings.metrics, report, progress
@@ -75,15 +78,15 @@ class ImageEvaluation:
     # ------------------------------------------------------------------------------------------ pictures
 
     def at_resolution(self, data: DataConfig) -> DataConfig:
-        """The data set's settings; where its resolution is not given, it is that of the images to measure."""
+        """Returns the settings of the data set; its resolution, unless given, is that of the images to measure."""
         config = replace(data, crop="center", flip=False)
         resolution = self.settings.resolution if self.pipe is None else self.pipe.generator.resolution
         if resolution is not None and not self.settings.sets_resolution:
             config.resolution = resolution
         return config
 
-    def open_dataset(self):
-        """Scenes of the seed; of other data the pictures kept out of training, or all where none are."""
+    def open_dataset(self) -> ImageTextDataset | None:
+        """Returns scenes by the seed, or the images of other data that are kept out of training, or all if none are."""
         if self.config is None:
             return None
         if self.on_scenes:
@@ -91,7 +94,7 @@ class ImageEvaluation:
         return build_dataset(self.config, "test" if self.config.test_images > 0 else "train")
 
     def choose_eval_set(self) -> EvalSet:
-        """The data set's captions and pictures; a folder that is measured brings its own captions."""
+        """Returns the captions and images of the data set; a folder that is measured has its own captions."""
         if self.settings.reference is not None:
             eval_set = EvalSet(None, pictures_of_folder(self.settings.reference, self.settings.resolution), {})
         else:
@@ -100,37 +103,40 @@ class ImageEvaluation:
             return eval_set
         captions = self.folder.captions
         about = {"choice": "none"} if captions is None else {"choice": "those of the folder", **counted(captions)}
-        return EvalSet(captions, eval_set.reference, about, captions and list(range(len(captions))))
+        return EvalSet(captions, eval_set.reference, about, None if captions is None else list(range(len(captions))))
 
     def scenes_eval_set(self) -> EvalSet:
-        """Captions of seen combinations by the seed, and as many real scenes."""
+        """Returns captions of seen combinations by the seed, and as many real scenes."""
+        assert self.dataset is not None  # on_scenes
         captions = captions_of("seen", len(self.dataset), self.settings.seed)
         about = {"choice": "scenes drawn by the seed", "seed": self.settings.seed, **counted(captions)}
         return EvalSet(captions, of_dataset(self.dataset), about)
 
     def dataset_eval_set(self) -> EvalSet:
-        """A caption of each image by the seed, or COCO's captions of fixed ids."""
+        """Returns a caption of each image by the seed, or COCO's captions of fixed ids; raises UserError."""
+        assert self.config is not None and self.dataset is not None  # choose_eval_set calls it without a reference
         if self.settings.captions is None:
             return eval_set_of(self.dataset, self.settings.num_images or NUM_CAPTIONS, self.settings.seed)
-        if self.config.annotations is None:
+        if self.config.annotations is None or not isinstance(self.dataset, CaptionedPictures):
             raise UserError("captions: ids of captions need data.source=coco and data.annotations=FILE")
         return eval_set_of_ids(self.dataset, Path(self.config.annotations), read_caption_ids(self.settings.captions))
 
     def measured(self) -> Pictures:
-        """The images to measure."""
+        """Returns the images to measure."""
         if self.folder is not None:
             return self.folder
+        assert self.pipe is not None  # settings name a folder or a checkpoint
         generator, text_encoder = self.pipe.generator, self.pipe.text_encoder
         return of_generator(
-            generator, text_encoder, self.eval_set.captions, self.settings.seed, self.settings.truncation
+            generator, text_encoder, self.eval_set.texts(), self.settings.seed, self.settings.truncation
         )
 
     # ------------------------------------------------------------------------------------------ networks
 
     def possible(self) -> tuple[set[str], dict[str, str]]:
-        """The metrics that can run, and why others can't.
+        """Returns the metrics that can run, and why others can't; raises UserError if none can.
 
-        The reasons are reported; of metrics that do not fit the images only where they are asked for.
+        The reasons are reported; for metrics that do not fit the images, only if they were requested.
         """
         wanted = set(self.asked or NAMES)
         unfit = self.out_of_place()
@@ -147,7 +153,7 @@ class ImageEvaluation:
         return wanted, missing
 
     def out_of_place(self) -> dict[str, str]:
-        """Metrics that these pictures and captions do not allow, and why."""
+        """Returns why these images and captions do not allow metrics, by the names of the metrics."""
         captions, unfit = self.eval_set.captions, self.too_few()
         if not self.on_scenes or captions is None:
             unfit["scenes"] = "the scene classifier reads only the built-in scenes, with their captions"
@@ -161,36 +167,37 @@ class ImageEvaluation:
         return unfit
 
     def too_few(self) -> dict[str, str]:
-        """Why distances of sets are left out where there are too few images."""
-        measured = len(self.eval_set.captions) if self.folder is None else self.folder.count
+        """Returns why metrics that compare sets are left out if there are too few images, by their names."""
+        measured = len(self.eval_set.texts()) if self.folder is None else self.folder.count
         count = min(measured, self.eval_set.reference.count)
         return {} if count >= FEWEST else dict.fromkeys(sorted(ON_FEATURES), f"{count} pictures are too few to compare")
 
     def generates_scenes(self) -> bool:
-        """Whether a checkpoint generates the built-in scenes."""
+        """Returns whether a checkpoint generates the built-in scenes."""
         return self.on_scenes and self.pipe is not None
 
     def joint_file(self) -> Path | None:
-        """Not the one that a generator was trained against, unless it is given: it would flatter."""
+        """Returns the joint encoder's file; that of the generator's own training would flatter, and must be given."""
         if self.settings.joint is not None:
             return joint_checkpoint_of(self.settings.joint)
         return STARTER_JOINT if self.on_scenes else None
 
     def stand_in(self) -> str | None:
-        """What takes Inception's place where that is missing."""
+        """Returns the name of the features that replace Inception's if those are missing; None if there are none."""
         return "judge" if self.on_scenes else "joint" if self.joint_file() is not None else None
 
     def loaded(self, missing: dict[str, str]) -> Networks:
-        """The networks of the metrics that can run."""
+        """Returns the networks of the metrics that can run."""
         joint = clip = None
-        if self.joint_file() is not None:
-            joint = JointNetwork(JointEncoder.load(self.joint_file()))
+        file = self.joint_file()
+        if file is not None:
+            joint = JointNetwork(JointEncoder.load(file))
         if "clip_score" in self.wanted or ("r_precision" in self.wanted and joint is None):
             clip = CLIPNetwork(clip_source(self.settings.clip, fetch=self.asked is not None))
         return Networks(self.feature_network(bool(ON_FEATURES & set(missing)), joint), clip, joint or clip)
 
     def feature_network(self, inception_missing: bool, joint: JointNetwork | None) -> FeatureNetwork | None:
-        """Inception, or what stands in its place; None where no metric needs it."""
+        """Returns Inception or its substitute; None if no metric needs it."""
         if not ON_FEATURES & self.wanted:
             return None
         if not inception_missing:
@@ -202,7 +209,7 @@ class ImageEvaluation:
     # ------------------------------------------------------------------------------------------ measures
 
     def run(self) -> EvaluationReport:
-        """Measure all that was asked for and can run."""
+        """Computes all metrics that were requested and can run, and the anchors if requested."""
         if self.generates_scenes() and "scenes" in self.wanted:
             metrics = self.of_scenes()
         else:
@@ -211,32 +218,37 @@ class ImageEvaluation:
         return EvaluationReport(metrics, anchors, self.protocol())
 
     def of_scenes(self) -> dict[str, float]:
-        """Both splits of scenes, held-out combinations too; other metrics see the pictures of the seen ones."""
+        """Measures scenes of seen and held-out combinations; other metrics use the images of the seen ones."""
+        assert self.pipe is not None and self.config is not None and self.dataset is not None  # generates_scenes
         # distances by the scene classifier's features are reported anyway
         on_classifier = isinstance(self.networks.features, SceneClassifierFeatures)
         wanted = self.wanted - {"r_precision", *(("fid", "kid", "prdc") if on_classifier else ())}
         more = PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed).metrics(self.device)
-        joint = self.networks.matching.joint if "r_precision" in self.wanted else None
+        joint = self.joint_network().joint if "r_precision" in self.wanted else None
         evaluator = SceneEvaluator(
             load_scene_classifier(), self.config.resolution, len(self.dataset), self.settings.seed, joint, more,
             self.settings.truncation,
         )  # fmt: skip
         return evaluator(self.pipe.generator, self.pipe.text_encoder, self.progress).metrics()
 
+    def joint_network(self) -> JointNetwork:
+        """Returns the joint encoder, which R-precision of scenes always has."""
+        assert isinstance(self.networks.matching, JointNetwork)  # joint_file names one for scenes
+        return self.networks.matching
+
     def evaluator(self) -> PictureEvaluator:
-        """All metrics of images that are not generated scenes."""
+        """Returns the evaluator of all metrics except those of SceneEvaluator."""
         wanted, more = set(self.wanted), {}
         if "scenes" in wanted:
             more["reading"] = SceneReading(load_scene_classifier())
         if "r_precision" in wanted and self.generates_scenes():
             wanted.remove("r_precision")
-            more["r_precision"] = contradicted_r_precision(
-                self.networks.matching, self.eval_set.captions, self.settings.seed
-            )
+            captions = self.eval_set.texts()
+            more["r_precision"] = contradicted_r_precision(self.joint_network(), captions, self.settings.seed)
         return PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed, more)
 
     def anchors(self) -> dict[str, dict[str, float]]:
-        """The floor, and what pictures of the captions and the nearest of training reach where there are captions."""
+        """Returns the floor and, with captions, the values of their real images and of the nearest training images."""
         evaluator = self.evaluator()
         found = {"real_against_real": evaluator.floor(self.device)}
         if self.config is None or self.eval_set.captions is None:
@@ -253,23 +265,25 @@ class ImageEvaluation:
         return found | {"nearest_training": evaluator.of(nearest, self.device)}
 
     def own_pictures(self) -> Pictures | None:
-        """The real pictures that the captions belong to; a folder's captions belong to its own pictures."""
-        captions = self.eval_set.captions
+        """Returns the real images that the captions belong to; None for a folder, whose own images are measured."""
         if self.folder is not None:
             return None
+        assert self.config is not None and self.dataset is not None  # anchors has returned without a data set
+        captions = self.eval_set.texts()
         if self.on_scenes:
             return scenes_of(captions, self.config.resolution, [self.settings.seed, 4])
         return of_dataset(self.dataset, self.eval_set.places, captions)
 
-    def training_pictures(self) -> tuple:
-        """And whether the captions are of the very same pictures, of which each must not find its own."""
+    def training_pictures(self) -> tuple[ImageTextDataset, bool]:
+        """Returns the training images, and whether the captions are theirs, so that own images must be skipped."""
+        assert self.config is not None and self.dataset is not None  # anchors has returned without a data set
         same = not self.on_scenes and self.config.test_images == 0
         return (self.dataset if same else build_dataset(self.config, "train")), same and self.folder is None
 
     # ------------------------------------------------------------------------------------------ protocol
 
     def protocol(self) -> dict:
-        """All that somebody needs to find the same numbers."""
+        """Returns all that is needed to reproduce the values, JSON-able."""
         inception = isinstance(self.networks.features, Inception)
         return {
             "versions": versions(),
@@ -287,12 +301,12 @@ class ImageEvaluation:
         }
 
     def about_reference(self) -> dict:
-        """The real pictures, with the settings of their data set."""
+        """Returns the description of the real images, with the settings of their data set."""
         data = {} if self.config is None else {"data": asdict(self.config)}
         return self.eval_set.reference.about | data
 
     def about_pictures(self) -> dict:
-        """Where they come from, how they were generated, and their number."""
+        """Returns the origin of the measured images, how they were generated, and their number."""
         about = {**self.measured().about, "num_images": self.measured().count}
         if self.pipe is None:
             return about

@@ -1,7 +1,7 @@
-"""Any images against real ones and their captions: the evaluation set, the metrics, and two anchors.
+"""Metrics of any images against real images and captions: the evaluation set, the metrics, and two anchors.
 
-The anchors are measured by the same code: real images against real ones, and for each caption the training image whose
-own caption is nearest.
+The anchors are measured by the same code: real images against other real images, and for each caption the training
+image whose own caption is nearest.
 """
 
 import logging
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from cgan.data.pictures import Skipped, summary, with_captions
+from cgan.data.pictures import CaptionedPictures, Skipped, summary, with_captions
 from cgan.data.readers.coco import annotations_in, read_captions_file
 from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.records import id_from, kind_of, printable
@@ -31,17 +31,18 @@ from cgan.evaluation.loop import (
     of_generator,
     real_features,
 )
-from cgan.interfaces import TextEncoder, UserError
+from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, PrecomputedFeatures
 from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
-from cgan.metrics.quality import PictureQuality
+from cgan.metrics.quality import MEASURES, Measure, PictureQuality
 from cgan.models.generators.base import Generator
+from cgan.models.joint import JointEncoder
 from cgan.retrieval import embed_captions, nearest, pictures_in
 
 METRICS = ("fid", "kid", "prdc", "clip_score", "r_precision")
 NUM_DISTRACTORS = 99
 EXPECTED_IDS = "a list of caption ids, as JSON or one a line"
-NUM_NEAREST = 32  # captions among which one of another picture is looked for
+NUM_NEAREST = 32  # captions that are searched for one of another image
 
 
 log = logging.getLogger(__name__)
@@ -55,23 +56,36 @@ class EvalSet(NamedTuple):
     about: dict  # how the captions were chosen; JSON-able
     places: list[int] | None = None  # of each caption's own picture in its data set
 
+    def texts(self) -> list[str]:
+        """Returns the captions; raises ValueError if there are none."""
+        if self.captions is None:
+            raise ValueError("the evaluation set has no captions")
+        return self.captions
+
+    def own_places(self) -> list[int]:
+        """Returns the index of each caption's own image in its data set; raises ValueError if it is not known."""
+        if self.places is None:
+            raise ValueError("the evaluation set does not say which images its captions belong to")
+        return self.places
+
 
 class Networks(NamedTuple):
-    """The networks of metrics; None where one is missing or not wanted."""
+    """The networks of metrics; None for each that is missing or not wanted."""
 
     features: FeatureNetwork | None = None  # Inception, or what stands in its place
     clip: MatchingNetwork | None = None
     matching: MatchingNetwork | None = None  # of R-precision
 
     def spec(self) -> dict:
+        """Returns the spec of each network by its role, JSON-able; None for each that is absent."""
         return {name: None if network is None else network.spec() for name, network in self._asdict().items()}
 
 
 # ------------------------------------------------------------------------------------------------ evaluation sets
 
 
-def eval_set_of(dataset, num_images: int, seed: int) -> EvalSet:
-    """So many pictures of a data set, all if it has fewer, each with one of its captions; both chosen by the seed."""
+def eval_set_of(dataset: ImageTextDataset, num_images: int, seed: int) -> EvalSet:
+    """Returns num_images images of a data set, or all if it has fewer, with one caption each, chosen by the seed."""
     rng = np.random.default_rng([seed, 6])
     indices = sorted(rng.permutation(len(dataset))[:num_images].tolist())
     texts = [dataset.captions_of(i) for i in indices]
@@ -81,12 +95,12 @@ def eval_set_of(dataset, num_images: int, seed: int) -> EvalSet:
 
 
 def counted(captions: list[str]) -> dict:
-    """The number of captions and their hash, for the protocol."""
+    """Returns the number of captions and their hash, for the protocol."""
     return {"num_captions": len(captions), "sha256": digest(captions)}
 
 
-def eval_set_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) -> EvalSet:
-    """COCO's captions of fixed ids, against all pictures of the data set; raises UserError for one not there."""
+def eval_set_of_ids(dataset: CaptionedPictures, annotations: Path, caption_ids: list[int | str]) -> EvalSet:
+    """Returns COCO's captions of fixed ids and all images of the data set; raises UserError for a missing id."""
     rows = {row.caption_id: row for row in annotations_in(read_captions_file(annotations), annotations)}
     known = {entry.image_id: place for place, entry in enumerate(dataset.entries)}
     for number in caption_ids:
@@ -100,9 +114,10 @@ def eval_set_of_ids(dataset, annotations: Path, caption_ids: list[int | str]) ->
 
 
 def fixed_caption_ids(annotations: Path, count: int, seed: int = 0) -> list[int | str]:
-    """Ids of one caption each of so many pictures of a COCO captions file, sorted; the same seed gives the same list.
+    """Returns the ids, sorted, of one caption for each of `count` images of a COCO captions file, chosen by the seed.
 
     `fixed_caption_ids(captions_val2014.json, 30_000)` is the list of FID-30k; write it with json.dumps and keep it.
+    Raises UserError for a caption without an id, or too few images.
     """
     captions: dict[int, list[int | str]] = {}
     for row in annotations_in(read_captions_file(annotations), annotations):
@@ -118,27 +133,28 @@ def fixed_caption_ids(annotations: Path, count: int, seed: int = 0) -> list[int 
 
 
 def in_order(caption_id: int | str) -> tuple[bool, int | str]:
-    """Numbers before texts."""
+    """Returns a key that sorts numbers before texts."""
     return isinstance(caption_id, str), caption_id
 
 
 def read_caption_ids(file: Path) -> list[int | str]:
-    """A JSON list of ids, or one id a line; raises UserError where there is none."""
+    """Returns the ids of a file, a JSON list or one id per line; raises UserError for a bad or empty file."""
     if not file.is_file():
         raise UserError(f"{file}: no such file; `cgan evaluate --write-captions {file} --data ...` writes one")
     text = read_text(file)
     given = parse_json(text, str(file), EXPECTED_IDS) if text.lstrip().startswith("[") else text.split()
-    ids = [id_from(number) for number in given]
-    if not ids or None in ids:
-        wrong = f"; {kind_of(given[ids.index(None)])} is no id" if ids else "; there is none"
+    found = [id_from(number) for number in given]
+    ids = [caption_id for caption_id in found if caption_id is not None]
+    if not ids or len(ids) < len(found):
+        wrong = f"; {kind_of(given[found.index(None)])} is no id" if found else "; there is none"
         raise UserError(f"{file}: expected {EXPECTED_IDS}{wrong}")
     return ids
 
 
 def pictures_of_folder(folder: Path, resolution: int | None) -> Pictures:
-    """The pictures of a folder, with a caption each where it has captions: the first of each picture.
+    """Returns the images of a folder, each with its first caption if all have captions; raises UserError.
 
-    Captions that can't be understood, or that some pictures have and others don't, are not used, which is logged.
+    Captions that can't be read, or that only some images have, are not used; a warning is logged.
     """
     files, unread = pictures_in(folder)
     paths = [folder / file.name for file in files]
@@ -159,7 +175,7 @@ def pictures_of_folder(folder: Path, resolution: int | None) -> Pictures:
 
 
 def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipped: list[Skipped]) -> str:
-    """Why the captions of a folder are not used."""
+    """Returns a message why the captions of a folder are not used: some images have none."""
     without = [path for path, caption in zip(paths, captions, strict=True) if not caption]
     example = printable(str(without[0].relative_to(folder)))
     why = f"; left out: {summary(skipped)}" if skipped else ""
@@ -173,8 +189,8 @@ def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipp
 class PictureEvaluator:
     """evaluator(generator, text_encoder) -> values by name; evaluator.of(pictures, device) for any pictures.
 
-    Every process calls it, takes its share, and gets the same values. wanted: some of METRICS; those whose network is
-    None are left out. more: further metrics, which are updated by images, captions and ids.
+    Every process calls it, measures its share, and gets the same values. wanted: some of METRICS; those without a
+    network are left out. more: further metrics, which are updated with images, captions and ids.
     """
 
     def __init__(
@@ -191,30 +207,29 @@ class PictureEvaluator:
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, progress: Progress = no_progress
     ) -> dict[str, float]:
-        """The values of the images that a generator in evaluation mode makes of the set's captions."""
-        pictures = of_generator(generator, text_encoder, self.eval_set.captions, self.seed, truncation)
+        """Returns the values of images that a generator, in evaluation mode, makes of the captions of the set."""
+        pictures = of_generator(generator, text_encoder, self.eval_set.texts(), self.seed, truncation)
         return self.of(pictures, device_of(generator), progress)
 
     def of(
         self, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
     ) -> dict[str, float]:
-        """The values of any images; those with captions are in the order of the evaluation set."""
-        return measure(
-            pictures, MetricCollection(self.metrics(device, progress), compute_groups=False), device, progress
-        )
+        """Returns the values of any images; images with captions must be in the order of the evaluation set."""
+        metrics = MetricCollection({**self.metrics(device, progress)}, compute_groups=False)
+        return measure(pictures, metrics, device, progress)
 
     def metrics(self, device: torch.device | str = "cpu", progress: Progress = no_progress) -> dict[str, Metric]:
-        """The metrics by their names; the first call computes the features of real images, unless cached."""
+        """Returns the metrics by name; the first call computes the features of real images, unless they are cached."""
         if self.prepared is None:
             self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}
         return self.prepared
 
-    def measures(self) -> set[str]:
-        """Those of the wanted metrics that compare sets of features."""
-        return self.wanted & {"fid", "kid", "prdc"}
+    def measures(self) -> set[Measure]:
+        """Returns those wanted metrics that compare sets of features."""
+        return {measure for measure in MEASURES if measure in self.wanted}
 
     def quality(self, device: torch.device | str, progress: Progress) -> dict[str, Metric]:
-        """The metrics that compare images with the real ones."""
+        """Returns the metrics that compare images with real images."""
         network = self.networks.features
         if network is None or not self.measures():
             return {}
@@ -222,17 +237,18 @@ class PictureEvaluator:
         return {"quality": PictureQuality(network, real, self.measures())}
 
     def matching(self) -> dict[str, Metric]:
-        """The metrics that compare images with their captions."""
-        (_, clip, matching), captions, found = self.networks, self.eval_set.captions, {}
+        """Returns the metrics that compare images with their captions."""
+        (_, clip, matching), found = self.networks, {}
         if clip is not None and "clip_score" in self.wanted:
             found["clip_score"] = CLIPScore(clip)
         if matching is not None and "r_precision" in self.wanted:
-            others = other_captions(captions, self.eval_set.places, NUM_DISTRACTORS, self.seed)
+            captions = self.eval_set.texts()
+            others = other_captions(captions, self.eval_set.own_places(), NUM_DISTRACTORS, self.seed)
             found[r_precision_by(matching)] = GeneratedRPrecision(matching, captions, torch.from_numpy(others))
         return found
 
     def floor(self, device: torch.device | str = "cpu") -> dict[str, float]:
-        """A random half of the reference against the other: what real pictures reach at half the number."""
+        """Returns the values of a random half of the real images against the other half."""
         network = self.networks.features
         if network is None or not self.measures():
             return {}
@@ -240,18 +256,18 @@ class PictureEvaluator:
         return between_halves(features, network.name, self.measures(), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
-        """The values of the captions' own images, by the metrics that compare images with captions."""
+        """Returns the values of the captions' own images, by the metrics that compare images with captions."""
         metrics = {name: metric for name, metric in self.metrics(device).items() if name != "quality"}
-        return measure(pictures, MetricCollection(metrics, compute_groups=False), device) if metrics else {}
+        return measure(pictures, MetricCollection({**metrics}, compute_groups=False), device) if metrics else {}
 
 
 def r_precision_by(network: MatchingNetwork) -> str:
-    """The name of R-precision by a network: that of the joint encoder has none before it."""
+    """Returns the name of R-precision by a network; the joint encoder adds no prefix."""
     return "r_precision" if network.name == "joint" else f"{network.name}/r_precision"
 
 
-def between_halves(features: Tensor, name: str, measures: set[str], seed: int) -> dict[str, float]:
-    """Of real features (N, F): a random half as if it had been generated, against the other."""
+def between_halves(features: Tensor, name: str, measures: set[Measure], seed: int) -> dict[str, float]:
+    """Returns the values of a random half of real features (N, F), taken as generated, against the other half."""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     one, other = features[order].tensor_split(2)
     network = PrecomputedFeatures(name, features.shape[1])
@@ -261,7 +277,10 @@ def between_halves(features: Tensor, name: str, measures: set[str], seed: int) -
 
 
 def other_captions(captions: list[str], places: list[int], count: int, seed: int) -> np.ndarray:
-    """For each caption the places of others, of other pictures and in other words, (N, count), at random."""
+    """Returns for each caption the indices of random captions of other images and other texts, (N, count) int64.
+
+    places (N,): the image of each caption. Raises UserError if a caption has fewer than `count` of them.
+    """
     rng, texts = np.random.default_rng([seed, 8]), np.unique(captions, return_inverse=True)[1]
     images, rows = np.asarray(places), []
     for text, image in zip(texts, images, strict=True):
@@ -272,16 +291,18 @@ def other_captions(captions: list[str], places: list[int], count: int, seed: int
     return np.stack(rows)
 
 
-def nearest_training_pictures(joint, eval_set: EvalSet, dataset, same: bool) -> Pictures:
-    """For each caption the training picture of the nearest caption, by the joint encoder's embeddings.
+def nearest_training_pictures(
+    joint: JointEncoder, eval_set: EvalSet, dataset: ImageTextDataset, same: bool
+) -> Pictures:
+    """Returns for each caption the training image of the nearest caption, by embeddings of the joint encoder.
 
-    same: the evaluation set is of this very data set; a caption's own image is then passed over.
+    same: the evaluation set is taken from this data set, so that a caption's own image is skipped.
     """
     texts = [(caption, i) for i in range(len(dataset)) for caption in dataset.captions_of(i)]
     owners = np.array([i for _, i in texts])
     points = embed_captions(joint, [caption for caption, _ in texts])
-    found = owners[nearest(embed_captions(joint, eval_set.captions), points, NUM_NEAREST)[1]]  # (N, NUM_NEAREST)
+    found = owners[nearest(embed_captions(joint, eval_set.texts()), points, NUM_NEAREST)[1]]  # (N, NUM_NEAREST)
     if same:
-        foreign = found != np.asarray(eval_set.places)[:, None]
+        foreign = found != np.asarray(eval_set.own_places())[:, None]
         found = np.take_along_axis(found, foreign.argmax(axis=1)[:, None], axis=1)
     return of_dataset(dataset, found[:, 0].tolist(), eval_set.captions)

@@ -1,4 +1,4 @@
-"""How well a joint encoder matches pictures and captions: retrieval on any data, and what is true on scenes."""
+"""How well a joint encoder matches images and captions: retrieval on any data, and agreement on scenes."""
 
 import textwrap
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.dataset import Scenes
-from cgan.interfaces import Sample
+from cgan.interfaces import ImageTextDataset, Sample
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
@@ -17,13 +17,13 @@ from cgan.pixels import as_bytes, as_floats
 BATCH = 100
 
 
-def evaluate_joint(joint: JointEncoder, dataset, num_folds: int = 1) -> dict[str, float]:
-    """Recall@1, 5, 10 and median rank both ways, with the ceilings that duplicate captions set.
+def evaluate_joint(joint: JointEncoder, dataset: ImageTextDataset, num_folds: int = 1) -> dict[str, float]:
+    """Returns Recall@1, 5, 10 and median rank both ways, with the ceilings that duplicate captions set.
 
-    On scenes of one object also `agreement`: the share of pictures whose best caption agrees with them in every
-    attribute that it mentions; `agreement_others`: the same when a picture's own captions are not among the candidates;
-    and `caption_accuracy`: the share of captions written by the decoder that are right in all that they mention, with
-    `caption_mentions`, how many of the five attributes that is on average.
+    On scenes of one object it adds these values. `agreement`: the share of images whose best caption is right in every
+    attribute that it mentions. `agreement_others`: the same without an image's own captions among the candidates.
+    `caption_accuracy`: the share of captions of the decoder that are right in all that they mention.
+    `caption_mentions`: the mean number of the five attributes that these captions mention.
     """
     joint.eval()
     samples = [dataset[i] for i in range(len(dataset))]
@@ -37,7 +37,7 @@ def evaluate_joint(joint: JointEncoder, dataset, num_folds: int = 1) -> dict[str
 
 
 def vectors_of(joint: JointEncoder, samples: list[Sample]) -> tuple[Tensor, Tensor]:
-    """Of the pictures (N, F) and of all their captions (M, G), on the CPU."""
+    """Returns vectors of the images, (N, F), and of all their captions, (M, G), on the CPU."""
     captions = [caption for sample in samples for caption in sample.captions]
     images = [joint.image_vectors(pictures_of(some)).cpu() for some in parts(samples)]
     texts = [joint.caption_vectors(some).cpu() for some in parts(captions)]
@@ -45,19 +45,19 @@ def vectors_of(joint: JointEncoder, samples: list[Sample]) -> tuple[Tensor, Tens
 
 
 def pictures_of(samples: list[Sample]) -> Tensor:
-    """(N, 3, H, W) in [-1, 1]."""
+    """Returns the images of samples, float32 (N, 3, H, W) in [-1, 1]."""
     return as_floats(torch.stack([sample.image for sample in samples]))
 
 
 def parts(items: list) -> list[list]:
-    """The items in lists of at most BATCH."""
+    """Returns the items in lists of at most BATCH."""
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
 
 def recalls(
     joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], num_folds: int
 ) -> dict[str, float]:
-    """Recall and median rank both ways, and the ceilings of recall."""
+    """Returns recall and median rank both ways, and the ceilings of recall, by name."""
     captions = [caption for sample in samples for caption in sample.captions]
     owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
     metric = ImageTextRecall(num_folds=num_folds, score=joint.score_vectors)
@@ -71,7 +71,7 @@ def recalls(
 def agreement(
     joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], attributes: Tensor
 ) -> dict[str, float]:
-    """The share of images whose best caption is true of them: of all captions, and of other images' captions alone."""
+    """Returns the share of images whose best caption is right: of all captions, and of other images' captions."""
     captions = [caption for sample in samples for caption in sample.captions]
     owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
     mentioned, agrees, agrees_others = torch.tensor([mentioned_in(caption) for caption in captions]), 0, 0
@@ -85,12 +85,12 @@ def agreement(
 
 
 def agree(mentioned: Tensor, attributes: Tensor) -> Tensor:
-    """Whether every mentioned attribute, -1 where there is none, is the true one: (B,) bool."""
+    """Returns whether every mentioned attribute (B, 5), -1 where absent, is the true one (B, 5): (B,) bool."""
     return ((mentioned == attributes) | (mentioned < 0)).all(dim=1)
 
 
 def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Tensor) -> dict[str, float]:
-    """The share of the decoder's captions that are true, and how many attributes they mention on average."""
+    """Returns the share of the decoder's captions that are right, and the mean number of attributes they mention."""
     written = [text for some in parts(samples) for text in joint.captions_of(pictures_of(some))]
     mentioned = torch.tensor([mentioned_in(caption) for caption in written])
     right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object says nothing
@@ -101,9 +101,10 @@ def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Ten
 
 
 def reconstruction_sheet(joint: JointEncoder, samples: list[Sample], scale: int = 2) -> np.ndarray:
-    """Rows of an image and its reconstructions from its own latent and from its caption's, beside the captions.
+    """Returns an image, uint8 (H, W, 3), of a row for each sample: the image, its reconstructions, and captions.
 
-    uint8 (H, W, 3). What the joint encoder has no decoder for is left out.
+    The reconstructions start from the latents of the image and of its first caption. Without a picture or caption
+    decoder their images or captions are left out.
     """
     joint.eval()
     images, captions = pictures_of(samples), [sample.captions[0] for sample in samples]
@@ -121,7 +122,7 @@ LABELS = ("its caption", "written from the picture", "written from the caption")
 
 
 def sheet(rows: np.ndarray, lines: list[list[str]], scale: int) -> np.ndarray:
-    """Pictures on the left, lines of text on the right of each."""
+    """Returns a page, uint8 (H, W, 3), with images (N, h, w, 3) on the left and lines of text on the right of each."""
     height, width = rows.shape[1] * scale, rows.shape[2] * scale
     page = Image.new("RGB", (width + 520, len(rows) * (height + 4)), "white")
     draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(size=15), ImageFont.load_default(size=11)

@@ -1,6 +1,6 @@
-"""Images of a generator, a data set or a folder, and the loop by which all of them are measured.
+"""Images of a generator, a data set or a folder, and the loop that measures them.
 
-With several processes each measures its share; the metrics gather what they need when they are computed.
+With several processes each measures its share; the metrics gather their states when they are computed.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.drawing import DRAWING_VERSION
 from cgan.data.shards import ShardedPictures
 from cgan.files import CannotWrite, replacing_stream
-from cgan.interfaces import TextEncoder, UserError
+from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]  # takes the numbers of images that are do
 
 
 class Pictures(NamedTuple):
-    """Images by their places, and their description for the protocol."""
+    """Images by their indices, and their description for the protocol."""
 
     count: int
     load: Callable[[Tensor], Tensor]  # places (B,) -> uint8 (B, 3, H, W)
@@ -57,7 +57,7 @@ def of_generator(
     truncation: float = 1.0,
     about: dict | None = None,
 ) -> Pictures:
-    """A picture of each caption; a picture depends on the captions' number, its place and the seed."""
+    """Returns a generated image of each caption; it depends on the caption, its index, their number and the seed."""
     noise = noise_of(generator, len(captions), seed) * truncation
     load = partial(generate, generator, text_encoder, captions, noise)
     description = {"seed": seed, "truncation": truncation, "resolution": generator.resolution}
@@ -65,7 +65,7 @@ def of_generator(
 
 
 def noise_of(generator: Generator, count: int, seed: int) -> Tensor:
-    """Standard normal noise (count, Z) by the seed, on the CPU."""
+    """Returns standard normal noise (count, Z) by the seed, on the CPU."""
     return torch.randn(count, generator.config.noise_dim, generator=torch.Generator().manual_seed(seed))
 
 
@@ -73,15 +73,17 @@ def noise_of(generator: Generator, count: int, seed: int) -> Tensor:
 def generate(
     generator: Generator, text_encoder: TextEncoder, captions: list[str], noise: Tensor, places: Tensor
 ) -> Tensor:
-    """Generate the images of some captions as bytes, on the generator's device, outside autocast."""
+    """Returns generated images, uint8 (B, 3, H, W), of captions at indices (B,), on the device of the generator."""
     device = device_of(generator)
     with torch.autocast(device.type, enabled=False):
         text = text_encoder([captions[i] for i in places.tolist()])
         return as_bytes(generator(noise[places].to(device), text))
 
 
-def of_dataset(dataset, indices: list[int] | None = None, captions: list[str] | None = None) -> Pictures:
-    """Some pictures of a data set, all unless indices are given."""
+def of_dataset(
+    dataset: ImageTextDataset, indices: list[int] | None = None, captions: list[str] | None = None
+) -> Pictures:
+    """Returns the images of a data set at the indices, or all of them; captions: one for each image."""
     indices = list(range(len(dataset))) if indices is None else indices
 
     def load(places: Tensor) -> Tensor:
@@ -90,8 +92,8 @@ def of_dataset(dataset, indices: list[int] | None = None, captions: list[str] | 
     return Pictures(len(indices), load, {**identity(dataset, indices), "num_images": len(indices)}, captions)
 
 
-def identity(dataset, indices: list[int]) -> dict:
-    """What tells these pictures of the data set from others, and how they were prepared."""
+def identity(dataset: ImageTextDataset, indices: list[int]) -> dict:
+    """Returns a description, JSON-able, that identifies images of a data set and their preparation."""
     if isinstance(dataset, Scenes):
         description = {"source": "scenes", "drawing": DRAWING_VERSION, "seed": dataset.seed, "split": dataset.split}
         level = {} if dataset.level.name == "one" else {"level": dataset.level.name}
@@ -105,8 +107,8 @@ def identity(dataset, indices: list[int]) -> dict:
     return description | {"pictures": digest([shards, dataset.rows[indices].tolist()])}
 
 
-def pixels_digest(dataset, indices: list[int]) -> str:
-    """The SHA-256 of the pixels of some images, for a data set of the user's own."""
+def pixels_digest(dataset: ImageTextDataset, indices: list[int]) -> str:
+    """Returns the SHA-256 of the pixels of images, for a data set of the user's own."""
     found = hashlib.sha256()
     for i in indices:
         found.update(dataset[i].image.numpy().tobytes())
@@ -114,17 +116,17 @@ def pixels_digest(dataset, indices: list[int]) -> str:
 
 
 def crop(resolution: int) -> str:
-    """How images are brought to a resolution, in words for the protocol."""
+    """Returns a description, for the protocol, of how images are cropped and resized to a resolution."""
     return f"centre square, antialiased bilinear to {resolution} px"
 
 
 def digest(content: object) -> str:
-    """The SHA-256 of what json.dumps takes, as 64 hexadecimal digits."""
+    """Returns the SHA-256 of JSON-able content, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def of_files(paths: list[Path], resolution: int | None = None, captions: list[str] | None = None) -> Pictures:
-    """Pictures as they are, or their middle squares at a resolution; raises UserError."""
+    """Returns images of files, unchanged, or their centre squares at a resolution; raises UserError."""
     if resolution is None:
         check_sizes(paths)
     about = {
@@ -138,13 +140,13 @@ def of_files(paths: list[Path], resolution: int | None = None, captions: list[st
 
 
 def read(paths: list[Path], resolution: int | None, places: Tensor) -> Tensor:
-    """The images at some places, uint8 (B, 3, H, W); raises UserError."""
+    """Returns the images at indices (B,), uint8 (B, 3, H, W); raises UserError if one can't be read."""
     pictures = [decoded(paths[i], resolution) for i in places.tolist()]
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
 def decoded(path: Path, resolution: int | None) -> np.ndarray:
-    """uint8 (H, W, 3); raises UserError, as a picture left out would change what is measured."""
+    """Returns an image, uint8 (H, W, 3); raises UserError if it can't be read, as skipping it would change values."""
     if resolution is not None:
         picture, reason = decode((path, resolution))
     else:
@@ -155,21 +157,20 @@ def decoded(path: Path, resolution: int | None) -> np.ndarray:
 
 
 def unusable(path: Path, reason: str) -> UserError:
-    """The mistake of an image that can't be read."""
+    """Returns the error for an image that can't be read."""
     return UserError(f"{printable(str(path))}: {reason}; mend it, or take it out of the folder")
 
 
 def check_sizes(paths: list[Path]) -> None:
-    """Raise UserError for pictures of several sizes, as they are seen, and for one that can't be read."""
-    first, size = None, None
+    """Raises UserError for images of several sizes, after rotation by EXIF, and for one that can't be read."""
+    first: tuple[Path, tuple[int, int]] | None = None
     for path in paths:
         found, reason = upright_size(path)
         if found is None:
             raise unusable(path, reason)
-        if size is None:
-            first, size = path, found
-        if found != size:
-            sizes = f"{first.name} {size[0]}x{size[1]}, {path.name} {found[0]}x{found[1]}"
+        first = first or (path, found)
+        if found != first[1]:
+            sizes = f"{first[0].name} {first[1][0]}x{first[1][1]}, {path.name} {found[0]}x{found[1]}"
             raise UserError(f"{path.parent}: pictures of several sizes ({sizes}); give --resolution 256 or so")
 
 
@@ -177,30 +178,30 @@ def check_sizes(paths: list[Path]) -> None:
 
 
 def num_processes() -> int:
-    """The number of processes that measure together, 1 where there is one alone."""
+    """Returns the number of processes that measure together, 1 without torch.distributed."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def shares(count: int, batch: int = BATCH) -> Iterator[Tensor]:
-    """The places that this process takes, batch by batch; all processes together take each once.
+    """Yields batches of the indices, (B,), that this process measures; all processes together take each once.
 
-    A process for which there are none takes one batch of no places: metrics gather from all, so each needs an update.
+    A process without indices gets one empty batch: metrics gather from all processes, so each needs an update.
     """
     first = distributed.get_rank() if num_processes() > 1 else 0
     return iter(torch.arange(first, count, num_processes()).split(batch))
 
 
 def no_progress(done: int, total: int) -> None:
-    """The Progress of library functions by default: drops the numbers."""
+    """Ignores the numbers; the default Progress of library functions."""
 
 
 @torch.no_grad()
 def measure(
     pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", progress: Progress = no_progress
 ) -> dict[str, float]:
-    """Compute all metrics of all images; every process calls it, and gets the same values.
+    """Returns all metrics of all images, by name; every process calls it, and gets the same values.
 
-    Metrics and their networks are on the device meanwhile, and on the CPU afterwards.
+    Metrics and their networks are on the device during the call, and on the CPU afterwards.
     """
     with placed(metrics, device):
         metrics.reset()
@@ -210,7 +211,7 @@ def measure(
 
 @contextmanager
 def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
-    """A network on a device while it is used, then on the CPU: a training needs the GPU's memory for itself."""
+    """Moves a network to a device, and back to the CPU on exit, so that a training has the GPU memory for itself."""
     network.to(device)
     try:
         yield
@@ -221,7 +222,7 @@ def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
 def feed(
     pictures: Pictures, metrics: MetricCollection, device: torch.device | str, progress: Progress = no_progress
 ) -> None:
-    """Update the metrics with this process's share of the images."""
+    """Updates the metrics with this process's share of the images."""
     done = 0
     for places in shares(pictures.count):
         images = loaded(pictures, places, device)
@@ -232,15 +233,17 @@ def feed(
 
 
 def loaded(pictures: Pictures, places: Tensor, device: torch.device | str) -> Tensor:
-    """Pictures on a device, uint8 (B, 3, H, W); no places give none, of 1 x 1, which every metric takes."""
+    """Returns images on a device, uint8 (B, 3, H, W); for no indices an empty batch of 1 x 1 pixels."""
     if len(places) == 0:
         return torch.zeros(0, 3, 1, 1, dtype=torch.uint8, device=device)
     return pictures.load(places).to(device)
 
 
 class Collected(Metric):
-    """The features of all pictures in their order, (N, F), gathered from all processes."""
+    """Collects the features of all images in their order, (N, F), from all processes."""
 
+    features: list[Tensor]  # each (B, F); one tensor after the processes' states are gathered
+    ids: list[Tensor]  # each (B,) int64
     full_state_update = False
 
     def __init__(self, network: FeatureNetwork) -> None:
@@ -250,25 +253,28 @@ class Collected(Metric):
         self.add_state("ids", [], dist_reduce_fx="cat")
 
     def update(self, images: Tensor, ids: Tensor) -> None:
+        """Adds images, uint8 (B, 3, H, W), with their indices (B,); B may be 0."""
         features = features_of(self.network, images)
         self.features.append(features)
         self.ids.append(ids.to(features.device))
 
     def compute(self) -> Tensor:
+        """Returns the features (N, F), sorted by index."""
         return dim_zero_cat(self.features)[dim_zero_cat(self.ids).argsort()]
 
 
 def real_features(
     network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
 ) -> Tensor:
-    """Features of real pictures (N, F) on the CPU, kept in the cache under a key of pictures, preparation and network.
+    """Returns features of real images, (N, F) on the CPU, cached under a key of images, preparation and network.
 
-    Every process calls it; where one has them not, all compute them anew, each its share, and the network is on the CPU
-    afterwards.
+    Every process calls it. If any process lacks them, all compute them again, each its share; then the network is on
+    the CPU.
     """
     path = cache_folder() / f"features-{digest([pictures.about, network.spec()])[:16]}.npy"
     found = stored(path, (pictures.count, network.num_features))
-    if not everywhere(found is not None, device):
+    cached = everywhere(found is not None, device)
+    if found is None or not cached:
         metrics = MetricCollection({"features": Collected(network)}, compute_groups=False)
         with placed(metrics, device), torch.no_grad():
             feed(pictures, metrics, device, progress)
@@ -278,14 +284,14 @@ def real_features(
 
 
 def everywhere(here: bool, device: torch.device | str) -> bool:
-    """Whether something is true in all processes."""
+    """Returns whether a condition holds in all processes; every process calls it."""
     if num_processes() == 1:
         return here
     return all(bool(flag) for flag in gather_all_tensors(torch.tensor(int(here), device=device)))
 
 
 def stored(path: Path, shape: tuple[int, int]) -> Tensor | None:
-    """Features from a file, unless it is missing, damaged or holds something else."""
+    """Returns features from a file; None if it is missing, damaged, or not finite float32 of the shape."""
     try:
         features = np.load(path)
     except (OSError, ValueError, EOFError):
@@ -296,7 +302,7 @@ def stored(path: Path, shape: tuple[int, int]) -> Tensor | None:
 
 
 def store(path: Path, features: Tensor) -> None:
-    """Keep features in the cache, where it can be written; several processes may do it at once."""
+    """Writes features to the cache, with a warning if that fails; several processes may do so at once."""
     try:
         with replacing_stream(path, HINT) as stream:
             np.save(stream, features.float().numpy())
@@ -308,7 +314,7 @@ def store(path: Path, features: Tensor) -> None:
 
 
 class JointNetwork(MatchingNetwork):
-    """The joint encoder as a network of metrics: by similarity alone, without co-attention."""
+    """The joint encoder as a network of metrics; it uses the similarity alone, without co-attention."""
 
     name = "joint"
 
@@ -317,24 +323,26 @@ class JointNetwork(MatchingNetwork):
         self.joint, self.num_features = joint.eval(), joint.image.embedding_dim
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns embeddings, float32 (B, E), of images, uint8 (B, 3, H, W), resized to the encoder's resolution."""
         with torch.autocast(images.device.type, enabled=False):
             return self.placed().embed_images(resized(as_floats(images), self.joint.resolution)).float()
 
     def embed_captions(self, captions: list[str]) -> Tensor:
+        """Returns embeddings, float32 (B, E), of captions."""
         joint = self.placed()
         with torch.autocast(joint.device.type, enabled=False):
             return joint.embed_captions(captions).float()
 
     def placed(self) -> JointEncoder:
-        """Lightning knows a module's device only when the module itself was moved, not what holds it."""
+        """Returns the joint encoder, all of it on the device of its first weights."""
         return self.joint.to(device_of(self.joint))
 
 
 def resized(images: Tensor, resolution: int) -> Tensor:
-    """Images (B, 3, H, W) resized to (B, 3, resolution, resolution), antialiased."""
+    """Returns images (B, 3, H, W) resized to (B, 3, resolution, resolution), antialiased."""
     return images if images.shape[-1] == resolution else resize(images, [resolution, resolution], antialias=True)
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """The device of a network's weights."""
+    """Returns the device of a network's weights."""
     return next(network.parameters()).device

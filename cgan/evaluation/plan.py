@@ -1,4 +1,4 @@
-"""Which metrics a training evaluates: what is asked for, what the data and this machine's weights allow, and how."""
+"""Which metrics a training evaluates: those requested that the data and the weights on this machine allow."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
 from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, contradicted_r_precision
 from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
 from cgan.evaluation.two_objects import TwoObjectEvaluator
-from cgan.interfaces import Report, UserError, silent
+from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
 from cgan.metrics.matching import GeneratedRPrecision
@@ -33,7 +33,7 @@ ON_SCENES, ON_OTHERS = ("scenes", "r_precision"), ("fid", "clip_score", "r_preci
 
 
 class Evaluator(NamedTuple):
-    """evaluate(generator, text_encoder, progress) -> values by name, alike in all processes."""
+    """evaluate(generator, text_encoder, progress) -> values by name, the same in all processes."""
 
     evaluate: Callable[..., dict[str, float]]
     names: list[str]  # of the values that can be followed
@@ -41,7 +41,7 @@ class Evaluator(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What will be evaluated, and through what."""
+    """The metrics that will be evaluated, and the networks that they use."""
 
     wanted: frozenset[str]  # some of NAMES
     features: str | None  # "" is Inception, "judge" and "joint" stand in for it; None where no such metric is wanted
@@ -51,15 +51,15 @@ class Plan(NamedTuple):
     level: str = "one"  # objects in a scene
 
     def names(self) -> list[str]:
-        """Of the values that best.ckpt can follow."""
+        """Returns the names of the values that best.ckpt can follow."""
         names = [name for name in ("clip_score",) if name in self.wanted]
         if "scenes" in self.wanted and self.level == "two":
             names += TWO_OBJECT_NAMES
         elif "scenes" in self.wanted:
             names += ["scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "diversity"]
             names += [f"judge/{name}" for name in ("kernel_distance", *NEIGHBOURS)]
-        for measure in ON_FEATURES if self.features is not None else ():
-            if measure in self.wanted:
+        if self.features is not None:
+            for measure in (measure for measure in ON_FEATURES if measure in self.wanted):
                 names += [named(name, self.features) for name in (NEIGHBOURS if measure == "prdc" else (measure,))]
         if "r_precision" in self.wanted:
             by = ["r_precision" if self.independent else "joint/r_precision"] * self.joint
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
         return list(dict.fromkeys(names))
 
     def followed(self, asked: str | None) -> str:
-        """The metric of best.ckpt; raises UserError where the one asked for is not among the measured ones."""
+        """Returns the metric of best.ckpt; raises UserError if the requested one is not measured."""
         names = self.names()
         if asked is None:
             return next((name for name in PREFERRED if name in names), names[0])
@@ -81,9 +81,9 @@ class Plan(NamedTuple):
 
 
 def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
-    """The plan of a configuration; None where nothing is to be evaluated. Raises UserError for a mistake in it.
+    """Returns the plan of a configuration, None if nothing is evaluated; raises UserError for a mistake in it.
 
-    report gets a line for each metric that is asked for and can't be computed here, with the way to make it possible.
+    report gets a line for each requested metric that can't be computed here, with a hint how to make it possible.
     """
     settings = config.trainer
     unknown = set(settings.metrics or ()) - set(NAMES)
@@ -108,12 +108,13 @@ def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
 
 
 def possible(config: RunConfig, report: Report) -> Plan:
-    """The plan of what is possible here. Weights of metrics that are asked for by name may be downloaded."""
+    """Returns the plan of what is possible here; weights of metrics that are requested by name may be downloaded."""
     if config.data.source == "scenes" and config.data.level == "two":
         return possible_of_two(config, report)
     settings, on_scenes = config.trainer, config.data.source == "scenes"
     asked = settings.metrics is not None
-    wanted = set(settings.metrics if asked else ON_SCENES if on_scenes else ON_OTHERS)
+    default = ON_SCENES if on_scenes else ON_OTHERS
+    wanted = set(default if settings.metrics is None else settings.metrics)
     missing = missing_weights(wanted, inception_file(config), settings.clip, fetch=asked)
     independent = settings.eval_joint_encoder is not None
     own = not on_scenes and (independent or uses_joint_encoder(config))
@@ -134,7 +135,7 @@ def possible(config: RunConfig, report: Report) -> Plan:
 
 
 def possible_of_two(config: RunConfig, report: Report) -> Plan:
-    """Of scenes with two objects their own judge measures all that is measured."""
+    """Returns the plan for scenes of two objects, which only their own classifier measures; raises UserError."""
     unfit = set(config.trainer.metrics or ()) - {"scenes"}
     if unfit:
         raise UserError(f"trainer.metrics: {', '.join(sorted(unfit))} is not for data.level=two; give [scenes]")
@@ -145,7 +146,10 @@ def possible_of_two(config: RunConfig, report: Report) -> Plan:
 
 
 def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None, report: Report) -> str | None:
-    """The name of what fid, kid and prdc look through; scenes are measured by the judge's features anyway."""
+    """Returns the name of the features of fid, kid and prdc, empty for Inception, or None.
+
+    None is also returned if Inception is missing and scenes, which use the classifier's features anyway, are measured.
+    """
     on_features = set(ON_FEATURES) & wanted
     if not on_features:
         return None
@@ -158,12 +162,12 @@ def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None,
 
 
 def inception_file(config: RunConfig) -> Path | None:
-    """The file of Inception's weights, where trainer.inception names one."""
+    """Returns the file of Inception's weights that trainer.inception names, or None."""
     return None if config.trainer.inception is None else Path(config.trainer.inception)
 
 
 def clip_here(given: str | None, fetch: bool) -> str | None:
-    """The CLIP that can be loaded here, downloaded if fetch allows it; None where there is none."""
+    """Returns the CLIP that can be loaded here, downloaded if `fetch` allows it, or None."""
     try:
         return clip_source(given, fetch)
     except MissingWeights:
@@ -174,11 +178,11 @@ def clip_here(given: str | None, fetch: bool) -> str | None:
 
 
 def evaluator_of(
-    plan: Plan, config: RunConfig, dataset, run_dir: Path, report: Report = silent
+    plan: Plan, config: RunConfig, dataset: ImageTextDataset, run_dir: Path, report: Report = silent
 ) -> tuple[Plan, Evaluator | None]:
-    """The plan that the data set allows, and what evaluates by it; None where nothing is left of the plan.
+    """Returns the plan that the data set allows, and its evaluator, or None if nothing is left of the plan.
 
-    report gets what the data set is too small for.
+    report gets a line for each metric that the data set is too small for.
     """
     if plan.level == "two":
         return plan, of_two_objects(plan, config)
@@ -189,8 +193,8 @@ def evaluator_of(
     return plan, of_pictures(plan, config, eval_set, run_dir) if plan.wanted else None
 
 
-def eval_set_for(config: RunConfig, dataset) -> EvalSet:
-    """Pictures kept out of training, where there are any; without random crops."""
+def eval_set_for(config: RunConfig, dataset: ImageTextDataset) -> EvalSet:
+    """Returns images kept out of training, or training images if there are none; without random crops and flips."""
     data = replace(config.data, crop="center", flip=False)
     if config.data.source == "custom":
         return eval_set_of(dataset, config.trainer.evaluation_images, SEED)
@@ -200,12 +204,13 @@ def eval_set_for(config: RunConfig, dataset) -> EvalSet:
 
 
 def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
-    """Without what so few pictures and captions do not allow, which is said."""
-    unfit, num_texts = {}, len(set(eval_set.captions))
+    """Returns the plan without the metrics that have too few images or captions; report gets the reasons."""
+    captions, unfit = eval_set.texts(), {}
+    num_texts = len(set(captions))
     if "r_precision" in plan.wanted and num_texts <= 2 * NUM_DISTRACTORS:
         unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
-    if len(eval_set.captions) < FEWEST:
-        few = f"{len(eval_set.captions)} pictures are too few to compare"
+    if len(captions) < FEWEST:
+        few = f"{len(captions)} pictures are too few to compare"
         unfit |= {name: few for name in ON_FEATURES if name in plan.wanted}
     for line in in_lines(unfit):
         report(line)
@@ -213,7 +218,7 @@ def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
 
 
 def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None) -> Networks:
-    """The networks that a plan's metrics look through, loaded."""
+    """Returns the loaded networks of a plan's metrics."""
     match plan.features:
         case None:
             features = None
@@ -230,9 +235,9 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
 
 
 def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
-    """Evaluates both splits where scenes are wanted, and images of seen combinations by other metrics.
+    """Returns an evaluator of both splits if scenes are wanted, and of seen combinations by other metrics.
 
-    R-precision is that of trainer.eval_joint_encoder or of the starter weights, not of the encoder that the generator
+    R-precision is by trainer.eval_joint_encoder or the starter weights, not by the encoder that the generator
     is trained against.
     """
     count, resolution, classifier = config.trainer.evaluation_images, config.data.resolution, load_scene_classifier()
@@ -247,7 +252,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
         return Evaluator(lambda g, t, progress: others(g, t, progress=progress), plan.names(), count)
 
     @cache
-    def evaluator(device: torch.device) -> SceneEvaluator:  # real pictures are looked at where training takes place
+    def evaluator(device: torch.device) -> SceneEvaluator:  # real scenes are measured on the device of training
         return SceneEvaluator(classifier, resolution, count, SEED, joint, others.metrics(device))
 
     def evaluate(generator, text_encoder, progress) -> dict[str, float]:
@@ -257,21 +262,24 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
 
 
 def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
-    """Evaluates both splits of scenes of two objects by their own classifier."""
+    """Returns an evaluator of both splits of scenes of two objects, by their own classifier."""
     count = config.trainer.evaluation_images
     evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
     return Evaluator(evaluator, plan.names(), count)
 
 
 def of_pictures(plan: Plan, config: RunConfig, eval_set: EvalSet, run_dir: Path) -> Evaluator:
-    """Without trainer.eval_joint_encoder, R-precision is by the encoder the generator is trained against: too high."""
-    joint, more = None, {}
+    """Returns an evaluator of images and captions of any data set.
+
+    Without trainer.eval_joint_encoder, R-precision is by the encoder that the generator is trained against: too high.
+    """
+    joint, more, captions = None, {}, eval_set.texts()
     if plan.joint:
         file = config.trainer.eval_joint_encoder or config.joint.checkpoint or run_dir / "joint.safetensors"
         joint = JointNetwork(JointEncoder.load(file))
         if "r_precision" in plan.wanted:
-            others = torch.from_numpy(other_captions(eval_set.captions, eval_set.places, NUM_DISTRACTORS, SEED))
+            others = torch.from_numpy(other_captions(captions, eval_set.own_places(), NUM_DISTRACTORS, SEED))
             name = "r_precision" if plan.independent else "joint/r_precision"
-            more[name] = GeneratedRPrecision(joint, eval_set.captions, others)
+            more[name] = GeneratedRPrecision(joint, captions, others)
     evaluator = PictureEvaluator(eval_set, networks_of(plan, config, joint), plan.wanted, SEED, more)
-    return Evaluator(lambda g, t, progress: evaluator(g, t, progress=progress), plan.names(), len(eval_set.captions))
+    return Evaluator(lambda g, t, progress: evaluator(g, t, progress=progress), plan.names(), len(captions))

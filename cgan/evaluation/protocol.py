@@ -1,4 +1,4 @@
-"""What an evaluation found, and by which protocol."""
+"""The results of an evaluation and their protocol."""
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,19 +11,19 @@ PACKAGES = ("torch", "torchvision", "torchmetrics", "torch-fidelity", "transform
 
 @dataclass
 class EvaluationReport:
-    """Values by the names of metrics, and all that somebody needs to find the same values."""
+    """The values of metrics by name, and all that is needed to reproduce them."""
 
     metrics: dict[str, float]
     anchors: dict[str, dict[str, float]]  # what real images reach, by the anchor's name; empty unless asked for
     protocol: dict  # JSON-able: versions, device, images, captions, networks, seed, seconds
 
     def as_json(self) -> dict:
-        """All of it as one dictionary that json.dumps takes."""
+        """Returns the report as one dictionary that json.dumps takes."""
         return asdict(self)
 
 
 def versions() -> dict[str, str | None]:
-    """The versions of cgan, Python and the packages that values may depend on; None for one that is not installed."""
+    """Returns the versions of cgan, Python and the packages that affect values; None if one is not installed."""
     from cgan.version import __version__
 
     found: dict[str, str | None] = {"cgan": __version__, "python": python_version()}
@@ -36,5 +36,5 @@ def versions() -> dict[str, str | None]:
 
 
 def device_name(device: torch.device) -> str:
-    """The name of a GPU, or "cpu"."""
+    """Returns the name of a GPU, or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

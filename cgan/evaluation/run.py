@@ -34,22 +34,22 @@ def evaluate(
     report: Report = silent,
     progress: Progress = no_progress,
 ) -> EvaluationReport:
-    """Measure the images that a checkpoint generates, or the images of a folder; on a GPU where there is one.
+    """Measures the images that a checkpoint generates, or the images of a folder, on a GPU if there is one.
 
     checkpoint: a .ckpt or .safetensors file, a run directory, an exported folder or a name on the hub.
     images: a folder of images, in place of a checkpoint; its captions are used where each image has one.
     reference: a folder of real images, in place of a data set's.
     data: the data set, as load_config takes it: names of YAML files and key=value. The built-in scenes when empty.
-    resolution: pixels to which the images of folders are cropped and resized; none when absent.
+    resolution: pixels to which the images of folders are cropped and resized; not resized when absent.
     num_images: number of captions; 2000 of each split of scenes, else 5000, when absent.
     captions: a file of ids of COCO captions; the seed chooses captions when absent.
-    metrics: some of cgan.metrics.names.NAMES, whose weights may be downloaded; all that can run here when absent.
-    inception: the file of Inception's weights; torch's downloaded one when absent. resize: how to its 299 pixels.
+    metrics: some of cgan.metrics.names.NAMES, whose weights may be downloaded; by default all that can run here.
+    inception: the file of Inception's weights; that in torch's cache when absent. resize: the way to its 299 pixels.
     clip: the CLIP of clip_score, a folder or a name on the hub.
     joint: the joint encoder of r_precision, a file or a run directory; on scenes the starter weights when absent.
     anchors: also measure real images, and for each caption the nearest training image.
     seed: of captions and noise, from 0 to 2**32 - 1. truncation: factor of the noise.
-    report: takes a line about each metric that is left out. progress: takes the numbers of images done and to do.
+    report: gets a line about each metric that is left out. progress: gets the numbers of images done and in all.
 
     Raises UserError for a mistake in the arguments, and for files that are missing or damaged.
     """
@@ -62,7 +62,7 @@ def evaluate(
 
 
 def evaluate_by(settings: EvaluationSettings, report: Report, progress: Progress) -> EvaluationReport:
-    """Evaluate scenes of two objects by their own classifier, all other images by ImageEvaluation."""
+    """Evaluates scenes of two objects by their own classifier, all other images by ImageEvaluation."""
     start, config = time.monotonic(), load_config(list(settings.data)).data
     if settings.reference is None and config.source == "scenes" and config.level == "two":
         result = evaluate_two_objects(settings, config, progress)

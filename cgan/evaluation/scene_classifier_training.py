@@ -1,4 +1,4 @@
-"""Training of the scene classifier, on scenes and on images in which nobody would know the object."""
+"""Training of the scene classifier, on scenes and on images in which nobody would recognise the object."""
 
 import json
 from collections import defaultdict
@@ -35,7 +35,7 @@ LevelName = Literal["one", "two"]
 
 
 class Task(NamedTuple):
-    """What the classifier of a level learns."""
+    """The training task of the classifier of a level."""
 
     level: Level
     kinds: tuple[str, ...]  # of unrecognisable images
@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Images with what is true of them."""
+    """Images with their true attributes and kinds."""
 
     images: Tensor  # (N, 3, 64, 64) uint8
     values: Tensor  # (N, attributes) int64: the scenes
@@ -52,7 +52,7 @@ class Examples(NamedTuple):
 
 
 class TrainedSceneClassifier(NamedTuple):
-    """A classifier in evaluation mode, and how often it is right, by what was tested."""
+    """A classifier in evaluation mode, and its shares of right answers by kind of test image."""
 
     classifier: SceneClassifier
     table: dict[str, float]  # shares in [0, 1]
@@ -69,7 +69,7 @@ def train_scene_classifier(
     seed: int = 0,
     report: Report = silent,
 ) -> TrainedSceneClassifier:
-    """Train a scene classifier on the CPU, and measure it on images that it has not seen.
+    """Trains a scene classifier on the CPU, and measures it on images that it has not seen.
 
     level: scenes of one object or of two.
     num_images: number of real scenes to draw, and of unrecognisable ones.
@@ -90,7 +90,7 @@ def train_scene_classifier(
 
 
 def save_scene_classifier(classifier: SceneClassifier, table: dict[str, float], path: Path) -> None:
-    """Write weights in half precision, and beside them the table as JSON; raises CannotWrite."""
+    """Writes weights in half precision, and next to them the table as JSON; raises CannotWrite."""
     weights = {name: value.half().contiguous() for name, value in classifier.state_dict().items()}
     write_bytes(path, save(weights, metadata={"judge": json.dumps(asdict(classifier.config))}))
     write_json(path.with_suffix(".json"), table)
@@ -100,20 +100,20 @@ def save_scene_classifier(classifier: SceneClassifier, table: dict[str, float], 
 
 
 def task_of(level: LevelName) -> Task:
-    """The scenes, corruptions and attributes of a level."""
+    """Returns the scenes, corruptions and attributes of a level."""
     if level == "one":
         return Task(ONE, KINDS, spoil, SceneClassifierConfig().num_values)
     return Task(TWO, PAIR_KINDS, spoil_pair, NUM_VALUES)
 
 
 def spoilt_kinds(num_images: int, level: LevelName) -> list[str]:
-    """So many kinds of unrecognisable images, each kind in turn."""
+    """Returns num_images kinds of unrecognisable images, each kind in turn."""
     kinds = task_of(level).kinds
     return [kinds[i % len(kinds)] for i in range(num_images)]
 
 
 def draw_example(job: tuple[str, LevelName, int, int, Split | None]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """An image of a kind, uint8 (64, 64, 3), and its scene; without a split, a tenth of the scenes is held out.
+    """Returns an image of a kind, uint8 (64, 64, 3), and its scene; without a split, a tenth of scenes is held out.
 
     job: kind, level, seed, index and split; the same job gives the same image.
     """
@@ -124,7 +124,7 @@ def draw_example(job: tuple[str, LevelName, int, int, Split | None]) -> tuple[np
 
 
 def draw_examples(kinds: list[str], level: LevelName, seed: int, split: Split | None = None) -> Examples:
-    """An image of each kind, drawn by several processes."""
+    """Returns an image of each kind, drawn by several processes."""
     jobs, context = [(kind, level, seed, i, split) for i, kind in enumerate(kinds)], get_context("spawn")
     with in_parallel(draw_example, jobs, 64, context=context) as results:  # forks inherit torch's threads, and hang
         pairs = list(results)
@@ -133,14 +133,14 @@ def draw_examples(kinds: list[str], level: LevelName, seed: int, split: Split | 
 
 
 def with_young(examples: Examples, images: Tensor) -> Examples:
-    """The examples, and the images (N, 3, 64, 64) of a young generator behind them."""
+    """Returns the examples, followed by images, uint8 (N, 3, 64, 64), of a generator early in its training."""
     values = torch.zeros(len(images), examples.values.shape[1], dtype=examples.values.dtype)
     kinds = [*examples.kinds, *["young"] * len(images)]
     return Examples(torch.cat([examples.images, images]), torch.cat([examples.values, values]), kinds)
 
 
 def young_pictures(checkpoint: Path, count: int, seed: int, level_name: LevelName) -> Tensor:
-    """What a checkpoint generates for captions of random scenes, uint8 (count, 3, 64, 64)."""
+    """Returns images that a checkpoint generates for captions of random scenes, uint8 (count, 3, 64, 64)."""
     level, rng = task_of(level_name).level, np.random.default_rng([seed, 78])
     captions = [level.describe(level.sample(rng, "seen"), rng) for _ in range(count)]
     images = TextToImage.load(checkpoint).sample(captions, [(seed * 1_000_003 + i) % 2**32 for i in range(count)])
@@ -154,7 +154,7 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level_name: LevelNam
 def fit_classifier(
     examples: Examples, num_values: tuple[int, ...], steps: int, seed: int, report: Report
 ) -> SceneClassifier:
-    """A new classifier, trained by AdamW with a one-cycle learning rate; in evaluation mode."""
+    """Returns a new classifier, trained by AdamW with a one-cycle learning rate, in evaluation mode."""
     classifier = SceneClassifier(SceneClassifierConfig(num_values=num_values)).to(memory_format=torch.channels_last)
     recognisable = torch.tensor([kind == "real" for kind in examples.kinds])
     generator = torch.Generator().manual_seed(seed)
@@ -174,7 +174,7 @@ def fit_classifier(
 
 
 def classification_loss(classifier: SceneClassifier, images: Tensor, values: Tensor, recognisable: Tensor) -> Tensor:
-    """Cross-entropy of being recognisable on all images, and of each attribute on the recognisable ones, times 0.2."""
+    """Returns the cross-entropy of recognisability, plus 0.2 times that of each attribute on recognisable images."""
     logits, score, _ = classifier(images.contiguous(memory_format=torch.channels_last))
     loss = F.binary_cross_entropy_with_logits(score, recognisable.float())
     for head, target in zip(logits, values.t(), strict=True):
@@ -188,7 +188,7 @@ def classification_loss(classifier: SceneClassifier, images: Tensor, values: Ten
 def table_of_errors(
     classifier: SceneClassifier, level: LevelName, num_images: int, young: Sequence[Path], seed: int
 ) -> dict[str, float]:
-    """On images that it has not seen: accuracy on real scenes, and the share of each unrecognisable kind rejected."""
+    """Returns accuracy on new real scenes, and the share of each unrecognisable kind that is rejected."""
     examples = draw_examples(["real"] * num_images + spoilt_kinds(num_images, level), level, seed)
     reading = classifier.read(as_floats(examples.images))
     real = torch.tensor([kind == "real" for kind in examples.kinds])
@@ -210,5 +210,5 @@ def table_of_errors(
 
 
 def share(answers: Tensor) -> float:
-    """How many of some answers (N,) are true, from 0 to 1, to four digits."""
+    """Returns the share of answers (N,) that are true, in [0, 1], rounded to four digits."""
     return round(float(answers.float().mean()), 4)

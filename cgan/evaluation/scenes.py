@@ -1,4 +1,4 @@
-"""How true a generator's scenes are to their captions, as the scene classifier reads them, beside real scenes.
+"""How well generated scenes match their captions, according to the scene classifier, compared with real scenes.
 
 Every process generates its share of the images; all of them get the same values.
 """
@@ -48,7 +48,7 @@ NUM_REAL = 1000  # real scenes whose R-precision is measured: each is drawn for 
 
 @dataclass
 class SceneReport:
-    """The numbers of a generator; distances are Fréchet distances on the classifier's features."""
+    """The values of a generator; distances are Fréchet distances of the classifier's features."""
 
     scene_accuracy: float  # of captions of seen combinations
     scene_accuracy_heldout: float
@@ -60,14 +60,14 @@ class SceneReport:
     others: dict[str, float] = field(default_factory=dict)  # judge/precision and so on, and further metrics
 
     def metrics(self) -> dict[str, float]:
-        """All values by their names; absent ones are left out."""
+        """Returns all values by name; absent ones are left out."""
         values = asdict(self)
         others = values.pop("others")
         return {name: value for name, value in (values | others).items() if value is not None}
 
 
 class RealScenes(NamedTuple):
-    """What real scenes reach, by the same metrics."""
+    """The values of real scenes by the same metrics."""
 
     features: Tensor  # (N, F), the classifier's
     floor: float
@@ -76,7 +76,7 @@ class RealScenes(NamedTuple):
 
 
 class SceneReading(WrapperMetric):
-    """Scene accuracy, and the quality of the pictures by the features that the classifier found on the way."""
+    """The scene accuracy, and the quality of images by features of the same classifier pass."""
 
     full_state_update = False
 
@@ -85,7 +85,7 @@ class SceneReading(WrapperMetric):
         self.classifier, self.accuracy, self.quality = classifier, SceneAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
-        """Add pictures, uint8 (B, 3, H, W), with a caption each, in words of scenes; B may be 0."""
+        """Adds images, uint8 (B, 3, H, W), with one caption of scenes each; B may be 0."""
         with torch.autocast(images.device.type, enabled=False):
             reading = self.classifier.read(as_floats(images))
         values = [mentioned_in(caption) for caption in captions]
@@ -95,9 +95,11 @@ class SceneReading(WrapperMetric):
             self.quality.update(reading.features, ids)
 
     def compute(self) -> dict[str, Tensor]:
+        """Returns the scene accuracy in [0, 1] and, with `quality`, its values, by name."""
         return {"scene_accuracy": self.accuracy.compute()} | (self.quality.compute() if self.quality else {})
 
     def reset(self) -> None:
+        """Forgets all images."""
         super().reset()
         self.accuracy.reset()
         if self.quality is not None:
@@ -107,8 +109,9 @@ class SceneReading(WrapperMetric):
 class SceneEvaluator:
     """evaluator(generator, text_encoder) -> SceneReport. Captions, noise and the real side are fixed by the seed.
 
-    R-precision flatters generators that were trained against the joint encoder: give another one. more: further
-    metrics of the pictures of seen captions, which are updated by images, captions and ids.
+    R-precision is too high for generators that were trained against the same joint encoder: give another one.
+    more: further metrics of the images of seen captions, which are updated with images, captions and ids.
+    Raises UserError for fewer than FEWEST images.
     """
 
     def __init__(
@@ -124,7 +127,8 @@ class SceneEvaluator:
         if num_images < FEWEST:
             raise UserError(f"{num_images} pictures are too few to evaluate; take at least {FEWEST}, better 2000")
         self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
-        self.captions = {split: captions_of(split, num_images, seed) for split in ("seen", "heldout")}
+        splits: tuple[Split, ...] = ("seen", "heldout")
+        self.captions: dict[Split, list[str]] = {split: captions_of(split, num_images, seed) for split in splits}
         self.repeated = captions_of("seen", max(2, num_images // 64), seed + 2)
         self.more, self.truncation = dict(more or {}), truncation
         self.choice = (
@@ -135,7 +139,7 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ real scenes
 
     def measure_real(self, device: torch.device) -> RealScenes:
-        """Measure real scenes, once for all calls; their features are kept in the cache."""
+        """Returns the values of real scenes, whose features are kept in the cache."""
         classifier = SceneClassifierFeatures(self.classifier)
         scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
         features, other = (real_features(classifier, pictures, device) for pictures in scenes)
@@ -145,11 +149,11 @@ class SceneEvaluator:
         return RealScenes(features, floor, float(diversity), self.r_precision_of_real(device))
 
     def repetitions(self) -> list[str]:
-        """Each of the repeated captions SEEDS_PER_CAPTION times."""
+        """Returns each of the repeated captions SEEDS_PER_CAPTION times in a row."""
         return [caption for caption in self.repeated for _ in range(SEEDS_PER_CAPTION)]
 
     def r_precision_of_real(self, device: torch.device) -> float | None:
-        """R-precision of real scenes of the captions; None without a joint encoder."""
+        """Returns the R-precision in [0, 1] of real scenes of the captions; None without a joint encoder."""
         if self.choice is None:
             return None
         network, captions = self.choice.network, self.captions["seen"]
@@ -167,13 +171,13 @@ class SceneEvaluator:
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
     ) -> SceneReport:
-        """Evaluate a generator in evaluation mode; images are rounded to bytes first, as users get them."""
+        """Evaluates a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         device = device_of(generator)
         self.real = self.real or self.measure_real(device)
         values = {}
         for split, metrics in self.metrics().items():
             pictures = of_generator(generator, text_encoder, self.captions[split], self.seed, self.truncation)
-            values[split] = measure(pictures, MetricCollection(metrics, compute_groups=False), device, progress)
+            values[split] = measure(pictures, MetricCollection({**metrics}, compute_groups=False), device, progress)
         seen = values["seen"]
         return SceneReport(
             scene_accuracy=seen.pop("scene_accuracy"),
@@ -187,14 +191,15 @@ class SceneEvaluator:
         )
 
     def metrics(self) -> dict[Split, dict[str, Metric]]:
-        """The metrics of the images of each split."""
+        """Returns the metrics of the images of each split, by name."""
+        assert self.real is not None  # __call__ measures real scenes first
         quality = PictureQuality(PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real.features)
         choice = {"r_precision": self.choice} if self.choice is not None else {}
         seen = {"reading": SceneReading(self.classifier, quality), **choice, **self.more}
         return {"seen": seen, "heldout": {"reading": SceneReading(self.classifier)}}
 
     def diversity_of(self, generator: Generator, text_encoder: TextEncoder) -> float:
-        """The mean distance of two images that a generator makes of the same caption."""
+        """Returns the mean distance, in the classifier's features, of two images generated from the same caption."""
         device = device_of(generator)
         pictures = of_generator(generator, text_encoder, self.repetitions(), self.seed, self.truncation)
         metric = IntraCaptionDiversity().to(device)
@@ -207,7 +212,7 @@ class SceneEvaluator:
 
 
 def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures:
-    """A real scene of each caption."""
+    """Returns a random real scene of each caption, by the seed."""
 
     def load(places: Tensor) -> Tensor:
         rngs = [np.random.default_rng([*seed, place]) for place in places.tolist()]
@@ -221,18 +226,18 @@ def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures
 
 
 def contradicted_r_precision(network: JointNetwork, captions: list[str], seed: int) -> GeneratedRPrecision:
-    """R-precision, 1 of 100: the others contradict the caption."""
+    """Returns the R-precision metric, 1 of 100, whose 99 wrong captions contradict the right one."""
     return GeneratedRPrecision(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
 
 
 def captions_of(split: Split, count: int, seed: int) -> list[str]:
-    """So many captions of random scenes of a split; the same seed gives the same captions."""
+    """Returns `count` captions of random scenes of a split; the same seed gives the same captions."""
     rng = np.random.default_rng([seed, split == "heldout"])
     return [describe(sample_scene(rng, split), rng) for _ in range(count)]
 
 
 def scene_of(caption: str, rng: np.random.Generator) -> Scene:
-    """A random seen scene that the caption describes."""
+    """Returns a random scene of a seen combination that the caption describes."""
     mentioned = mentioned_in(caption)
     while True:
         drawn = (int(rng.integers(len(values))) for values in ATTRIBUTES.values())
@@ -242,7 +247,7 @@ def scene_of(caption: str, rng: np.random.Generator) -> Scene:
 
 
 def contradicting(captions: list[str], count: int, seed: int) -> np.ndarray:
-    """For each caption the places of captions with which it can't be true together, (N, count), at random."""
+    """Returns for each caption the indices of random captions that contradict it, (N, count) int64."""
     rng, mentioned = np.random.default_rng([seed, 5]), np.array([mentioned_in(caption) for caption in captions])
     rows = []
     for mine in mentioned:

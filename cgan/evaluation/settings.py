@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, and the check of it; imports no torch, so that mistakes are told at once."""
+"""The settings of an evaluation and their checks; imports no torch, so that mistakes are reported at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -32,18 +32,18 @@ class EvaluationSettings:
 
     @property
     def sets_resolution(self) -> bool:
-        """Whether the resolution of the data set is given; else it is that of the images to measure."""
+        """Whether `data` gives the resolution of the data set; otherwise it is that of the images to measure."""
         return any(setting.startswith("data.resolution=") for setting in self.data)
 
     def refuse_unused(self, names: Sequence[str], why: str) -> None:
-        """Raise UserError for the first of some settings that is given; why ends the line, such as "with images"."""
+        """Raises UserError for the first named setting that is given; `why` ends the message, such as "with images"."""
         for field in fields(self):
             if field.name in names and getattr(self, field.name) != field.default:
                 raise UserError(f"{field.name} is not used {why}; leave it out")
 
 
 def evaluation_settings(**given: Any) -> EvaluationSettings:
-    """Settings by name, paths also as text; raises UserError for a mistake that shows before anything is opened."""
+    """Returns settings by name, paths also as text; raises UserError for a mistake found before any file is opened."""
     for name in ("images", "reference", "captions", "inception", "joint"):
         if given.get(name) is not None:
             given[name] = Path(given[name])
@@ -59,7 +59,7 @@ def evaluation_settings(**given: Any) -> EvaluationSettings:
 
 
 def check_images(settings: EvaluationSettings) -> None:
-    """Raise UserError where it is unclear which images are measured against which, or where a setting has no effect."""
+    """Raises UserError if it is unclear which images are compared, or if a setting has no effect."""
     if (settings.checkpoint is None) == (settings.images is None):
         raise UserError("what shall be measured? give a checkpoint, or images=DIR; `cgan evaluate --help` says more")
     if settings.reference is not None and (settings.images is None or settings.data):
@@ -73,7 +73,7 @@ def check_images(settings: EvaluationSettings) -> None:
 
 
 def check_numbers(settings: EvaluationSettings) -> None:
-    """Raise UserError for a number that is out of its range."""
+    """Raises UserError for a number that is out of its range."""
     check_seed(f"seed={settings.seed}", settings.seed)
     check_number(f"truncation={settings.truncation}", settings.truncation, NOT_NEGATIVE)
     for name in ("resolution", "num_images"):

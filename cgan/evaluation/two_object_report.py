@@ -1,4 +1,4 @@
-"""The evaluation of a checkpoint on scenes of two objects, which their own classifier alone measures."""
+"""The evaluation of a checkpoint on scenes of two objects, by their own classifier alone."""
 
 import math
 from dataclasses import asdict, replace
@@ -20,8 +20,9 @@ from cgan.sampling.pipeline import TextToImage
 
 
 def evaluate_two_objects(settings: EvaluationSettings, data: DataConfig, progress: Progress) -> EvaluationReport:
-    """Measure the images that a checkpoint generates for captions of two objects; raises UserError."""
+    """Measures the images that a checkpoint generates for captions of two objects; raises UserError."""
     check(settings)
+    assert settings.checkpoint is not None  # check has raised UserError without one
     pipe = TextToImage.from_pretrained(settings.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
     if not settings.sets_resolution:
         data = replace(data, resolution=pipe.generator.resolution)
@@ -35,7 +36,7 @@ def evaluate_two_objects(settings: EvaluationSettings, data: DataConfig, progres
 
 
 def check(settings: EvaluationSettings) -> None:
-    """Raise UserError for what does not go together with scenes of two objects."""
+    """Raises UserError for settings that scenes of two objects do not allow."""
     unfit = set(settings.metrics or ()) - {"scenes"}
     if unfit:
         raise UserError(f"metrics: {', '.join(sorted(unfit))} is not for data.level=two; give scenes, or leave it out")
@@ -48,7 +49,7 @@ def check(settings: EvaluationSettings) -> None:
 
 
 def pair_classifier() -> SceneClassifier:
-    """The classifier of scenes of two objects that comes with the package; raises UserError where it is missing."""
+    """Returns the classifier of scenes of two objects in the package; raises UserError if it is missing."""
     if not PAIR_CLASSIFIER.is_file():
         hint = "the scene classifier of two objects is not there; train it by `cgan judge --level two`"
         raise UserError(f"{PAIR_CLASSIFIER}: {hint}")
@@ -56,14 +57,14 @@ def pair_classifier() -> SceneClassifier:
 
 
 def known(values: dict[str, float]) -> dict[str, float]:
-    """The values without NaN: shares of nothing, such as that of relations where no image shows both objects."""
+    """Returns the values without NaN, such as the share of right relations if no image shows both objects."""
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def protocol(
     pipe: TextToImage, classifier: SceneClassifier, evaluator: TwoObjectEvaluator, settings: EvaluationSettings
 ) -> dict:
-    """All that somebody needs to find the same numbers, JSON-able."""
+    """Returns all that is needed to reproduce the values, JSON-able."""
     seen = evaluator.captions["seen"]
     pictures = of_generator(pipe.generator, pipe.text_encoder, seen, settings.seed, settings.truncation)
     hashes = {name: hash_weights(getattr(pipe, name)) for name in ("generator", "text_encoder")}

@@ -1,4 +1,4 @@
-"""How true a generator's scenes of two objects are to their captions, read by a classifier of their own."""
+"""How well generated scenes of two objects match their captions, according to their own classifier."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS), "judge/frechet_distance
 
 
 class PairReading(WrapperMetric):
-    """The accuracies of pictures, and their distances by the features that the classifier found on the way."""
+    """The accuracies of images, and their distances from real ones by features of the same classifier pass."""
 
     full_state_update = False
 
@@ -40,7 +40,7 @@ class PairReading(WrapperMetric):
         self.classifier, self.accuracy, self.quality = classifier, TwoObjectAccuracy(), quality
 
     def update(self, images: Tensor, captions: list[str], ids: Tensor) -> None:
-        """Add pictures, uint8 (B, 3, H, W), with a caption each; B may be 0."""
+        """Adds images, uint8 (B, 3, H, W), with one caption each; B may be 0."""
         reading = self.classifier.read(as_floats(images))
         values = [mentioned_in_pair(caption) for caption in captions]
         mentioned = torch.tensor(values, dtype=torch.int64, device=images.device).view(-1, len(NUM_VALUES))
@@ -49,9 +49,11 @@ class PairReading(WrapperMetric):
             self.quality.update(reading.features, ids)
 
     def compute(self) -> dict[str, Tensor]:
+        """Returns the accuracies and, with `quality`, the distances, by name."""
         return self.accuracy.compute() | (self.quality.compute() if self.quality else {})
 
     def reset(self) -> None:
+        """Forgets all images."""
         super().reset()
         self.accuracy.reset()
         if self.quality is not None:
@@ -59,7 +61,7 @@ class PairReading(WrapperMetric):
 
 
 class TwoObjectEvaluator:
-    """evaluator(generator, text_encoder) -> values by NAMES; captions, noise and the real side are set by the seed."""
+    """evaluator(generator, text_encoder) -> values by NAMES; the seed fixes captions, noise and real scenes."""
 
     def __init__(
         self,
@@ -71,30 +73,31 @@ class TwoObjectEvaluator:
     ) -> None:
         self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
         self.truncation = truncation
-        self.captions = {split: pair_captions(split, num_images, seed) for split in ("seen", "heldout")}
+        splits: tuple[Split, ...] = ("seen", "heldout")
+        self.captions: dict[Split, list[str]] = {split: pair_captions(split, num_images, seed) for split in splits}
         self.real: Tensor | None = None
 
     @torch.no_grad()
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
     ) -> dict[str, float]:
-        """Evaluate a generator in evaluation mode; images are rounded to bytes first, as users get them."""
-        pictures = {
+        """Evaluates a generator in evaluation mode; images are rounded to bytes first, as users get them."""
+        pictures: dict[Split, Pictures] = {
             split: of_generator(generator, text_encoder, captions, self.seed, self.truncation)
             for split, captions in self.captions.items()
         }
         return self.measured(pictures, device_of(generator), progress)
 
     def of_real(self, device: torch.device, progress: Progress = no_progress) -> dict[str, float]:
-        """What real scenes reach, each with a caption of its own; others than those of the distances."""
-        pictures = {}
+        """Returns the values of real scenes with their own captions, other scenes than those of the distances."""
+        pictures: dict[Split, Pictures] = {}
         for split in self.captions:
             scenes = Scenes(self.num_images, self.resolution, self.seed + 1, split, level=TWO)
             pictures[split] = of_dataset(scenes, captions=[scenes.captions_of(i)[0] for i in range(len(scenes))])
         return self.measured(pictures, device, progress)
 
     def measured(self, pictures: dict[Split, Pictures], device: torch.device, progress: Progress) -> dict[str, float]:
-        """The values of the images of each split, those of held-out combinations with _heldout behind their names."""
+        """Returns the values of the images of both splits; names of held-out combinations end in _heldout."""
         values = {}
         for split, metric in self.metrics(device).items():
             found = measure(
@@ -104,7 +107,7 @@ class TwoObjectEvaluator:
         return values
 
     def metrics(self, device: torch.device) -> dict[Split, Metric]:
-        """The metric of each split; real scenes are looked at once for all calls."""
+        """Returns the metric of each split; features of real scenes are computed once for all calls."""
         if self.real is None:
             scenes = of_dataset(Scenes(self.num_images, self.resolution, self.seed, level=TWO))
             self.real = real_features(SceneClassifierFeatures(self.classifier), scenes, device)
@@ -115,6 +118,6 @@ class TwoObjectEvaluator:
 
 
 def pair_captions(split: Split, count: int, seed: int) -> list[str]:
-    """So many captions of random scenes of two objects; the same seed gives the same captions."""
+    """Returns `count` captions of random scenes of two objects; the same seed gives the same captions."""
     rng = np.random.default_rng([seed, split == "heldout", 2])
     return [describe_pair(sample_pair(rng, split), rng) for _ in range(count)]

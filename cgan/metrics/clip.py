@@ -1,4 +1,4 @@
-"""A pretrained CLIP (Radford et al. 2021) that scores pictures against captions, by folder or by name on the hub."""
+"""A pretrained CLIP (Radford et al. 2021) that scores images against captions, by folder or by name on the hub."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from cgan.metrics.weights import is_cached
 
 
 class CLIPNetwork(MatchingNetwork):
-    """Both halves of a CLIP; pictures are prepared by its own processor, captions cut to its length, end mark kept."""
+    """Both halves of a CLIP; its own processor prepares images, and captions are cut to the length that it takes."""
 
     name = "clip"
 
@@ -27,14 +27,14 @@ class CLIPNetwork(MatchingNetwork):
         self.model.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures as directions."""
+        """Returns images, uint8 (B, 3, H, W), as unit vectors, float32 (B, num_features)."""
         pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
         with torch.autocast(images.device.type, enabled=False):
             output = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
             return F.normalize(output.pooler_output.float(), dim=1)
 
     def embed_captions(self, captions: list[str]) -> Tensor:
-        """Captions as directions, float32 (B, num_features)."""
+        """Returns captions as unit vectors, float32 (B, num_features)."""
         encoded = self.tokenizer(
             captions, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
         ).to(self.model.device)
@@ -43,25 +43,26 @@ class CLIPNetwork(MatchingNetwork):
             return F.normalize(output.pooler_output.float(), dim=1)
 
     def spec(self) -> dict[str, str]:
+        """Returns the network, the hash of its weights and its folder or name; see FeatureNetwork.spec."""
         return super().spec() | {"source": self.source}
 
 
 def pretrained(source: str) -> tuple:
-    """Model, picture processor and tokenizer; raises UserError of one line."""
+    """Returns the model, image processor and tokenizer of a CLIP; raises UserError if they can't be loaded."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     path = Path(source).expanduser()
     where = str(path) if path.is_dir() else source
-    here = {"local_files_only": path.is_dir() or is_cached(source)}
+    here = path.is_dir() or is_cached(source)
     try:
-        config = transformers.AutoConfig.from_pretrained(where, **here)
+        config = transformers.AutoConfig.from_pretrained(where, local_files_only=here)
         if config.model_type != "clip":  # its weights would be random
             raise UserError(f"{source}: not a CLIP model (it holds {config.model_type})")
-        model = transformers.CLIPModel.from_pretrained(where, dtype=torch.float32, **here)
-        processor = transformers.CLIPImageProcessor.from_pretrained(where, **here)
-        return model, processor, transformers.AutoTokenizer.from_pretrained(where, **here)
+        model = transformers.CLIPModel.from_pretrained(where, dtype=torch.float32, local_files_only=here)
+        processor = transformers.CLIPImageProcessor.from_pretrained(where, local_files_only=here)
+        return model, processor, transformers.AutoTokenizer.from_pretrained(where, local_files_only=here)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise unreadable(source, error, f"{source}: not a CLIP model ({reason})") from error

@@ -1,4 +1,4 @@
-"""Feature vectors of images, by which sets of images are compared: those of Inception, or of a stand-in."""
+"""Feature vectors of images, by which sets of images are compared: those of Inception or of a substitute."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -18,40 +18,41 @@ AT_ONCE = 32  # pictures in Inception; more take gigabytes
 
 
 class FeatureNetwork(nn.Module, ABC):
-    """Pictures, uint8 (B, 3, H, W), to features, float32 (B, num_features), outside autocast."""
+    """Maps images, uint8 (B, 3, H, W), to features, float32 (B, num_features), regardless of autocast."""
 
-    name: str  # before the names of measures; that of Inception is empty
+    name: str  # the prefix of the names of measures; empty for Inception
     num_features: int
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """The features of pictures of any one size."""
+        """Returns the features (B, num_features) of images, uint8 (B, 3, H, W), of any size."""
 
     def spec(self) -> dict[str, str]:
-        """What a protocol says of it; features of equal specs are equal. JSON-able."""
+        """Returns what a protocol records of the network, JSON-able; networks of equal specs have equal features."""
         return {"network": self.name or "inception", "weights": hash_weights(self)}
 
 
 class MatchingNetwork(FeatureNetwork, ABC):
-    """Captions as well, in the latent of the pictures: the inner product is the score, at most 1."""
+    """Maps captions as well, to the space of the images: the inner product of a pair is its score, at most 1."""
 
     @abstractmethod
     def embed_captions(self, captions: list[str]) -> Tensor:
-        """Captions as float32 (B, num_features)."""
+        """Returns the features of captions, float32 (B, num_features)."""
 
 
 def features_of(network: FeatureNetwork, images: Tensor) -> Tensor:
-    """Features of pictures, (B, F); of none at all, which a process may be given, the network is not asked."""
+    """Returns features of images, (B, F), without a call of the network if a process has no images."""
     if len(images) == 0:
         return torch.zeros(0, network.num_features, device=images.device)
     return network(images)
 
 
 class Inception(FeatureNetwork):
-    """Inception-v3 of FID (Heusel et al. 2017), by the file of weights that torch-fidelity publishes.
+    """Inception-v3 of FID (Heusel et al. 2017), with the weights that torch-fidelity publishes.
 
-    resize: to 299 px as torch-fidelity and the first FID do, bilinear as in TensorFlow 1 without antialiasing, or as
-    clean-fid (Parmar et al. 2022), Pillow's bicubic. num_features below 2048 are those of earlier layers.
+    resize: how images are resized to 299 px. "torch-fidelity" is bilinear as in TensorFlow 1, without antialiasing, as
+    in the original FID; "clean" is bicubic as in Pillow (clean-fid, Parmar et al. 2022).
+    num_features: 2048, or fewer for the features of an earlier layer; the keys of LAYERS.
     """
 
     name = ""
@@ -65,31 +66,34 @@ class Inception(FeatureNetwork):
         self.resize, self.num_features = resize, num_features
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns features (B, num_features) of images, uint8 (B, 3, H, W), at most AT_ONCE at a time."""
         with torch.autocast(images.device.type, enabled=False):
             return torch.cat([self.features_of(some) for some in images.split(AT_ONCE)])
 
     def features_of(self, images: Tensor) -> Tensor:
+        """Returns features (B, num_features) of images, uint8 (B, 3, H, W), all at a time."""
         images = resized_clean(images) if self.resize == "clean" else resized_like_tensorflow(images)
         return self.blocks((images - 128) / 128).mean(dim=(2, 3))
 
     def spec(self) -> dict[str, str]:
+        """Returns the hash of the weights, how images are resized, and num_features; see FeatureNetwork.spec."""
         return super().spec() | {"resize": self.resize, "features": str(self.num_features)}
 
 
 def resized_like_tensorflow(images: Tensor) -> Tensor:
-    """Images (B, 3, 299, 299), bilinear without antialiasing, as TensorFlow 1 resizes."""
+    """Returns images (B, 3, 299, 299) in [0, 255], resized as in TensorFlow 1: bilinear without antialiasing."""
     from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
     return interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(299, 299), align_corners=False)
 
 
 def resized_clean(images: Tensor) -> Tensor:
-    """As Pillow does with floats."""
+    """Returns images (B, 3, 299, 299) in [0, 255], resized as Pillow resizes floats: bicubic with antialiasing."""
     return F.interpolate(images.float(), (299, 299), mode="bicubic", antialias=True).clamp(0, 255)
 
 
 class SceneClassifierFeatures(FeatureNetwork):
-    """The last hidden layer of the scene classifier, which stands in for Inception where that is missing."""
+    """The last hidden layer of the scene classifier, which replaces Inception where that is missing."""
 
     name = "judge"
 
@@ -98,16 +102,18 @@ class SceneClassifierFeatures(FeatureNetwork):
         self.classifier, self.num_features = classifier, classifier.config.feature_dim
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns features (B, num_features) of images, uint8 (B, 3, H, W)."""
         with torch.autocast(images.device.type, enabled=False):
             return self.classifier(as_floats(images))[2]
 
 
 class PrecomputedFeatures(FeatureNetwork):
-    """Takes features in place of images, where another metric has computed them already."""
+    """Takes features in place of images, for features that another metric has already computed."""
 
     def __init__(self, name: str, num_features: int) -> None:
         super().__init__()
         self.name, self.num_features = name, num_features
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns the given features (B, num_features) unchanged."""
         return images

@@ -1,4 +1,4 @@
-"""The names of metrics: what an evaluation can be asked for, and which values are better when higher or lower."""
+"""The names of metrics: which can be requested, and whether higher or lower values are better."""
 
 NAMES = ("scenes", "fid", "kid", "prdc", "clip_score", "r_precision")  # what --metrics and trainer.metrics take
 
@@ -10,12 +10,12 @@ PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "cli
 
 
 def is_known(name: str) -> bool:
-    """Whether HIGHER or LOWER lists a metric, be it with the name of its network before it, as in joint/recall."""
+    """Returns whether HIGHER or LOWER lists a metric, with or without a network's prefix, as in joint/recall."""
     return name.rpartition("/")[2] in HIGHER + LOWER
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """Whether a value is better than the best so far, which is None at first; NaN is never better."""
+    """Returns whether a value is better than the best so far (None at first); NaN is never better."""
     if best is None:
         return value == value
     return value < best if name.rpartition("/")[2] in LOWER else value > best

@@ -1,8 +1,8 @@
-"""How like real pictures generated ones are, by their features: distances of the sets, and how they cover each other.
+"""How similar generated images are to real ones, by their features: distances of the sets, precision and recall.
 
-On Inception's features the distances are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018), equal to
-torch-fidelity's. torchmetrics has both, but hangs on KID where processes were updated another number of times, draws
-its subsets without a seed, and counts the real side once a process; here the real side is fixed, and counted once.
+On Inception's features the distances are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018), equal to those of
+torch-fidelity. torchmetrics has both, but its KID hangs if processes are updated a different number of times and draws
+subsets without a seed, and it counts real images once for each process. Here real images are fixed and counted once.
 """
 
 from collections.abc import Iterable
@@ -18,51 +18,55 @@ from torchmetrics.utilities import dim_zero_cat
 from cgan.metrics.features import FeatureNetwork, features_of
 
 Measure = Literal["fid", "kid", "prdc"]
+MEASURES: tuple[Measure, ...] = ("fid", "kid", "prdc")
 SUBSETS, SUBSET_SIZE, SUBSET_SEED = 100, 1000, 2020  # of KID, as in torch-fidelity
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}  # as in the papers
 BLOCK = 1024  # rows of the matrix of distances that are formed at once
 
 
 class Gaussian(NamedTuple):
-    """Through features."""
+    """A Gaussian fitted to features."""
 
     mean: Tensor  # (F,) float64
     covariance: Tensor  # (F, F) float64
 
 
 def gaussian(total: Tensor, products: Tensor, count: Tensor | int) -> Gaussian:
-    """From sums over features: of themselves (F,) and of their outer products (F, F)."""
+    """Returns the Gaussian of `count` features, given their sum (F,) and the sum of their outer products (F, F)."""
     mean = total / count
     return Gaussian(mean, (products - count * mean.outer(mean)) / (count - 1))
 
 
 def gaussian_of(features: Tensor) -> Gaussian:
-    """The Gaussian of features (N, F)."""
+    """Returns the Gaussian, in float64, of features (N, F) with N at least 2."""
     features = features.double()
     return gaussian(features.sum(0), features.t() @ features, len(features))
 
 
 def root(matrix: Tensor) -> Tensor:
-    """The square root of a positive matrix."""
+    """Returns the square root (F, F) of a symmetric positive semidefinite matrix (F, F)."""
     values, vectors = torch.linalg.eigh(matrix)
     return vectors * values.clamp(min=0).sqrt() @ vectors.t()
 
 
 def frechet(fake: Gaussian, real: Gaussian, real_root: Tensor) -> Tensor:
-    """Equation 6 of FID; the trace of (a b)^(1/2) from eigenvalues of b^(1/2) a b^(1/2), which are real."""
+    """Returns the Fréchet distance, a scalar (FID, equation 6).
+
+    The trace of (a b)^(1/2) comes from the eigenvalues of b^(1/2) a b^(1/2), which are real; real_root is b^(1/2).
+    """
     roots = torch.linalg.eigvalsh(real_root @ fake.covariance @ real_root).clamp(min=0).sqrt()
     distance = (fake.mean - real.mean).square().sum()
     return distance + fake.covariance.trace() + real.covariance.trace() - 2 * roots.sum()
 
 
 def frechet_distance(features: Tensor, target: Tensor) -> float:
-    """Of two sets of features (N, F)."""
+    """Returns the Fréchet distance of two sets of features, (N, F) and (M, F)."""
     real = gaussian_of(target)
     return float(frechet(gaussian_of(features), real, root(real.covariance)))
 
 
 def kernel_distance(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean unbiased MMD of random subsets of features (N, F), drawn as torch-fidelity draws them; may be negative."""
+    """Returns the mean unbiased MMD of random subsets of features, drawn as in torch-fidelity; it may be negative."""
     size, rng = min(SUBSET_SIZE, len(fake), len(real)), np.random.RandomState(SUBSET_SEED)
     num_subsets = 1 if size == len(fake) == len(real) else SUBSETS  # all subsets would be the same
     distances = []
@@ -73,17 +77,20 @@ def kernel_distance(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def radii(points: Tensor, neighbours: int) -> Tensor:
-    """Distances of points (N, F) to their nearest others, (N, neighbours), nearest first."""
+    """Returns the distances (N, neighbours) of points (N, F) to their nearest neighbours, nearest first."""
     found = [torch.cdist(some, points).topk(neighbours + 1, largest=False).values for some in points.split(BLOCK)]
     return torch.cat(found)[:, 1:]  # a point is nearest to itself
 
 
 def neighbourhoods(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
-    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of features (N, F).
+    """Returns precision, recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020) of features.
 
-    Precision: the share of fakes in the ball of a real one, whose radius is the distance to its third neighbour.
-    Recall: the same the other way round. Density: in how many such balls, of five neighbours, a fake is, over five.
-    Coverage: the share of these balls that hold a fake.
+    fake and real are (N, F) and (M, F); each value is a float64 scalar.
+
+    The ball of a point reaches to its third nearest neighbour, for density and coverage to its fifth.
+    Precision: the share of fakes within the ball of any real point. Recall: the share of real points within the ball of
+    any fake. Density: the mean number of real balls that hold a fake, divided by five. Coverage: the share of real
+    balls that hold any fake.
     """
     real_radii, fake_radii = (radii(x, max(NEIGHBOURS.values())) for x in (real, fake))
     near = {name: (fake_radii if name == "recall" else real_radii)[:, k - 1] for name, k in NEIGHBOURS.items()}
@@ -104,19 +111,27 @@ def neighbourhoods(fake: Tensor, real: Tensor) -> dict[str, Tensor]:
 
 
 class PictureQuality(Metric):
-    """Distances of generated pictures from real ones; every picture goes through the network once.
+    """Distances of generated images from real ones; every image goes through the network once.
 
-    network: what turns pictures into features. Only Inception's distances are called fid and kid; those of another are
-    NAME/frechet_distance and NAME/kernel_distance, and the shares NAME/precision and so on.
-    real: features of the real pictures (N, F), all of them in every process.
-    measures: fid needs sums alone, kid and prdc (precision, recall, density, coverage) keep all features.
-    settings: torchmetrics', such as sync_on_compute.
+    network: maps images to features. Only Inception's distances are called fid and kid; those of other networks are
+        NAME/frechet_distance and NAME/kernel_distance, and the shares NAME/precision and so on.
+    real: the features of all real images (N, F), the same in every process.
+    measures: fid stores only sums; kid and prdc (precision, recall, density, coverage) store all features.
+    settings: keyword arguments of torchmetrics' Metric, such as sync_on_compute.
+    Raises ValueError for real features of another shape.
     """
 
+    real_root: Tensor  # (F, F) float64
+    sum: Tensor  # (F,) float64
+    products: Tensor  # (F, F) float64
+    count: Tensor  # () int64
+    real: Tensor  # (N, F) float64
+    features: list[Tensor]  # each (B, F); one tensor after the processes' states are gathered
+    ids: list[Tensor]  # each (B,) int64
     full_state_update = False
 
     def __init__(
-        self, network: FeatureNetwork, real: Tensor, measures: Iterable[Measure] = ("fid", "kid", "prdc"), **settings
+        self, network: FeatureNetwork, real: Tensor, measures: Iterable[Measure] = MEASURES, **settings
     ) -> None:
         super().__init__(**settings)
         self.network, self.measures, dim = network, set(measures), network.num_features
@@ -135,13 +150,13 @@ class PictureQuality(Metric):
 
     @property
     def keeps_features(self) -> bool:
-        """Whether a wanted metric needs the features of all images."""
+        """Whether a requested measure needs the features of all images."""
         return bool({"kid", "prdc"} & self.measures)
 
     def update(self, images: Tensor, ids: Tensor) -> None:
-        """Add generated pictures, uint8 (B, 3, H, W); ids (B,), all different, fix their order among all processes.
+        """Adds generated images, uint8 (B, 3, H, W); ids (B,), all different, fix their order among all processes.
 
-        Every process needs an update, be it of no pictures.
+        Every process needs at least one update, which may hold no images. Raises ValueError for NaN or infinity.
         """
         features = features_of(self.network, images)  # (B, F)
         if not features.isfinite().all():
@@ -155,7 +170,7 @@ class PictureQuality(Metric):
             self.ids.append(ids.to(features.device).long())
 
     def compute(self) -> dict[str, Tensor]:
-        """Values by name; raises ValueError where there are too few pictures."""
+        """Returns the values by name, scalars; raises ValueError if kid or prdc have too few images."""
         values: dict[str, Tensor] = {}
         if "fid" in self.measures:
             real = Gaussian(*(x.to(self.sum.device) for x in self.real_gaussian))
@@ -172,7 +187,7 @@ class PictureQuality(Metric):
 
 
 def named(measure: str, network: str) -> str:
-    """The measure's name on the features of a network; Inception's is empty."""
+    """Returns the name of a measure on the features of a network, whose name is empty for Inception."""
     if not network:
         return measure
     return f"{network}/{ {'fid': 'frechet_distance', 'kid': 'kernel_distance'}.get(measure, measure) }"

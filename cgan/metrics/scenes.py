@@ -1,4 +1,4 @@
-"""The scene classifier, and metrics of what it reads in images."""
+"""The scene classifier, and the metrics that use its predictions."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cgan.resources import SCENE_CLASSIFIER
 
 @dataclass
 class SceneClassifierConfig:
-    """Sizes of a SceneClassifier."""
+    """The sizes of a SceneClassifier."""
 
     num_values: tuple[int, ...] = (8, 8, 2, 3, 6)  # of object, colour, size, position, ground
     width: int = 32
@@ -26,7 +26,7 @@ class SceneClassifierConfig:
 
 
 class Reading(NamedTuple):
-    """What the classifier reads in images."""
+    """The predictions of the classifier for images."""
 
     values: Tensor  # (B, attributes) int64
     recognisable: Tensor  # (B,) bool
@@ -34,11 +34,9 @@ class Reading(NamedTuple):
 
 
 class SceneClassifier(nn.Module):
-    """Reads the attributes of scenes, and tells images in which a person would not know the object.
+    """Predicts the attributes of scenes, and whether a person would recognise the object.
 
-    Called with images (B, 3, H, W) in [-1, 1] it returns a list of logits, one of each attribute (B, values), the logit
-    of being recognisable (B,) and features (B, feature_dim). It has plain convolutions with group normalisation, unlike
-    the encoder that generators are trained against.
+    It has plain convolutions with group normalisation, unlike the encoder that generators are trained against.
     """
 
     def __init__(self, config: SceneClassifierConfig) -> None:
@@ -55,6 +53,11 @@ class SceneClassifier(nn.Module):
         self.recognisable = nn.Linear(config.feature_dim, 1)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Returns logits, features and whether images (B, 3, H, W) in [-1, 1] are recognisable.
+
+        These are a list of the logits (B, values) of each attribute, the logit (B,) of being recognisable, and features
+        (B, feature_dim). Images of other resolutions are resized.
+        """
         size = self.config.resolution
         if images.shape[-1] != size:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
@@ -65,7 +68,7 @@ class SceneClassifier(nn.Module):
 
     @torch.inference_mode()
     def read(self, images: Tensor, batch_size: int = 256) -> Reading:
-        """The likeliest value of every attribute, and whether a person would know the object; also of no pictures."""
+        """Returns the predictions for images (B, 3, H, W) in [-1, 1], batch_size at a time; B may be 0."""
         if len(images) == 0:
             sizes = (0, len(self.config.num_values)), (0,), (0, self.config.feature_dim)
             kinds = torch.int64, torch.bool, torch.float32
@@ -78,7 +81,7 @@ class SceneClassifier(nn.Module):
 
 
 def load_scene_classifier(path: Path = SCENE_CLASSIFIER) -> SceneClassifier:
-    """The classifier of a file, in evaluation mode; raises UserError where there is none."""
+    """Returns the classifier of a file, frozen and in evaluation mode; raises UserError if the file is missing."""
     if not path.is_file():
         raise UserError(f"{path}: the scene classifier's weights are not there; train them with `cgan judge`")
     with safe_open(path, "pt") as file:
@@ -88,8 +91,10 @@ def load_scene_classifier(path: Path = SCENE_CLASSIFIER) -> SceneClassifier:
 
 
 class SceneAccuracy(Metric):
-    """Share of recognisable pictures in which every mentioned attribute is right."""
+    """The share of images that are recognisable and in which every mentioned attribute is right."""
 
+    right: Tensor  # () int64
+    total: Tensor  # () int64
     higher_is_better = True
     full_state_update = False
 
@@ -99,29 +104,32 @@ class SceneAccuracy(Metric):
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, reading: Reading, mentioned: Tensor) -> None:
-        """mentioned (B, attributes): the value that the caption names, -1 where it names none."""
+        """Adds the readings of B images; mentioned (B, attributes) holds the captions' values, -1 where absent."""
         self.right += right(reading, mentioned).sum()
         self.total += len(mentioned)
 
     def compute(self) -> Tensor:
+        """Returns the share, a scalar in [0, 1]."""
         return self.right.double() / self.total
 
 
 def right(reading: Reading, mentioned: Tensor) -> Tensor:
-    """For each picture (B,), bool: recognisable, and every mentioned attribute as the caption says."""
+    """Returns whether each image is recognisable and has every mentioned attribute right, (B,) bool."""
     return ((reading.values == mentioned) | (mentioned < 0)).all(dim=1) & reading.recognisable
 
 
 def distances_within(features: Tensor) -> Tensor:
-    """Mean distance of two pictures of each caption, (captions,), from features (captions, pictures of each, F)."""
+    """Returns the mean distance of two images of each caption, (N,) float64, from features (N, images of each, F)."""
     if len(features) == 0:
         return features.new_zeros(0, dtype=torch.float64)
     return torch.stack([F.pdist(pictures.double()).mean() for pictures in features])
 
 
 class IntraCaptionDiversity(Metric):
-    """Mean distance of two pictures of the same caption, by their features."""
+    """The mean distance of two images of the same caption, in the space of their features."""
 
+    sum: Tensor  # () float64
+    total: Tensor  # () int64
     higher_is_better = True
     full_state_update = False
 
@@ -131,9 +139,10 @@ class IntraCaptionDiversity(Metric):
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, features: Tensor) -> None:
-        """Add features (captions, pictures of each, F)."""
+        """Adds the features (N, images of each, F) of N captions."""
         self.sum += distances_within(features).sum()
         self.total += len(features)
 
     def compute(self) -> Tensor:
+        """Returns the mean distance, a scalar."""
         return self.sum / self.total

@@ -1,4 +1,4 @@
-"""Accuracy of scenes of two objects: the objects, their colours, and the relation between them."""
+"""The accuracy of scenes of two objects: the objects, their colours, and the relation between them."""
 
 import torch
 from torch import Tensor
@@ -11,12 +11,14 @@ PARTS = ("two_object_accuracy", "objects", "colour_binding", "relation")
 
 
 class TwoObjectAccuracy(Metric):
-    """Shares of pictures: all right; both objects there; and, of those, colours on their objects, and the relation.
+    """Four shares of images: everything right, both objects found, colours on the right objects, relation right.
 
-    two_object_accuracy and objects are of all pictures. colour_binding is of those in which both objects are found and
-    the caption names a colour, relation of those in which it tells a relation.
+    two_object_accuracy and objects are shares of all images. colour_binding counts images in which both objects are
+    found and whose caption names a colour, relation those whose caption names a relation.
     """
 
+    right: Tensor  # (4,) int64, by PARTS
+    total: Tensor  # (4,) int64
     full_state_update = False
 
     def __init__(self) -> None:
@@ -25,17 +27,21 @@ class TwoObjectAccuracy(Metric):
         self.add_state("total", torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, reading: Reading, mentioned: Tensor) -> None:
-        """mentioned (B, 6): a Pair for each caption, -1 where it names nothing; its order counts if it has a layout."""
+        """Adds the readings of B images; mentioned (B, 6) holds the captions' Pairs, -1 where they name nothing."""
         for place, (right, counted) in enumerate(compared(reading, mentioned)):
             self.right[place] += (right & counted).sum()
             self.total[place] += counted.sum()
 
     def compute(self) -> dict[str, Tensor]:
+        """Returns the shares in [0, 1] by PARTS; NaN where no image counts."""
         return dict(zip(PARTS, self.right.double() / self.total, strict=True))
 
 
 def compared(reading: Reading, mentioned: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """For each of PARTS what is right and what it is counted of, both (B,) bool."""
+    """Returns for each of PARTS which images are right and which images count, both (B,) bool.
+
+    The order of the objects matters only if the caption names a layout.
+    """
     straight = reading.values
     turned = straight[:, [2, 3, 0, 1, 4, 5]]
     in_order = (straight[:, [0, 2]] == mentioned[:, [0, 2]]).all(dim=1)

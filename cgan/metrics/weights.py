@@ -1,4 +1,4 @@
-"""Whether the weights that metrics need are on this machine, found out in a second or two, network or not."""
+"""Finds the weights that metrics need on this machine or online, within about two seconds."""
 
 import threading
 import urllib.error
@@ -22,13 +22,13 @@ PATIENCE = 1.5  # seconds in which a server must answer
 
 
 class MissingWeights(UserError):
-    """What is missing, and how to get it."""
+    """Says which weights are missing, and how to get them."""
 
 
 def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:
-    """The file of Inception's weights: the given one, torch's downloaded one, or else fetched if asked.
+    """Returns the file of Inception's weights: the given one, or that in torch's cache, or downloaded if `fetch`.
 
-    Raises MissingWeights where there is none, UserError where the given one is something else.
+    Raises MissingWeights if there is none, UserError if the given file holds something else.
     """
     if given is not None:
         check_weights_file(given)
@@ -47,12 +47,12 @@ def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:
 
 
 def how_to_fetch(file: Path) -> str:
-    """What to do where Inception's weights are missing."""
+    """Returns a hint how to get Inception's weights to a file."""
     return f"download {INCEPTION_URL} to {file}, or point to it (--inception FILE, or trainer.inception=FILE)"
 
 
 def check_weights_file(path: Path) -> None:
-    """A file of tensors alone: torch-fidelity would execute what else is in it."""
+    """Raises UserError unless a file holds Inception's weights and nothing that torch-fidelity would execute."""
     if not path.is_file():
         raise MissingWeights(f"{path}: no such file; give Inception's weights, {INCEPTION_URL}")
     with reading(path, f"not the Inception weights of torch-fidelity; they are at {INCEPTION_URL}"):
@@ -62,7 +62,7 @@ def check_weights_file(path: Path) -> None:
 
 
 def clip_source(given: str | None = None, fetch: bool = False) -> str:
-    """The folder or name of a CLIP that can be loaded here, or downloaded if asked; raises MissingWeights."""
+    """Returns the folder or name of a CLIP on this machine, or downloadable if `fetch`; raises MissingWeights."""
     source = given or DEFAULT_CLIP
     folder = Path(source).expanduser()
     if folder.is_dir() or is_cached(source):
@@ -77,7 +77,7 @@ def clip_source(given: str | None = None, fetch: bool = False) -> str:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a model of the hub is in the local cache."""
+    """Returns whether a model of the hub is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -89,14 +89,14 @@ def is_cached(name: str) -> bool:
 
 
 def hub_answers() -> bool:
-    """Whether the hub can be reached, and may be asked."""
+    """Returns whether the hub answers and HF_HUB_OFFLINE is not set."""
     from huggingface_hub import constants
 
     return not constants.HF_HUB_OFFLINE and answers(constants.ENDPOINT)
 
 
 def answers(url: str) -> bool:
-    """Whether a server is there; never waits longer than PATIENCE, be it for the name alone."""
+    """Returns whether a server answers within PATIENCE seconds, the lookup of its name included."""
     heard: list[bool] = []
 
     def ask() -> None:
@@ -117,7 +117,7 @@ def answers(url: str) -> bool:
 def missing_weights(
     metrics: Iterable[str], inception: Path | None = None, clip: str | None = None, fetch: bool = False
 ) -> dict[str, str]:
-    """For each of the metrics that can't run here, why, in a line. With fetch, what can be downloaded isn't missing."""
+    """Returns why metrics can't run here, one line each by name; with `fetch`, downloadable weights are not missing."""
     wanted, missing = set(metrics), {}
     on_inception, on_clip = (sorted(wanted & set(names)) for names in (ON_INCEPTION, ON_CLIP))
     if on_inception:
@@ -128,7 +128,7 @@ def missing_weights(
 
 
 def unless_found(metrics: list[str], find: Callable[[], object]) -> dict[str, str]:
-    """Why some metrics can't run, by their names; empty where `find` finds their weights."""
+    """Returns why metrics can't run, by their names; empty if `find` finds their weights."""
     try:
         find()
     except MissingWeights as error:
@@ -137,7 +137,7 @@ def unless_found(metrics: list[str], find: Callable[[], object]) -> dict[str, st
 
 
 def in_lines(missing: dict[str, str]) -> list[str]:
-    """One line for each reason, with the metrics that it stops."""
+    """Returns one line for each reason, with the metrics that can't run because of it."""
     reasons: dict[str, list[str]] = {}
     for name, reason in missing.items():
         reasons.setdefault(reason, []).append(name)

@@ -1,1 +1,1 @@
-"""The networks: image encoder, generator, discriminator, posterior, and the blocks they share."""
+"""The networks: encoders, generators, discriminators, posterior, latent prior, and the blocks they share."""

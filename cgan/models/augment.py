@@ -13,12 +13,12 @@ SHAPES = {"colour": (3, 1, 1, 1), "translation": (2, 1), "cutout": (2, 1)}  # of
 
 
 def draw_augmentation(kinds: list[Augmentation], num_images: int, device: torch.device) -> list[Tensor]:
-    """Returns the random numbers in [0, 1) that `augment` takes for as many images, a tensor for each kind."""
+    """Returns the random numbers in [0, 1) that `augment` needs for num_images images, one tensor for each kind."""
     return [sharded_rand(num_images, *SHAPES[kind], device=device) for kind in kinds]
 
 
 def augment(images: Tensor, kinds: list[Augmentation], draws: list[Tensor]) -> Tensor:
-    """Returns images (B, 3, H, W) changed by random numbers of draw_augmentation, with gradients to the images."""
+    """Returns images (B, 3, H, W) augmented by the random numbers of draw_augmentation; differentiable."""
     for kind, chance in zip(kinds, draws, strict=True):
         match kind:
             case "colour":
@@ -33,7 +33,7 @@ def augment(images: Tensor, kinds: list[Augmentation], draws: list[Tensor]) -> T
 
 
 def jitter_colour(images: Tensor, chance: Tensor) -> Tensor:
-    """Changes brightness by up to a half, saturation up to twofold, contrast from a half to one and a half."""
+    """Changes brightness by -0.5 to 0.5, saturation by a factor of 0 to 2 and contrast by a factor of 0.5 to 1.5."""
     brightness, saturation, contrast = chance.unbind(1)  # each (B, 1, 1, 1)
     images = images + (brightness - 0.5)
     mean = images.mean(dim=1, keepdim=True)
@@ -43,7 +43,7 @@ def jitter_colour(images: Tensor, chance: Tensor) -> Tensor:
 
 
 def translate(images: Tensor, chance: Tensor, share: float = 0.125) -> Tensor:
-    """Shifts images by whole pixels, up to a share of their size; what comes in from outside is grey."""
+    """Shifts images by whole pixels, up to a share of their size; pixels from outside the image are grey."""
     size = images.shape[-1]
     reach = round(size * share)
     shift = (chance * (2 * reach + 1)).long() - reach
@@ -55,7 +55,7 @@ def translate(images: Tensor, chance: Tensor, share: float = 0.125) -> Tensor:
 
 
 def cut_out(images: Tensor, chance: Tensor, share: float = 0.5) -> Tensor:
-    """Turns a square of a share of the size grey."""
+    """Greys out a square at a random place; its side is a share of the image size."""
     size = images.shape[-1]
     half = round(size * share) // 2
     centre = (chance * (size + 1)).long()

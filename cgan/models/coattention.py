@@ -43,7 +43,7 @@ class CoAttention(nn.Module):
             return self.scores_of(widened(regions), widened(words), mask)
 
     def scores_of(self, regions: Tensor, words: Tensor, mask: Tensor) -> Tensor:
-        """Returns the same, of float32 vectors and outside of autocast."""
+        """Returns the scores (B, N) like `score`, for float32 vectors and outside autocast."""
         sharpness = at_most(self.log_sharpness, LARGEST_LOG_SHARPNESS).exp()
         cosine = torch.einsum("bre,nle->bnlr", regions, words)  # (B, N, L, R)
         of_words = mean_cosine((sharpness * cosine).softmax(dim=3), cosine, regions @ regions.mT)  # (B, N, L)
@@ -54,13 +54,14 @@ class CoAttention(nn.Module):
         return (of_words + of_regions.mean(dim=2)) / 2
 
     def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        """Returns scores (B, N) in [-1, 1] of maps (B, C, H, W) and words (N, L, D); mask (N, L) marks real words."""
         return self.score(self.regions(x), self.words(words), mask)
 
 
 def padded(words: Tensor, mask: Tensor, needed: bool = True) -> tuple[Tensor, Tensor]:
     """Returns words (B, L, E) and their mask (B, L), padded to MAX_WORDS so that those of several batches fit together.
 
-    They are returned as they are where this is not needed.
+    With needed=False they are returned unchanged.
     """
     missing = MAX_WORDS - words.shape[1] if needed else 0
     return F.pad(words, (0, 0, 0, missing)), F.pad(mask, (0, missing))
@@ -69,7 +70,7 @@ def padded(words: Tensor, mask: Tensor, needed: bool = True) -> tuple[Tensor, Te
 def mean_cosine(attention: Tensor, cosine: Tensor, gram: Tensor) -> Tensor:
     """Returns the cosine of a unit vector u with the mean of unit vectors v that it attends to, (B, N, U).
 
-    attention and cosine <u, v> are (B, N, U, V). gram <v, v'>, (B, V, V) or (1, N, V, V), spares forming the mean.
+    attention and cosine <u, v> are (B, N, U, V). gram <v, v'>, (B, V, V) or (1, N, V, V), avoids computing the mean.
     """
     gram = gram[:, None] if gram.dim() == 3 else gram  # (B, 1, V, V) or (1, N, V, V)
     length = (attention @ gram * attention).sum(dim=3).clamp(min=1e-8).sqrt()

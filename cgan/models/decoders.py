@@ -1,4 +1,4 @@
-"""Decoders of the shared latent: to a picture, and to a caption by a teacher-forced LSTM (Vinyals et al. 2015)."""
+"""Decoders from the shared latent to an image, and to a caption by a teacher-forced LSTM (Vinyals et al. 2015)."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from cgan.models.layers import channels_at, num_groups, start_without_checkerboa
 
 @dataclass
 class DecoderConfig:
-    """Sizes of the picture decoder and of the caption decoder."""
+    """The sizes of the picture decoder and of the caption decoder."""
 
     width: int = 8  # of the picture decoder: channels at full resolution, doubled with each halving
     max_channels: int = 128
@@ -30,13 +30,14 @@ class UpBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C', 2H, 2W) of a map (B, C, H, W)."""
         shortcut = F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")  # (B, C', 2H, 2W)
         x = F.interpolate(self.first(F.relu(self.norm(x))), scale_factor=2, mode="bilinear")
         return shortcut + self.second(F.relu(x))
 
 
 class PictureDecoder(nn.Module):
-    """decoder(latent (B, E)) -> images (B, 3, H, W) in [-1, 1]; the last map draws 2 x 2 pixels a place."""
+    """decoder(latent (B, E)) -> images (B, 3, H, W) in [-1, 1]; each position of the last map yields 2 x 2 pixels."""
 
     def __init__(self, config: DecoderConfig, embedding_dim: int, resolution: int) -> None:
         super().__init__()
@@ -44,18 +45,20 @@ class PictureDecoder(nn.Module):
         channels = [channels_at(size, resolution, config.width, config.max_channels) for size in sizes]
         self.start = nn.Linear(embedding_dim, channels[0] * 16)
         self.blocks = nn.Sequential(*[UpBlock(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
-        self.to_image = nn.Sequential(nn.Conv2d(channels[-1], 12, 3, padding=1), nn.PixelShuffle(2))
-        start_without_checkerboard(self.to_image[0], 4)
+        last = nn.Conv2d(channels[-1], 12, 3, padding=1)
+        start_without_checkerboard(last, 4)
+        self.to_image = nn.Sequential(last, nn.PixelShuffle(2))
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1], in float32, of latents (B, E)."""
         x = self.start(latent).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         return torch.tanh(self.to_image(F.relu(self.blocks(x))).float())
 
 
 class CaptionDecoder(nn.Module):
-    """decoder(latent (B, E), words (B, L)) -> logits (B, L + 1, V) of each next word, given those before.
+    """decoder(latent (B, E), words (B, L)) -> logits (B, L + 1, V) of each next word, given the words before it.
 
-    Words are numbers of a vocabulary of num_words, with 0 for padding; two numbers after them begin and end a caption.
+    Words are ids of a vocabulary of num_words, with 0 for padding; the next two ids begin and end a caption.
     """
 
     def __init__(self, config: DecoderConfig, embedding_dim: int, num_words: int) -> None:
@@ -72,17 +75,18 @@ class CaptionDecoder(nn.Module):
         return hidden[None].contiguous(), cell[None].contiguous()
 
     def read(self, given: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """A step of the LSTM for each of the words given, in float32: on CPUs, autocast fails in it."""
+        """Runs the LSTM over given vectors (B, L, D + E), in float32, as it fails under autocast on CPUs."""
         with torch.autocast(given.device.type, enabled=False):
             return self.lstm(given.float(), tuple(x.float() for x in state))
 
     def forward(self, latent: Tensor, words: Tensor) -> Tensor:
+        """Returns logits (B, L + 1, V) of each next word and of the end, for latents (B, E) and words (B, L)."""
         words = F.pad(words, (1, 0), value=self.begin)  # (B, L + 1)
         given = torch.cat([self.embedding(words), latent[:, None].expand(-1, words.shape[1], -1)], dim=2)
         return self.logits(self.read(given, self.init_state(latent))[0])
 
     def loss(self, latent: Tensor, words: Tensor) -> Tensor:
-        """Mean cross-entropy of each word and of the end, in nats a word."""
+        """Returns the mean cross-entropy of the words (B, L) and the end of each caption, in nats per word."""
         targets = F.pad(words, (0, 1))  # (B, L + 1)
         lengths = (words != 0).sum(dim=1, keepdim=True)
         targets = targets.scatter(1, lengths, self.end)
@@ -90,7 +94,7 @@ class CaptionDecoder(nn.Module):
 
     @torch.no_grad()
     def greedy_decode(self, latent: Tensor, max_words: int = 24) -> Tensor:
-        """Returns the likeliest next word each time, (B, L) int64, L at most max_words; 0 after the end."""
+        """Returns the ids of the likeliest words, one by one, (B, L) int64 with L up to max_words; 0 after the end."""
         state, word = self.init_state(latent), latent.new_full((len(latent),), self.begin, dtype=torch.long)
         ended, words = torch.zeros_like(word, dtype=torch.bool), []
         while len(words) < max_words and not ended.all():

@@ -1,10 +1,11 @@
-"""Discriminators with captions by projection (Miyato and Koyama 2018) or beside features (Reed et al. 2016).
+"""Discriminators conditioned by projection (Miyato and Koyama 2018) or by concatenation (Reed et al. 2016).
 
-They stand on a trunk of their own, on frozen features, or on both.
+They use a trunk of their own, frozen features, or both.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class DiscriminatorConfig:
 
 
 def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | None:
-    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4), with C as `channels`; or nothing."""
+    """Returns a network from images (B, 3, H, W) to a map (B, C, 4, 4) with C as `channels`; None for "none"."""
     sizes = resolution, config.width, config.max_channels
     match config.trunk:
         case "pooled":
@@ -67,11 +68,12 @@ class Trunk(nn.Module):
         self.blocks = nn.Sequential(*[Downsample(a, b) for a, b in zip(channels[1:-1], channels[2:], strict=True)])
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns a feature map (B, C, 4, 4) of images (B, 3, H, W) in [-1, 1]."""
         return F.leaky_relu(self.blocks(self.stem(images)), 0.2)
 
 
 class Head(nn.Module):
-    """Logits (B,) of a feature map: an unconditional term and the projection <h, V sentence>."""
+    """Turns a feature map into logits (B,): the sum of an unconditional term and the projection <h, V sentence>."""
 
     def __init__(self, channels: int, text_dim: int, head_dim: int, resolution: int = 8) -> None:
         super().__init__()
@@ -84,13 +86,14 @@ class Head(nn.Module):
         self.register_load_state_dict_pre_hook(weights_renamed(places="positions"))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.reduce(pooled(x, min(x.shape[-1], self.resolution)))  # the same the other way round, but dearer
+        """Returns the features (B, head_dim) of a map (B, C, H, W), which `logits` takes."""
+        x = self.reduce(pooled(x, min(x.shape[-1], self.resolution)))  # reducing first gives the same, but costs more
         x = F.leaky_relu(self.mix(F.leaky_relu(x, 0.2)), 0.2)
         x = pooled(x, 4).flatten(1)  # (B, 16 head_dim)
         return F.leaky_relu(self.positions(x), 0.2)  # (B, head_dim)
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
-        """In float32, regardless of autocast."""
+        """Returns logits (B,) of features (B, head_dim) and sentences (B, D), in float32 regardless of autocast."""
         with in_float32(hidden):
             hidden, sentence = widened(hidden), normalised(sentence)
             matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
@@ -98,7 +101,7 @@ class Head(nn.Module):
 
 
 class ConcatHead(nn.Module):
-    """Logits (B,) of a 4 x 4 feature map with the sentence beside each of its positions."""
+    """Turns a 4 x 4 feature map into logits (B,), with the sentence concatenated at each position."""
 
     def __init__(self, channels: int, text_dim: int, head_dim: int) -> None:
         super().__init__()
@@ -106,10 +109,11 @@ class ConcatHead(nn.Module):
         self.logit = nn.Conv2d(head_dim, 1, 4, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C, H, W) pooled to (B, C, 4, 4), which `logits` takes."""
         return F.adaptive_avg_pool2d(x, 4)  # (B, C, 4, 4)
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
-        """In float32, regardless of autocast."""
+        """Returns logits (B,) of maps (B, C, 4, 4) and sentences (B, D), in float32 regardless of autocast."""
         with in_float32(hidden):
             sentences = normalised(sentence)[:, :, None, None].expand(-1, -1, 4, 4)
             x = self.mix(torch.cat([widened(hidden), sentences], dim=1))  # (B, head_dim, 4, 4)
@@ -119,9 +123,11 @@ class ConcatHead(nn.Module):
 class Discriminator(nn.Module):
     """discriminator(images, text) -> logits (B, heads); one head on the pixel trunk, one on each frozen feature map.
 
-    `features` are computed once for images, and give `logits` with any number of captions. With condition "separate" as
-    many unconditional logits come before those, so that there are 2 x heads.
+    `features` are computed once for images, and give `logits` with any number of captions. With condition "separate"
+    there are 2 x heads logits: one unconditional logit for each head comes first.
     """
+
+    heads: Sequence[Head | ConcatHead]  # a ModuleList
 
     def __init__(
         self, config: DiscriminatorConfig, resolution: int, text_dim: int, map_channels: list[int] | None = None
@@ -132,9 +138,10 @@ class Discriminator(nn.Module):
             raise UserError("gan.discriminator.trunk=none: needs gan.discriminator.form=features to stand on")
         channels = [*([self.trunk.channels] if self.trunk is not None else []), *(map_channels or [])]
         if config.condition == "projection":
-            self.heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_resolution) for c in channels)
+            heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_resolution) for c in channels)
         else:
-            self.heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
+            heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
+        self.heads = cast("Sequence[Head | ConcatHead]", heads)
         alone = channels if config.condition == "separate" else []
         self.unconditional = nn.ModuleList(nn.Conv2d(c, 1, 4) for c in alone)
         if config.spectral_norm:
@@ -162,11 +169,12 @@ class Discriminator(nn.Module):
         return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
 
     def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:
+        """Returns logits (B, heads) of images (B, 3, H, W), sentences (B, D) and frozen feature maps."""
         return self.logits(self.features(images, maps), sentence)
 
 
 def add_spectral_norm(network: nn.Module) -> None:
-    """Bound every layer's largest singular value by 1 (Miyato et al. 2018)."""
+    """Bounds the largest singular value of every layer by 1 (Miyato et al. 2018)."""
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for layer in layers:
         spectral_norm(layer)

@@ -75,10 +75,12 @@ def build_encoders(
                 raise UserError("joint.image.embedding_dim and joint.text.dim must be equal: they are one latent")
             return build_image_encoder(config.image), LSTMTextEncoder(config.text, vocabulary)
         case "clip":
-            folder = config.clip
-            if folder is None and towers is None:
+            if towers is not None:
+                text, image = towers
+            elif config.clip is not None:
+                text = image = config.clip
+            else:
                 raise UserError("joint.encoders=clip: joint.clip is not set; give the folder of a pretrained CLIP")
-            text, image = towers or (folder, folder)
             text_encoder = CLIPTextEncoder(text)
             return CLIPImageEncoder(image), text_encoder
         case unknown:
@@ -184,6 +186,7 @@ class JointEncoder(nn.Module):
 
     def coattention_scores(self, images: Tensor, captions: Tensor) -> Tensor:
         """Returns the scores (B, N) of words and regions, from image_vectors (B, F) and caption_vectors (N, G)."""
+        assert self.coattention is not None  # without it vectors hold neither words nor regions
         dim = self.image.embedding_dim
         regions = images[:, dim:].unflatten(1, (-1, dim))
         words, mask = captions[:, dim:-MAX_WORDS].unflatten(1, (MAX_WORDS, dim)), captions[:, -MAX_WORDS:] > 0
@@ -228,7 +231,7 @@ class JointEncoder(nn.Module):
 
         The file is written whole or not at all; raises CannotWrite.
         """
-        towers = [self.text.spec(), self.image.spec()] if self.config.encoders == "clip" else None
+        towers = [self.text.spec(), self.image.spec()] if isinstance(self.image, CLIPImageEncoder) else None
         spec = {"joint": asdict(self.config), "words": self.vocabulary.words, "resolution": self.resolution}
         weights = {
             name: (value.half() if half and value.is_floating_point() else value).contiguous()

@@ -1,11 +1,13 @@
-"""The prior of latents given a caption: a flow in a mapping network's place.
+"""The prior of latents given a caption: a flow in place of a mapping network.
 
-Over all pictures of a caption a posterior is never quite normal: what the caption leaves open has several answers. A
-flow learns what it is (Chen et al. 2017), so that samples get latents like those that redraw real pictures.
+Over all images of a caption the posterior is never quite normal, as a caption leaves several possibilities open. A flow
+learns its distribution (Chen et al. 2017), so that samples start from latents like those that redraw real images.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,31 +26,33 @@ class Prior(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor: ...
+    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        """Returns latents (B, Z) of standard normal noise (B, Z) and sentences (B, D)."""
 
     @abstractmethod
     def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Returns how badly it explains latents (B, Z) of the posterior, a scalar.
+        """Returns a scalar loss: how badly the prior explains latents (B, Z) of the posterior.
 
         Random numbers come from the caller: noise (B, Z), standard normal, and time (B, 1), uniform in [0, 1).
         """
 
 
 class NoPrior(Prior):
-    """The noise itself is the latent."""
+    """Uses the noise itself as the latent."""
 
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        """Returns the noise (B, Z) unchanged."""
         return noise
 
     def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Returns 0."""
+        """Returns a scalar 0, as there is nothing to learn."""
         return latent.new_zeros(())
 
 
 class FlowMatchingPrior(Prior):
     """A velocity that carries noise at time 0 to latents at time 1, by straight lines on average (Lipman et al. 2023).
 
-    It finds the separate modes that a caption leaves open better than couplings do (docs/recipes.md).
+    It finds separate modes of the latents of a caption better than couplings do (docs/recipes.md).
     """
 
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
@@ -76,6 +80,7 @@ class FlowMatchingPrior(Prior):
         return self.end(F.silu(hidden))
 
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        """Returns latents (B, Z), in float32, of noise (B, Z) and sentences (B, D), by NUM_STEPS Euler steps."""
         with torch.autocast(noise.device.type, enabled=False):
             x, sentence = noise.float(), normalised(sentence)
             for step in range(NUM_STEPS):  # by Euler's rule
@@ -92,7 +97,7 @@ class FlowMatchingPrior(Prior):
 
 
 class Coupling(nn.Module):
-    """Half of the noise, with the caption, scales and shifts the other half; invertible."""
+    """An invertible layer: half of the noise, with the caption, scales and shifts the other half."""
 
     def __init__(self, noise_dim: int, text_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -102,17 +107,18 @@ class Coupling(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Linear(hidden_dim, hidden_dim),
             nn.LeakyReLU(0.2),
-            nn.Linear(hidden_dim, 2 * (noise_dim - self.kept)),
+            last := nn.Linear(hidden_dim, 2 * (noise_dim - self.kept)),
         )
-        nn.init.zeros_(self.network[-1].weight)
-        nn.init.zeros_(self.network[-1].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def scale_and_shift(self, kept: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns log scale and shift, each (B, Z - kept), of the half that is changed."""
+        """Returns the log scale and the shift, each (B, Z - kept), of the half that is changed."""
         log_scale, shift = self.network(torch.cat([kept, sentence], dim=1)).chunk(2, dim=1)
         return 1.5 * torch.tanh(log_scale / 1.5), shift
 
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        """Returns the transformed noise (B, Z), its halves swapped, of noise (B, Z) and sentences (B, D)."""
         kept, changed = noise[:, : self.kept], noise[:, self.kept :]
         log_scale, shift = self.scale_and_shift(kept, sentence)
         return torch.cat([changed * log_scale.exp() + shift, kept], dim=1)  # the halves are swapped
@@ -127,15 +133,18 @@ class Coupling(nn.Module):
 class CouplingPrior(Prior):
     """RealNVP (Dinh et al. 2017): couplings, trained by the exact density of latents."""
 
+    layers: Sequence[Coupling]  # a ModuleList
+
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
         if noise_dim < 2:
             hint = "gan.generator.latent_prior=couplings parts it in two; give at least 2"
             raise UserError(f"gan.generator.noise_dim={noise_dim}: {hint}")
         layers = [Coupling(noise_dim, text_dim, hidden_dim) for _ in range(num_layers)]
-        self.layers = nn.ModuleList(layers)
+        self.layers = cast("Sequence[Coupling]", nn.ModuleList(layers))
 
     def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+        """Returns latents (B, Z), in float32, of noise (B, Z) and sentences (B, D), coupling by coupling."""
         with torch.autocast(noise.device.type, enabled=False):
             latent, sentence = noise.float(), normalised(sentence)
             for layer in self.layers:
@@ -147,7 +156,7 @@ class CouplingPrior(Prior):
         return -self.log_density(latent, sentence).mean()
 
     def log_density(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """Returns log p(latent | sentence), (B,)."""
+        """Returns log p(latent | sentence) in nats, (B,), of latents (B, Z) and sentences (B, D)."""
         with torch.autocast(latent.device.type, enabled=False):
             noise, sentence = latent.float(), normalised(sentence)
             log_determinant = torch.zeros(len(noise), device=noise.device)
@@ -158,14 +167,14 @@ class CouplingPrior(Prior):
 
 
 def normalised(sentence: Tensor) -> Tensor:
-    """Returns sentences (B, D) in float32, scaled to a length of sqrt(D)."""
+    """Returns sentences (B, D) in float32, each scaled to the length sqrt(D)."""
     return F.normalize(sentence.float(), dim=1) * sentence.shape[1] ** 0.5
 
 
 def build_prior(form: str, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> Prior:
-    """Returns the latent prior of a form, flow_matching or couplings.
+    """Returns the latent prior of a form, flow_matching or couplings; with num_layers=0 the noise is the latent.
 
-    Without layers the noise itself is the latent.
+    Raises UserError for couplings with noise_dim below 2.
     """
     if num_layers == 0:
         return NoPrior()

@@ -1,6 +1,7 @@
-"""Blocks that generator and discriminator are made of."""
+"""Building blocks of the generators and discriminators."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def num_groups(channels: int) -> int:
 
 
 def pooled(x: Tensor, size: int) -> Tensor:
-    """Returns means over equal patches, (B, C, size, size); falls back on adaptive pooling, whose gradient is slow."""
+    """Returns means over equal patches, (B, C, size, size), or by adaptive pooling, which is slow, if none fit."""
     if x.shape[-1] == size:
         return x
     return F.avg_pool2d(x, x.shape[-1] // size) if x.shape[-1] % size == 0 else F.adaptive_avg_pool2d(x, size)
@@ -34,6 +35,7 @@ class ModulatedNorm(nn.Module):
         self.modulation = nn.Linear(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Returns a normalised map (B, C, H, W), scaled and shifted by styles (B, style_dim)."""
         scale, shift = self.modulation(style)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
         x = self.norm(x)
         return torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
@@ -50,6 +52,7 @@ class WordAttention(nn.Module):
         nn.init.zeros_(self.merge.weight)
 
     def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        """Returns a map (B, C, H, W) with attended words (B, L, D) added; mask (B, L) is True for real words."""
         query = self.query(x).flatten(2).transpose(1, 2)[:, None]  # (B, 1, HW, C): one head, which ONNX asks for
         key, value = self.key_value(words)[:, None].chunk(2, dim=-1)  # (B, 1, L, C)
         seen = F.scaled_dot_product_attention(query, key.to(query.dtype), value.to(query.dtype), mask[:, None, None, :])
@@ -57,7 +60,7 @@ class WordAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A residual block that halves the picture first, which is far cheaper: then 3x3 convolutions beside a shortcut."""
+    """A residual block that first halves the resolution, which is far cheaper, then applies two 3x3 convolutions."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -66,6 +69,7 @@ class Downsample(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
         x = F.avg_pool2d(x, 2)  # (B, C, H/2, W/2)
         shortcut = self.shortcut(x)  # (B, C', H/2, W/2)
         x = self.first(F.leaky_relu(x, 0.2))
@@ -73,28 +77,30 @@ class Downsample(nn.Module):
 
 
 class AtMost(torch.autograd.Function):
-    """The clamp of at_most."""
+    """The autograd function of at_most."""
 
     @staticmethod
-    def forward(ctx: object, x: Tensor, largest: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, largest: float) -> Tensor:
+        """Returns x limited to `largest`."""
         ctx.save_for_backward(x >= largest)
         return x.clamp(max=largest)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Returns the gradient, with 0 where x is at or above the limit and a step would raise it further."""
         (beyond,) = ctx.saved_tensors
         return gradient.masked_fill(beyond & (gradient < 0), 0), None  # a step goes against the gradient
 
 
 def at_most(x: Tensor, largest: float) -> Tensor:
-    """Returns x limited to a largest value, for learned parameters, which can still come back from beyond it.
+    """Returns x limited to a largest value, for learned parameters, which can still fall below it again.
 
-    torch.clamp has no gradient beyond its limit; this one drops only the part that would lead further away.
+    torch.clamp has no gradient beyond its limit; this function drops only gradients that lead further away.
     """
     return AtMost.apply(x, largest)
 
 
-def recomputed(network: nn.Module, *inputs: Tensor) -> object:
+def recomputed(network: nn.Module, *inputs: Tensor) -> Any:
     """Returns the output of a network whose activations are computed again in the backward pass (Chen et al. 2016)."""
     return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)
 
@@ -102,7 +108,7 @@ def recomputed(network: nn.Module, *inputs: Tensor) -> object:
 def to_pixels(channels: int, patch: int, kernel: int = 3) -> nn.Sequential:
     """Returns layers from a map (B, C, H, W) to images (B, 3, patch H, patch W).
 
-    At first all pixels of a patch are equal.
+    At initialisation all pixels of a patch are equal.
     """
     layer = nn.Conv2d(channels, 3 * patch**2, kernel, padding=kernel // 2)
     start_without_checkerboard(layer, patch**2)
@@ -111,6 +117,7 @@ def to_pixels(channels: int, patch: int, kernel: int = 3) -> nn.Sequential:
 
 @torch.no_grad()
 def start_without_checkerboard(layer: nn.Conv2d, num_pixels: int) -> None:
-    """Sets weights so that at first all pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
+    """Sets weights so that initially all num_pixels pixels of a patch are equal (ICNR, Aitken et al. 2017)."""
+    assert layer.bias is not None  # all callers' layers have one
     for values in (layer.weight, layer.bias):
         values.copy_(values[::num_pixels].repeat_interleave(num_pixels, dim=0))

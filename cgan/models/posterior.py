@@ -1,4 +1,4 @@
-"""The posterior of a conditional VAE: the noise that would redraw a real picture (CVAE-GAN, BicycleGAN)."""
+"""The posterior of a conditional VAE: the noise that would redraw a real image (CVAE-GAN, BicycleGAN)."""
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +14,25 @@ THUMBNAIL = 16  # pixels each way of the picture that is seen as it is
 class Posterior(nn.Module):
     """posterior(images (B, 3, H, W), maps, sentence (B, D)) -> mean and log variance of the noise, each (B, Z).
 
-    It stands on the frozen feature maps of pictures where there are any, otherwise on a pixel trunk of its own. A
-    thumbnail shows it what features that were learned from captions leave out, such as which way a dog looks.
+    It takes the frozen feature maps of images if there are any, otherwise those of its own pixel trunk. A thumbnail
+    adds what features learned from captions leave out, such as which way a dog looks.
     """
 
     def __init__(
         self, resolution: int, text_dim: int, noise_dim: int, maps: list[tuple[int, int]] | None = None
     ) -> None:
         super().__init__()
-        self.trunk = None if maps else Trunk(resolution, 16, 128)
-        maps = maps or [(self.trunk.channels, 4)]  # channels and size of each
+        self.trunk = None
+        if not maps:
+            self.trunk = Trunk(resolution, 16, 128)
+            maps = [(self.trunk.channels, 4)]  # channels and size of each
         self.reduce = nn.ModuleList(nn.Conv2d(channels, 32, 1) for channels, _ in maps)
         positions = sum(min(size, MAP_SIZE) ** 2 for _, size in maps)
         self.hidden = nn.Linear(32 * positions + 3 * THUMBNAIL**2 + text_dim, 256)
         self.moments = nn.Linear(256, 2 * noise_dim)
 
     def forward(self, images: Tensor, maps: list[Tensor], sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean and the log variance in [-8, 2], each (B, Z) float32; maps are ignored if it has a trunk."""
         if self.trunk is not None:
             maps = [self.trunk(images)]
         parts = [F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5]

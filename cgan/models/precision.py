@@ -1,11 +1,11 @@
-"""Float32 within autocast, where bfloat16 is too coarse: over a temperature of 0.01 a score would err by 0.2."""
+"""Float32 within autocast, where bfloat16 is too coarse: scores divided by a temperature of 0.01 would err by 0.2."""
 
 import torch
 from torch import Tensor
 
 
 def in_float32(x: Tensor) -> torch.autocast:
-    """Returns a context without autocast on the device of x; inputs have to be widened as well."""
+    """Returns a context that turns off autocast on the device of x; `widened` has to convert the inputs."""
     return torch.autocast(x.device.type, enabled=False)
 
 

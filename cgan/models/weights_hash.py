@@ -1,4 +1,4 @@
-"""A hash of weights, which tells whether two networks hold the same numbers."""
+"""A hash of weights, equal if and only if two networks hold the same numbers."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors as 64 hexadecimal digits: of their names, kinds, shapes and values."""
+    """Returns the SHA-256 of the names, dtypes, shapes and values of tensors, as 64 hexadecimal digits."""
     result = sha256()
     for name, value in sorted(tensors.items()):
         result.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        result.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return result.hexdigest()
 
 
 def hash_weights(network: nn.Module) -> str:
-    """Return the SHA-256 of all weights and buffers of a network, wherever they came from."""
+    """Returns the SHA-256 of all saved weights and buffers of a network, as 64 hexadecimal digits."""
     return hash_tensors(network.state_dict())

@@ -1,1 +1,1 @@
-"""Image encoders: ResNet, and frozen pretrained networks."""
+"""Image encoders: ResNets, CLIP, and frozen pretrained networks."""

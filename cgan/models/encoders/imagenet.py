@@ -1,4 +1,4 @@
-"""ResNets that were trained on ImageNet (He et al. 2015), for real pictures."""
+"""ResNets pretrained on ImageNet (He et al. 2015), for real images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ FILES = {"resnet18": "resnet18-f37072fd.pth", "resnet50": "resnet50-11ad3fa6.pth
 
 
 class Normalise(nn.Module):
-    """From [-1, 1] to pictures whose colours have the mean and deviation that a network was trained on."""
+    """Converts images from [-1, 1] to the colour mean and deviation that a network was trained on."""
 
     mean: Tensor  # (3, 1, 1)
     deviation: Tensor  # (3, 1, 1)
@@ -29,11 +29,12 @@ class Normalise(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns normalised images (B, 3, H, W) of images in [-1, 1]."""
         return (images / 2 + 0.5 - self.mean) / self.deviation
 
 
 class ImageNetEncoder(ImageEncoder):
-    """Frozen features of a ResNet-18; maps at 1/4, 1/8 and 1/16 of the picture.
+    """Frozen features of a ResNet-18, with maps at 1/4, 1/8 and 1/16 of the resolution.
 
     weights is a file of torchvision's ResNet-18; None downloads it.
     """
@@ -48,15 +49,17 @@ class ImageNetEncoder(ImageEncoder):
         self.normalise = Normalise()
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Returns ImageFeatures of images (B, 3, H, W) in [-1, 1]; the embedding is (B, 256)."""
         maps = resnet_maps(self.network, self.normalise(images))
         return ImageFeatures(maps[-1].mean(dim=(2, 3)), maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
+        """Returns the height and width of each map of images of a resolution."""
         return [resolution // 4, resolution // 8, resolution // 16]
 
 
 def resnet_maps(network: ResNet, images: Tensor) -> list[Tensor]:
-    """The outputs of the first three stages of a torchvision ResNet."""
+    """Returns the outputs of the first three stages of a torchvision ResNet, for normalised images (B, 3, H, W)."""
     x, maps = network.maxpool(F.relu(network.bn1(network.conv1(images)))), []
     for stage in (network.layer1, network.layer2, network.layer3):
         x = stage(x)
@@ -65,7 +68,10 @@ def resnet_maps(network: ResNet, images: Tensor) -> list[Tensor]:
 
 
 def resnet(name: Literal["resnet18", "resnet50"], weights: str | None, key: str) -> ResNet:
-    """A ResNet with random weights (None), downloaded ones ("imagenet"), or those of a file; key names the setting."""
+    """Returns a ResNet with random weights (None), downloaded weights ("imagenet") or those of a file.
+
+    Raises UserError that names the setting `key` if the weights can't be loaded.
+    """
     build = getattr(torchvision.models, name)
     try:
         if weights == "imagenet":

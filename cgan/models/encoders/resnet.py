@@ -1,4 +1,4 @@
-"""ResNet image encoders (He et al. 2015): pictures into the latent shared with captions, with maps on the way."""
+"""ResNet image encoders (He et al. 2015) into the latent shared with captions, with feature maps."""
 
 from dataclasses import dataclass
 from typing import Literal, assert_never
@@ -13,7 +13,7 @@ from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
 
 @dataclass
 class ImageEncoderConfig:
-    """The network of the joint encoder's image half."""
+    """The network of the image half of the joint encoder."""
 
     network: Literal["small", "resnet50"] = "small"
     width: int = 32  # of the small one: channels at a quarter of the resolution, doubled with each halving
@@ -33,13 +33,13 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
 
 
 def stage(in_channels: int, out_channels: int) -> nn.Module:
-    """A residual block that halves the picture."""
+    """Returns a residual block that halves the resolution."""
     shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels))
     return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
 
 
 class SmallResNet(ImageEncoder):
-    """For scenes: four blocks; the embedding keeps where things are, for left is not right."""
+    """A small ResNet for scenes; its embedding keeps the positions of objects, as captions tell left from right."""
 
     def __init__(self, width: int, embedding_dim: int) -> None:
         super().__init__()
@@ -52,6 +52,7 @@ class SmallResNet(ImageEncoder):
         self.embedding = nn.Linear(channels[-1] * 16, embedding_dim)
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Returns ImageFeatures of images (B, 3, H, W) in [-1, 1]; the embedding is (B, embedding_dim)."""
         x, maps = self.stem(images), []
         for block in self.stages:
             x = block(x)
@@ -60,11 +61,12 @@ class SmallResNet(ImageEncoder):
         return ImageFeatures(self.embedding(positions), maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
+        """Returns the height and width of each map of images of a resolution."""
         return [resolution // 4, resolution // 8, resolution // 16]
 
 
 class ResNet50(ImageEncoder):
-    """For real pictures: torchvision's ResNet-50, at best from ImageNet weights; all of it is trained."""
+    """torchvision's ResNet-50 for real images, best started from ImageNet weights; all layers are trained."""
 
     def __init__(self, embedding_dim: int, weights: str | None = None) -> None:
         super().__init__()
@@ -74,9 +76,11 @@ class ResNet50(ImageEncoder):
         self.network.fc = nn.Linear(self.network.fc.in_features, embedding_dim)
 
     def forward(self, images: Tensor) -> ImageFeatures:
+        """Returns ImageFeatures of images (B, 3, H, W) in [-1, 1]; the embedding is (B, embedding_dim)."""
         maps = resnet_maps(self.network, self.normalise(images))  # at 1/4, 1/8 and 1/16 of the picture
         pooled = self.network.layer4(maps[-1]).mean(dim=(2, 3))  # (B, 2048)
         return ImageFeatures(self.network.fc(pooled), maps)
 
     def map_sizes(self, resolution: int) -> list[int]:
+        """Returns the height and width of each map of images of a resolution."""
         return [resolution // 4, resolution // 8, resolution // 16]

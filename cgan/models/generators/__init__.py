@@ -1,10 +1,10 @@
-"""Generators: text and noise to pictures, one file an architecture."""
+"""Generators from text and noise to images, one file for each architecture."""
 
 from cgan.models.generators.base import Generator, GeneratorConfig
 
 
 def build_generator(config: GeneratorConfig, resolution: int, text_dim: int) -> Generator:
-    """The generator that a configuration names, for images of a resolution and sentences (B, text_dim)."""
+    """Returns the generator of a configuration, for images of a resolution and sentences (B, text_dim)."""
     match config.form:
         case "modulated":
             from cgan.models.generators.modulated import ModulatedGenerator

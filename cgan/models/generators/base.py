@@ -32,8 +32,8 @@ class GeneratorConfig:
 class Generator(nn.Module, ABC):
     """Maps noise (B, Z) and text to images (B, 3, H, W) in [-1, 1]; `synthesize` starts from a latent instead."""
 
-    blocks: nn.ModuleList  # from there to the last one
-    recompute = False  # the blocks' activations in the backward pass
+    blocks: nn.ModuleList  # coarsest first
+    recompute = False  # whether the backward pass computes the blocks' activations again
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__()
@@ -43,6 +43,7 @@ class Generator(nn.Module, ABC):
         self.register_load_state_dict_pre_hook(weights_renamed(prior="latent_prior", places="positional_bias"))
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1], in float32, of noise (B, Z) and text."""
         return self.synthesize(self.latent_prior(noise, text.sentence), text)
 
     def through(self, block: nn.Module, *inputs: Tensor) -> Tensor:
@@ -54,5 +55,5 @@ class Generator(nn.Module, ABC):
         """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
 
     def inner_matrices(self) -> list[Tensor]:
-        """Returns the weights of convolutions in blocks, which Muon may train; not those of input, style and image."""
+        """Returns the weights of the convolutions in `blocks`, which Muon may train."""
         return [layer.weight for layer in self.blocks.modules() if isinstance(layer, nn.Conv2d)]

@@ -1,4 +1,4 @@
-"""DF-GAN (Tao et al. 2022): a generator of affine blocks without any normalisation, and its discriminator's trunk."""
+"""DF-GAN (Tao et al. 2022): a generator of affine blocks without normalisation, and its discriminator's trunk."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from cgan.models.layers import channels_at, to_pixels
 
 
 def two_layers(in_dim: int, hidden_dim: int, out_dim: int, start: float) -> nn.Sequential:
-    """A network of one hidden layer whose output is `start` at first, whatever comes in."""
+    """Returns a network with one hidden layer whose output is initially `start` for every input."""
     last = nn.Linear(hidden_dim, out_dim)
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, start)
@@ -19,7 +19,7 @@ def two_layers(in_dim: int, hidden_dim: int, out_dim: int, start: float) -> nn.S
 
 
 class Affine(nn.Module):
-    """Scales and shifts channels by what two networks make of the condition (equations 2 and 3), then cuts them."""
+    """Scales and shifts channels by two networks of the condition (equations 2 and 3), then applies a leaky ReLU."""
 
     def __init__(self, channels: int, condition_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -27,12 +27,13 @@ class Affine(nn.Module):
         self.shift = two_layers(condition_dim, hidden_dim, channels, 0.0)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Returns a map (B, C, H, W) modulated by conditions (B, Z + D)."""
         scale, shift = (layer(condition)[:, :, None, None].to(x.dtype) for layer in (self.scale, self.shift))
         return F.leaky_relu(torch.addcmul(shift, x, scale), 0.2)
 
 
 class UpBlock(nn.Module):
-    """Twice the resolution, then two convolutions after two affine layers each (DFBlock), beside a shortcut."""
+    """DFBlock: doubles the resolution; a residual branch of two convolutions, each after two affine layers."""
 
     def __init__(self, in_channels: int, out_channels: int, condition_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class UpBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Returns a map (B, C', 2H, 2W) of a map (B, C, H, W) and conditions (B, Z + D)."""
         a, b, c, d = self.affines
         x = F.interpolate(x, scale_factor=2, mode="nearest")  # (B, C, 2H, 2W)
         hidden = self.first(b(a(x, condition), condition))  # (B, C', 2H, 2W)
@@ -51,7 +53,7 @@ class UpBlock(nn.Module):
 
 
 class AffineGenerator(Generator):
-    """The latent alone makes a 4 x 4 map; latent and sentence drive the affine layers of every block up to pixels."""
+    """The latent alone gives the first 4 x 4 map; latent and sentence condition the affine layers of every block."""
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__(config, resolution, text_dim)
@@ -63,6 +65,7 @@ class AffineGenerator(Generator):
         self.to_image = to_pixels(channels[-1], config.patch)
 
     def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
         condition = torch.cat([latent, normalised(text.sentence)], dim=1)  # (B, Z + D)
         x = self.start(latent).unflatten(1, (-1, 4, 4))  # (B, C, 4, 4)
         x = x.contiguous(memory_format=torch.channels_last)
@@ -72,7 +75,7 @@ class AffineGenerator(Generator):
 
 
 class DownBlock(nn.Module):
-    """Half the resolution by a strided convolution, and another one, beside a pooled shortcut; starts as the latter."""
+    """Halves the resolution: a pooled shortcut plus a share, initially 0, of a strided and a plain convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -82,12 +85,13 @@ class DownBlock(nn.Module):
         self.share = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
         hidden = F.leaky_relu(self.second(F.leaky_relu(self.first(x), 0.2)), 0.2)
         return F.avg_pool2d(self.shortcut(x), 2) + self.share * hidden
 
 
 class StridedTrunk(nn.Module):
-    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4), from a convolution of patches of pixels on."""
+    """Maps images (B, 3, H, W) to a feature map (B, C, 4, 4); the first convolution takes patches of pixels."""
 
     def __init__(self, resolution: int, width: int, max_channels: int, patch: int = 1) -> None:
         super().__init__()
@@ -98,4 +102,5 @@ class StridedTrunk(nn.Module):
         self.blocks = nn.Sequential(*[DownBlock(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True)])
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns a feature map (B, C, 4, 4) of images (B, 3, H, W) in [-1, 1]."""
         return self.blocks(self.stem(images))

@@ -10,7 +10,7 @@ from cgan.models.layers import ModulatedNorm, WordAttention, channels_at, to_pix
 
 
 class Upsample(nn.Module):
-    """Twice the resolution between two convolutions, beside a shortcut; normalisation comes before each (He 2016)."""
+    """A residual block that doubles the resolution, with a modulated norm before each convolution (He et al. 2016)."""
 
     def __init__(self, in_channels: int, out_channels: int, style_dim: int) -> None:
         super().__init__()
@@ -21,15 +21,16 @@ class Upsample(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """Returns a map (B, C', 2H, 2W) of a map (B, C, H, W) and styles (B, style_dim)."""
         shortcut = F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")  # (B, C', 2H, 2W)
         x = F.interpolate(self.first(F.relu(self.first_norm(x, style))), scale_factor=2, mode="bilinear")
         return shortcut + self.second(F.relu(self.second_norm(x, style)))
 
 
 class ModulatedGenerator(Generator):
-    """Latent and sentence make a style that modulates every normalisation.
+    """Computes a style from latent and sentence, which modulates every normalisation.
 
-    Positions have a learned bias, and may attend to words.
+    Each position has a learned bias, and may attend to words.
     """
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
@@ -40,7 +41,7 @@ class ModulatedGenerator(Generator):
         self.style = nn.Sequential(nn.Linear(config.noise_dim + text_dim, config.style_dim), nn.LeakyReLU(0.2))
         pairs = zip(channels[:-1], channels[1:], strict=True)
         self.blocks = nn.ModuleList(Upsample(before, after, config.style_dim) for before, after in pairs)
-        # what stands where whatever the caption; the styles of the next normalisation choose from it
+        # constants of each position for all captions; the style of the next normalisation scales them
         biases = [torch.zeros(c, n, n) for c, n in zip(channels[1:], sizes[1:], strict=True)]
         self.positional_bias = nn.ParameterList(biases if config.positional_bias else [])
         self.attention = nn.ModuleDict()
@@ -50,6 +51,7 @@ class ModulatedGenerator(Generator):
         self.to_image = to_pixels(channels[-1], config.patch)
 
     def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
         sentence = F.normalize(text.sentence, dim=1) * text.sentence.shape[1] ** 0.5
         condition = torch.cat([latent, sentence], dim=1)  # (B, Z + D)
         style = self.style(condition)  # (B, style_dim)

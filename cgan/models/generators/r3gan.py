@@ -1,4 +1,4 @@
-"""R3GAN (Huang et al. 2024): residual blocks alone, for generator and discriminator alike; nothing is normalised."""
+"""R3GAN (Huang et al. 2024): generator and discriminator of residual blocks alone, without normalisation."""
 
 import math
 
@@ -16,7 +16,7 @@ NUM_BLOCKS = 10  # on the way of a 64 px picture, by which the first weights are
 
 
 class Bottleneck(nn.Module):
-    """1x1, grouped 3x3 and 1x1 convolutions; starts as the identity, with Fixup's scales (Zhang et al. 2019)."""
+    """Residual 1x1, grouped 3x3 and 1x1 convolutions; initially the identity (Fixup, Zhang et al. 2019)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,6 +29,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.narrow.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C, H, W) of a map of the same shape."""
         hidden = F.leaky_relu(self.mix(F.leaky_relu(self.widen(x), 0.2)), 0.2)
         return x + self.narrow(hidden)
 
@@ -41,7 +42,7 @@ class Stage(nn.Sequential):
 
 
 def scaled(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
-    """Weights that keep variance, times gain squared; biases 0."""
+    """Returns the layer, initialised so that it multiplies variance by gain squared; biases are 0."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -49,12 +50,12 @@ def scaled(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
 
 
 def transition(before: int, after: int) -> nn.Module:
-    """Other channels between two resolutions."""
+    """Returns a 1x1 convolution from `before` to `after` channels, or the identity if they are equal."""
     return nn.Identity() if before == after else scaled(nn.Conv2d(before, after, 1, bias=False))
 
 
 class PlainGenerator(Generator):
-    """A learned 4 x 4 map, each channel times what latent and sentence make of it, then stages up to pixels."""
+    """Scales the channels of a learned 4 x 4 map by latent and sentence, then applies stages up to the resolution."""
 
     def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
         super().__init__(config, resolution, text_dim)
@@ -67,6 +68,7 @@ class PlainGenerator(Generator):
         self.to_image = to_pixels(channels[-1], config.patch, kernel=1)
 
     def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
         condition = torch.cat([latent, normalised(text.sentence)], dim=1)  # (B, Z + D)
         x = self.start(condition)[:, :, None, None] * self.basis  # (B, C, 4, 4)
         x = self.through(self.blocks[0], x.contiguous(memory_format=torch.channels_last))
@@ -76,7 +78,7 @@ class PlainGenerator(Generator):
 
 
 class PlainTrunk(nn.Module):
-    """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4): the generator's stages the other way round."""
+    """Maps images (B, 3, H, W) to a feature map (B, C, 4, 4): the stages of the generator in reverse order."""
 
     def __init__(self, resolution: int, width: int, max_channels: int, patch: int = 1) -> None:
         super().__init__()
@@ -88,6 +90,7 @@ class PlainTrunk(nn.Module):
         self.transitions = nn.ModuleList(transition(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns a feature map (B, C, 4, 4) of images (B, 3, H, W) in [-1, 1]."""
         x = self.blocks[0](self.stem(images))
         for change, stage in zip(self.transitions, self.blocks[1:], strict=True):
             x = stage(change(F.avg_pool2d(x, 2)))  # (B, C', H/2, W/2)

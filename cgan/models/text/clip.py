@@ -1,21 +1,27 @@
-"""The caption's half of a pretrained CLIP (Radford et al. 2021), to be finetuned; its tokenizer travels with it."""
+"""The text half of a pretrained CLIP (Radford et al. 2021), to be finetuned; spec() includes its tokenizer."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor
 
 from cgan.damage import unreadable
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
+if TYPE_CHECKING:
+    from transformers import CLIPTextModelWithProjection
+
 
 class CLIPTextEncoder(TextEncoder):
-    """Sentence and words in the latent that CLIP shares with pictures.
+    """Encodes sentence and words in the latent that CLIP shares with images.
 
     settings is the folder of a pretrained CLIP, or a spec() without weights.
     """
+
+    device_of: Tensor  # a scalar on the device of the weights
 
     def __init__(self, settings: str | dict) -> None:
         super().__init__()
@@ -28,12 +34,14 @@ class CLIPTextEncoder(TextEncoder):
             self.network = transformers.CLIPTextModelWithProjection(config)
             self.tokenizer = Tokenizer.from_str(settings["tokenizer"])
         config = self.network.config
+        assert config.projection_dim is not None  # the network could not be built without it
         self.dim = config.projection_dim
         self.tokenizer.enable_truncation(config.max_position_embeddings)
         self.tokenizer.enable_padding(pad_id=config.eos_token_id)
         self.register_buffer("device_of", torch.zeros(()), persistent=False)
 
     def forward(self, captions: list[str]) -> TextFeatures:
+        """Returns TextFeatures of captions, which are cut to the length that CLIP takes."""
         encoded, device = self.tokenizer.encode_batch(captions), self.device_of.device
         ids = torch.tensor([e.ids for e in encoded], device=device)
         mask = torch.tensor([e.attention_mask for e in encoded], device=device)
@@ -42,7 +50,7 @@ class CLIPTextEncoder(TextEncoder):
         return TextFeatures(output.text_embeds, words, mask.bool())
 
     def unknown_words(self, captions: list[str]) -> list[str]:
-        """None: it spells every word in pieces."""
+        """Returns an empty list: the tokenizer splits every word into known pieces."""
         return []
 
     def spec(self) -> dict:
@@ -51,8 +59,8 @@ class CLIPTextEncoder(TextEncoder):
         return {"encoder": "clip", "config": config, "tokenizer": self.tokenizer.to_str()}
 
 
-def pretrained_text(folder: str) -> tuple[nn.Module, Tokenizer]:
-    """Text model and tokenizer of a CLIP folder; raises UserError of one line."""
+def pretrained_text(folder: str) -> tuple["CLIPTextModelWithProjection", Tokenizer]:
+    """Returns the text model and the tokenizer of a CLIP folder; raises UserError if they can't be loaded."""
     import transformers
 
     path = Path(folder).expanduser()

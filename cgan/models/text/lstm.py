@@ -1,4 +1,4 @@
-"""The project's own text encoder: a bidirectional LSTM over a vocabulary of its own."""
+"""The project's own text encoder: a bidirectional LSTM with its own vocabulary."""
 
 import re
 import unicodedata
@@ -21,7 +21,7 @@ JOINERS = "\u200c\u200d"  # between letters, as Persian and Hindi have them
 
 
 def split_words(caption: str) -> list[str]:
-    """Lower-case words of a caption in NFC, punctuation left out: quotes round a word, but not an apostrophe in it.
+    """Returns the lower-case words of a caption in NFC, without punctuation; an apostrophe within a word is kept.
 
     Letters of any script keep their marks, such as the vowel signs of Hindi and Thai.
     """
@@ -42,14 +42,14 @@ def belongs_to_word(letter: str) -> bool:
 
 
 class Wordless(NamedTuple):
-    """Captions in which no word is found, so that they all mean the same to the encoder."""
+    """Counts captions in which no word is found; the encoder can't tell them apart."""
 
     count: int = 0
     num_captions: int = 0  # among which they are
     example: str = ""
 
     def warning(self) -> str:
-        """One line; empty where there are none."""
+        """Returns a warning of one line, or an empty text if there are no such captions."""
         if not self.count:
             return ""
         what = f"{self.count:,} of {self.num_captions:,} captions hold no word (such as {self.example!r})"
@@ -79,10 +79,11 @@ class Vocabulary:
         return vocabulary
 
     def __len__(self) -> int:
+        """Returns the number of ids: the words, padding and the unknown word."""
         return len(self.words) + 2
 
     def encode(self, caption: str) -> list[int]:
-        """Returns the ids of a caption's words; [1], the unknown word, where there is none."""
+        """Returns the ids of a caption's words; [1], the unknown word, if there are none."""
         return [self.index.get(word, UNKNOWN) for word in split_words(caption)] or [UNKNOWN]
 
     def decode(self, numbers: Iterable[int]) -> str:
@@ -111,6 +112,7 @@ class LSTMTextEncoder(TextEncoder):
         self.sentence = nn.Linear(config.dim, config.dim)
 
     def forward(self, captions: list[str]) -> TextFeatures:
+        """Returns TextFeatures of captions; in training mode a share of the words is read as unknown."""
         ids, lengths = self.tokenize(captions)
         mask = ids != PADDING  # (B, L)
         if self.training:
@@ -133,15 +135,15 @@ class LSTMTextEncoder(TextEncoder):
         return ids.to(self.embedding.weight.device), torch.tensor([len(row) for row in rows])
 
     def unknown_words(self, captions: list[str]) -> list[str]:
-        """Returns the words not seen in training, each once, in order; a caption without words counts as one."""
+        """Returns the words not seen in training, each once, in order; a caption without words is returned whole."""
         words = (word for caption in captions for word in split_words(caption) or [caption.strip()])
         return list(dict.fromkeys(word for word in words if word and word not in self.vocabulary.index))
 
     def spec(self) -> dict:
-        """Returns settings and vocabulary; see TextEncoder.spec."""
+        """Returns the settings and the vocabulary; see TextEncoder.spec."""
         return {"encoder": "lstm", "config": asdict(self.config), "words": self.vocabulary.words}
 
     @classmethod
     def from_spec(cls, spec: dict) -> "LSTMTextEncoder":
-        """Returns an encoder with untrained weights, as spec() describes it."""
+        """Returns an encoder with untrained weights, built from what spec() returned."""
         return cls(LSTMConfig(**spec["config"]), Vocabulary(spec["words"]))

@@ -1,6 +1,7 @@
-"""Any text encoder of the transformers library, frozen: CLIP, T5, or whatever AutoModel knows, by name or folder."""
+"""Any frozen text encoder of the transformers library, by name or folder: CLIP, T5, or what AutoModel knows."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +9,17 @@ from torch import Tensor, nn
 from cgan.damage import unreadable
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 class PretrainedTextEncoder(TextEncoder):
-    """Captions are encoded once and kept, up to max_bytes of features, the oldest of which are forgotten first.
+    """Encodes each caption once and keeps up to max_bytes of features; the oldest are dropped first.
 
-    The weights are not part of the state: name finds them again.
+    The weights are not part of the state_dict: they are loaded again by name.
     """
+
+    device_of: Tensor  # a scalar on the device that the features are returned on
 
     def __init__(self, name: str, max_words: int = 77, max_bytes: int = 2**31) -> None:
         super().__init__()
@@ -28,6 +34,7 @@ class PretrainedTextEncoder(TextEncoder):
         self.num_bytes = 0  # in the cache
 
     def forward(self, captions: list[str]) -> TextFeatures:
+        """Returns TextFeatures of captions, of which only new ones are encoded."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self.cache]
         for start in range(0, len(new), 64):
             self.remember(new[start : start + 64])
@@ -40,9 +47,9 @@ class PretrainedTextEncoder(TextEncoder):
 
     @torch.no_grad()
     def remember(self, captions: list[str]) -> None:
-        """Encode captions without autocast, and keep them."""
+        """Encodes captions outside autocast and keeps their features on the CPU."""
         (model,), device = self.held, self.device_of.device
-        model.to(device)
+        model.to(device)  # pyright: ignore[reportArgumentType] -- a decorator of transformers hides the signature
         tokens = self.tokenizer(
             captions, padding=True, truncation=True, max_length=self.max_words, return_tensors="pt"
         ).to(device)
@@ -56,31 +63,31 @@ class PretrainedTextEncoder(TextEncoder):
             self.num_bytes += size_of(*self.cache[caption])
 
     def forget(self) -> None:
-        """The oldest captions, until what is kept is small enough."""
+        """Drops the oldest captions until the cache holds at most max_bytes."""
         while self.num_bytes > self.max_bytes:
             self.num_bytes -= size_of(*self.cache.pop(next(iter(self.cache))))
 
     def unknown_words(self, captions: list[str]) -> list[str]:
-        """None: it spells every word in pieces."""
+        """Returns an empty list: the tokenizer splits every word into known pieces."""
         return []
 
     def spec(self) -> dict:
-        """Returns the name and the settings, by which the weights are found again; see TextEncoder.spec."""
+        """Returns the name and the settings, by which the weights are loaded again; see TextEncoder.spec."""
         return {"encoder": "pretrained", "name": self.name, "max_words": self.max_words}
 
 
 def size_of(*features: Tensor) -> int:
-    """Returns the bytes of tensors."""
+    """Returns the size of tensors in bytes."""
     return sum(x.numel() * x.element_size() for x in features)
 
 
-def is_clip(model: nn.Module) -> bool:
-    """Returns whether a model of transformers is CLIP's text model."""
+def is_clip(model: "PreTrainedModel") -> bool:
+    """Returns whether a model is the text model of CLIP."""
     return model.config.model_type in ("clip", "clip_text_model")
 
 
-def load(name: str) -> tuple:
-    """Tokenizer and frozen text model; raises UserError of one line."""
+def load(name: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
+    """Returns the tokenizer and the frozen text model of a name or folder; raises UserError if it can't."""
     import transformers
 
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
