@@ -33,7 +33,7 @@ def run_race(race: Race, out: Path, jobs: int = 1, report: Report = silent) -> R
     if None in [finished(run) for run in runs]:
         prepare_data(runs, report)
     failed = train_all(runs, jobs, report)
-    results = [finished(run) for run in runs if run not in failed]
+    results = [result for run in runs if run not in failed and (result := finished(run)) is not None]
     return RaceResult(out, results, failed, write_report(race, results, jobs, out) if results else None)
 
 

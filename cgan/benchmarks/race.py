@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -76,7 +76,7 @@ def read_race(path: Path, settings: list[str]) -> Race:
         raise UserError(f"{path}: no such race file; configs/race/joint-scenes.yaml is one to start from")
     schema = OmegaConf.structured(Race)
     try:
-        race = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path)))
+        race = cast(Race, OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))))
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(str(path), error, schema)) from None
     race.settings += settings

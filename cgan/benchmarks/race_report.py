@@ -65,7 +65,7 @@ def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
     return cells
 
 
-def by_seed(results: list[dict], variant: str, measure: str) -> dict[int, float]:
+def by_seed(results: list[dict], variant: str | None, measure: str) -> dict[int, float]:
     """The values of a measure that the runs of a variant reached, by their seeds."""
     mine = [result for result in results if result["variant"] == variant and measure in result["measures"]]
     return {result["seed"]: result["measures"][measure] for result in mine}

@@ -23,7 +23,7 @@ class Difference(NamedTuple):
     @property
     def beyond_noise(self) -> bool:
         """Whether the confidence interval leaves out 0."""
-        return self.low is not None and not self.low <= 0 <= self.high
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread:

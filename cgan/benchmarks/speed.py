@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
+from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -84,7 +85,10 @@ class SideBySide(pl.Callback):
     """Runs a bare loop's step before each of Lightning's, on the same networks, and notes the seconds of both."""
 
     def __init__(self, precision: str) -> None:
-        self.precision, self.left, self.lightning, self.bare = precision, None, [], []
+        self.precision = precision
+        self.left: float | None = None  # the time at which the last bare step ended
+        self.lightning: list[float] = []  # seconds of steps
+        self.bare: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, gan: TextToImageGAN) -> None:
         self.now, self.step = clock(gan.device), BareLoop(gan, trainer.optimizers, self.precision)
@@ -115,19 +119,21 @@ class Split(pl.Callback):
     """Shares the seconds of the steps after the first ones out among their parts."""
 
     def __init__(self, num_steps: int) -> None:
-        self.num_steps, self.parts = num_steps, None
+        self.num_steps = num_steps
+        self.parts: Parts | None = None  # None until the first steps are over
 
     def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
         if batch_idx == WARM_UP:
             self.parts = Parts(clock(gan.device))
-            watch_step(self.parts, gan, gan.optimizers)
+            watch_step(self.parts, gan, gan.both_optimizers)
             self.parts.enter(LOOP)
-        if batch_idx == WARM_UP + self.num_steps:
+        if self.parts is not None and batch_idx == WARM_UP + self.num_steps:
             self.parts.leave()
             self.parts.unwatch()
 
     def seconds(self) -> dict[str, float]:
         """Of each part of a step."""
+        assert self.parts is not None  # the training has had more steps than those that warm up
         return {name: total / self.num_steps for name, total in self.parts.totals.items()}
 
 
@@ -141,7 +147,8 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
         callbacks = [grid, line, *fault_tolerance_callbacks(config, Path(folder)), watcher]
         csv = loggers(config, Path(folder))
         trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)
-        loader = DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None)
+        steps = list(islice(cycle(batches), num_steps + 1))
+        loader = DataLoader(steps, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list serves as well
         trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 
@@ -268,7 +275,7 @@ def circumstances(config: RunConfig) -> dict:
         "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}
-        | {"cgan": __version__, "torch": torch.__version__, "pytorch-lightning": pl.__version__},
+        | {"cgan": __version__, "torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")},
         "precision": config.trainer.precision,
         "resolution": config.data.resolution,
         "batch_size": config.trainer.batch_size,

@@ -213,12 +213,14 @@ def cost_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> Sampl
 def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callable[[], Tensor]]:
     """Each convolution and linear layer that a forward pass calls, on the input that it gets there."""
     calls = []
+    convolve: Callable[..., Tensor] = F.conv2d  # no overload of it takes both kinds of padding
 
     def note(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
         (x,) = inputs
         if isinstance(layer, nn.Conv2d):
-            calls.append(partial(F.conv2d, x, layer.weight, layer.bias, layer.stride, layer.padding))
+            calls.append(partial(convolve, x, layer.weight, layer.bias, layer.stride, layer.padding))
         else:
+            assert isinstance(layer, nn.Linear)  # no others have the hook
             calls.append(partial(F.linear, x, layer.weight, layer.bias))
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

@@ -90,9 +90,10 @@ def plan(runs: list, jobs: int) -> str:
 
     lines = [f"{'finished' if run.result.is_file() else 'to train'}  {shlex.join(run.command[1:])}" for run in runs]
     left = [minutes_of(run.config) for run in runs if not run.result.is_file()]
-    if None in left:
+    minutes = [each for each in left if each is not None]
+    if len(minutes) < len(left):
         return "\n".join([*lines, f"{len(left)} runs to train, not limited in time"])
-    total = f"{sum(left) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for the evaluations"
+    total = f"{sum(minutes) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for the evaluations"
     return "\n".join([*lines, f"{len(left)} runs to train: {total}"])
 
 

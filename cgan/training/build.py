@@ -13,6 +13,8 @@ from cgan.models.joint import JointEncoder
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.gan import ExtraLoss, TextToImageGAN
 
+MODEL = "give a model's folder or its name on the hub"
+
 
 def build_gan(
     config: RunConfig,
@@ -27,6 +29,8 @@ def build_gan(
     where the configuration needs a joint encoder and has none, or where weights that it names can't be loaded.
     """
     if text_encoder is None and config.text.encoder == "pretrained":
+        if config.text.name is None:
+            raise UserError("text.encoder=pretrained: text.name is not set; " + MODEL)
         from cgan.models.text.pretrained import PretrainedTextEncoder
 
         text_encoder = PretrainedTextEncoder(config.text.name, config.text.max_words)

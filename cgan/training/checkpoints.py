@@ -5,12 +5,12 @@ import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
-from torch import nn
+from torch import Tensor, nn
 
 from cgan.damage import Damaged, first_line, reading, system_fault
 from cgan.files import CannotWrite, cannot_write, replacing_stream, sync_folder, temporary_name
@@ -25,7 +25,7 @@ class PlainFiles(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: None = None) -> None:
         with replacing_stream(Path(path)) as stream:
-            torch.save(checkpoint, stream)
+            torch.save(checkpoint, cast(IO[bytes], stream))
 
     def load_checkpoint(self, path: str | Path, map_location: str | None = "cpu", weights_only: bool = True) -> dict:
         return torch.load(path, map_location=map_location, weights_only=True)
@@ -92,7 +92,8 @@ def numbered(path: Path, number: int) -> Path:
 def is_finite(network: nn.Module) -> bool:
     """Whether all trained weights of a network are finite."""
     with torch.no_grad():
-        norms = torch._foreach_norm([weight for weight in network.parameters() if weight.requires_grad], ord=1)
+        trained: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
+        norms = torch._foreach_norm(trained, ord=1)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
         return bool(torch.stack([norm.float() for norm in norms]).sum().isfinite())
 
 
@@ -130,7 +131,7 @@ def newest_intact(run_dir: Path) -> Found | None:
         try:
             return Found(path, intact(path), damaged)
         except Damaged as error:
-            damaged.append(f"{path} is damaged ({first_line(error.__cause__)[:200]})")
+            damaged.append(f"{path} is damaged ({first_line(error.__cause__ or error)[:200]})")
     if damaged:
         raise UserError(f"{'; '.join(damaged)}; no checkpoint of this run is left to go on from")
     return None

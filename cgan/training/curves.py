@@ -149,4 +149,5 @@ def smooth(name: str, x: list[float], y: list[float]) -> Line:
         return Line(name, x, y, y, y)
     parts_of_x, parts_of_y = (np.array_split(np.array(numbers), num_points) for numbers in (x, y))
     low, high = ([float(np.quantile(part, share)) for part in parts_of_y] for share in (0.1, 0.9))
-    return Line(name, *([float(part.mean()) for part in parts] for parts in (parts_of_x, parts_of_y)), low, high)
+    middle_x, middle_y = ([float(part.mean()) for part in parts] for parts in (parts_of_x, parts_of_y))
+    return Line(name, middle_x, middle_y, low, high)

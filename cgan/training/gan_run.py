@@ -1,11 +1,9 @@
 """The GAN's stage of a training, after that of the joint encoder that it stands on."""
 
-from torch.utils.data import Dataset
-
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS
-from cgan.interfaces import Report
+from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
@@ -97,7 +95,7 @@ def with_best(evaluation) -> dict[str, float]:
     return {**evaluation.latest, **best}
 
 
-def captions_for_grids(config: RunConfig, dataset: Dataset) -> list[str]:
+def captions_for_grids(config: RunConfig, dataset: ImageTextDataset) -> list[str]:
     """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
     if config.data.source == "scenes" and config.data.level == "one":
         return list(CAPTIONS)

@@ -70,8 +70,8 @@ class JointTraining(pl.LightningModule):
         if joint.coattention is not None:
             more = self.coattention_scores(images.maps[-1], text)
             of_images, of_captions = of_images + more[0], of_captions + more[1]
-        both = (self.ranking_loss(scores, image_ids, all_ids) for scores in (of_images, of_captions))
-        loss = sum(both) / 2
+        first, second = (self.ranking_loss(scores, image_ids, all_ids) for scores in (of_images, of_captions))
+        loss = (first + second) / 2
         self.log("loss/contrastive", loss, prog_bar=True)
         return loss
 
@@ -81,6 +81,7 @@ class JointTraining(pl.LightningModule):
         Both are (B, N).
         """
         network, weight = self.joint.coattention, self.config.coattention_weight
+        assert network is not None  # called only where there is one
         regions = network.regions(last_map)
         words, mask = padded(network.words(text.words), text.mask, num_processes() > 1)
         of_images = network.score(regions, all_gather_local_first(words), all_gather_local_first(mask))
@@ -92,6 +93,7 @@ class JointTraining(pl.LightningModule):
         config, ids = self.config, (image_ids, candidate_ids)
         match config.negatives:
             case "all":
+                assert self.joint.log_scale is not None  # the joint encoder has one for these negatives
                 return losses.info_nce(scores * at_most(self.joint.log_scale, LARGEST_LOG_SCALE).exp(), *ids)
             case "hardest":
                 return losses.hardest_negative(scores, *ids, config.margin, self.hardness())
@@ -108,12 +110,14 @@ class JointTraining(pl.LightningModule):
 
     def picture_loss(self, latents: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
         """Returns the L1 loss of images decoded each from its own latent or from its caption's."""
+        assert self.joint.picture_decoder is not None  # called only where there is one
         loss = losses.multiscale_l1(self.joint.picture_decoder(one_of_each(*latents)), images)
         self.log("loss/picture", loss, prog_bar=True)
         return loss
 
     def caption_loss(self, latents: tuple[Tensor, Tensor], captions: list[str]) -> Tensor:
         """Returns nats a word of captions decoded each from its own latent or from its image's."""
+        assert self.joint.caption_decoder is not None  # called only where there is one
         loss = self.joint.caption_decoder.loss(one_of_each(*latents), self.joint.tokenize(captions))
         self.log("loss/caption", loss, prog_bar=True)
         return loss

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
@@ -62,24 +63,23 @@ def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report 
     trainer.wandb=auto the environment variables WANDB_MODE and WANDB_DISABLED count. report gets why it is offline.
     Raises UserError where W&B is asked for and not installed.
     """
-    chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
+    table = MetricsFile(run_dir / "metrics.csv", num_rows)
     mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
-        return chosen
+        return [table]
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_DATA_DIR", str((run_dir / "wandb").absolute()))  # of tables' pictures until a sync
-    import wandb
+    import wandb.errors
 
-    if mode != "offline":
-        mode = "online" if may_be_online(report) else "offline"
-    chosen.append(wandb_logger(run_dir, mode, report))
+    online = mode != "offline" and may_be_online(report)
+    logger = wandb_logger(run_dir, "online" if online else "offline", report)
     try:
-        chosen[-1].experiment.id  # noqa: B018 (it connects)
+        logger.experiment.id  # noqa: B018 (it connects)
     except (wandb.errors.Error, OSError):
         report("W&B can't be used online: logging offline")
-        chosen[-1] = wandb_logger(run_dir, "offline", report)
-    chosen[-1].attempt(describe, chosen[-1], config)
-    return chosen
+        logger = wandb_logger(run_dir, "offline", report)
+    logger.attempt(describe, logger, config)
+    return [table, logger]
 
 
 def wandb_mode(asked: str) -> str:
@@ -113,7 +113,7 @@ def describe(logger: WandbLogger, config: RunConfig) -> None:
 
 def may_be_online(report: Report) -> bool:
     """Whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
-    import wandb
+    import wandb.errors
 
     url = wandb.setup().settings.base_url
     if not answers(url):
@@ -145,7 +145,7 @@ def answers(url: str) -> bool:
     return found == [True]
 
 
-def wandb_logger(run_dir: Path, mode: str, report: Report) -> WandbLogger:
+def wandb_logger(run_dir: Path, mode: Literal["online", "offline"], report: Report) -> PatientWandb:
     """The logger of a run directory's W&B run, which is the same for all trainings in it."""
     import wandb
 

@@ -26,7 +26,8 @@ class MetricsFile(Logger):
 
     def __init__(self, path: Path, num_rows: int = 0) -> None:
         super().__init__()
-        self.path, self.num_rows, self.waiting = path, num_rows, []
+        self.path, self.num_rows = path, num_rows
+        self.waiting: list[Row] = []
         self.names: list[str] | None = None  # of the columns; None until this training has written
 
     @property
@@ -78,7 +79,7 @@ def read_rows(path: Path, num_rows: int) -> tuple[list[str], list[Row]]:
         return [], []
     lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
     reader = csv.DictReader(line for line in lines if line.endswith("\n"))
-    rows = [row for row in reader if None not in row and None not in row.values()]
+    rows: list[Row] = [dict(row) for row in reader if None not in row and None not in row.values()]
     return list(reader.fieldnames or ()), rows[:num_rows]
 
 

@@ -1,7 +1,11 @@
 """What trainer.precision=auto means: decided by what the processor can do, so that all processes and reruns agree."""
 
+from typing import Literal
 
-def chosen_precision(precision: str) -> str:
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def chosen_precision(precision: Literal["auto"] | Precision) -> Precision:
     """bf16-mixed for auto where the GPU, or without one the CPU, has instructions for bfloat16; 32-true elsewhere.
 
     Anything but auto is returned as it is.

@@ -9,12 +9,11 @@ from typing import Literal
 
 import pytorch_lightning as pl
 from rich.console import Console
-from torch.utils.data import Dataset
 
 from cgan.config import RunConfig
 from cgan.data.sources import build_dataset, check_data
 from cgan.errors import CTRL_C, REQUEUE
-from cgan.interfaces import Report, TextEncoder, silent
+from cgan.interfaces import ImageTextDataset, Report, TextEncoder, silent
 from cgan.training.checks import check_batches, check_before_training, check_dataset
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan
@@ -49,7 +48,7 @@ class TrainResult:
 
 def train(
     config: RunConfig,
-    dataset: Dataset | None = None,
+    dataset: ImageTextDataset | None = None,
     text_encoder: TextEncoder | None = None,
     callbacks: Sequence[pl.Callback] = (),
     extra_losses: Mapping[str, ExtraLoss] | None = None,
@@ -99,7 +98,7 @@ def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainR
     return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
 
 
-def check(config: RunConfig, dataset: Dataset | None, report: Report) -> None:
+def check(config: RunConfig, dataset: ImageTextDataset | None, report: Report) -> None:
     """Raise UserError for what can be known to be wrong before anything is written, decoded or trained."""
     if dataset is None:
         check_data(config.data)
@@ -108,7 +107,7 @@ def check(config: RunConfig, dataset: Dataset | None, report: Report) -> None:
     check_before_training(config, report)
 
 
-def with_own_parts(config: RunConfig, dataset: Dataset | None, text_encoder: TextEncoder | None) -> RunConfig:
+def with_own_parts(config: RunConfig, dataset: ImageTextDataset | None, text_encoder: TextEncoder | None) -> RunConfig:
     """The configuration, with what is given in Python noted in it as custom."""
     if dataset is not None:
         config = replace(config, data=replace(config.data, source="custom"))
@@ -117,7 +116,7 @@ def with_own_parts(config: RunConfig, dataset: Dataset | None, text_encoder: Tex
     return config
 
 
-def opened(config: RunConfig, dataset: Dataset | None, run_dir: Path, report: Report) -> Dataset:
+def opened(config: RunConfig, dataset: ImageTextDataset | None, run_dir: Path, report: Report) -> ImageTextDataset:
     """The pictures to train on, and a run directory that holds the settings."""
     if dataset is None:
         report(preparing(config))
@@ -136,7 +135,7 @@ def preparing(config: RunConfig) -> str:
     return f"{what} (cached for later runs)"
 
 
-def report_skipped(dataset: Dataset, report: Report) -> None:
+def report_skipped(dataset: ImageTextDataset, report: Report) -> None:
     """Report the pictures that can't be used, where there are any."""
     from cgan.data.pictures import CaptionedPictures, summary
     from cgan.data.shards import ShardedPictures

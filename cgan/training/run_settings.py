@@ -1,6 +1,7 @@
 """The settings of a run directory: read back, and compared with those of a training that resumes it."""
 
 from pathlib import Path
+from typing import cast
 
 from omegaconf import OmegaConf
 
@@ -21,7 +22,8 @@ def stored_settings(run_dir: Path) -> RunConfig:
 
 def changes(stored: RunConfig, wanted: RunConfig) -> dict[str, tuple]:
     """The keys in which two configurations differ, with both values; OWN apart."""
-    one, two = (dict(leaves(OmegaConf.to_container(OmegaConf.structured(c)))) for c in (stored, wanted))
+    trees = (cast(dict, OmegaConf.to_container(OmegaConf.structured(config))) for config in (stored, wanted))
+    one, two = (dict(leaves(tree)) for tree in trees)
     keys = [key for key in one | two if one.get(key) != two.get(key) and key not in OWN]
     return {key: (one.get(key), two.get(key)) for key in keys}
 

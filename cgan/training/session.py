@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from rich.console import Console
-from torch.utils.data import Dataset
 
 from cgan.config import RunConfig
-from cgan.interfaces import Report, TextEncoder
+from cgan.interfaces import ImageTextDataset, Report, TextEncoder
 from cgan.training.gan import ExtraLoss
 
 
@@ -27,7 +26,7 @@ class Session:
 
     config: RunConfig
     run_dir: Path  # which this training has locked
-    dataset: Dataset  # of Samples, with captions_of(index)
+    dataset: ImageTextDataset
     report: Report  # messages, a line each; called in the first process only
     console: Console | None  # where a progress bar is displayed
     handle_signals: bool

@@ -7,10 +7,13 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from cgan.interfaces import Batch, Report, silent
 from cgan.training.checkpoints import resume_hint
+from cgan.training.connected import is_logging_step
+from cgan.training.distributed import all_gather_values
+from cgan.training.gan import TextToImageGAN
 from cgan.training.processes import end_all
 from cgan.training.schedule import grids
 
@@ -24,7 +27,8 @@ class SteppingRules(pl.Callback):
 
     def __init__(self, on_nan: Literal["stop", "skip"], clip: float | None, most_in_a_row: int = 50) -> None:
         self.skip, self.clip, self.most_in_a_row = on_nan == "skip", clip, most_in_a_row
-        self.num_skipped, self.in_a_row = 0, defaultdict(int)
+        self.num_skipped = 0
+        self.in_a_row: defaultdict[int, int] = defaultdict(int)  # by the id of an optimizer
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -68,7 +72,8 @@ class FiniteLosses(pl.Callback):
     """
 
     def __init__(self, folder: Path, every_steps: int = 20) -> None:
-        self.folder, self.every_steps, self.seen = folder, every_steps, []
+        self.folder, self.every_steps = folder, every_steps
+        self.seen: list[tuple[int, list[str], Tensor]] = []  # steps, names of losses, and whether each is finite
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("loss/")}
@@ -81,9 +86,7 @@ class FiniteLosses(pl.Callback):
         """Read the results since the last check; the earliest loss that is not finite in any process counts."""
         wrong, self.seen = first_wrong(self.seen), []
         if trainer.world_size > 1:
-            found = [None] * trainer.world_size
-            distributed.all_gather_object(found, wrong)
-            wrong = min((one for one in found if one is not None), default=None)
+            wrong = min((one for one in all_gather_values(wrong) if one is not None), default=None)
         if wrong is not None:
             step, term = wrong
             end_all(f"{term} is not finite in step {step}; {resume_hint(self.folder)}")
@@ -117,15 +120,16 @@ class CollapseSigns(pl.Callback):
         self.report = report
         self.chance, self.cadence = self.CHANCE[kind], grids(every_images)
         self.least_diversity, self.least_loss = least_diversity, least_loss
-        self.recent, self.warned = [], []
+        self.recent: list[float] = []  # losses of the discriminator, relative to those of a random guess
+        self.warned: list[str] = []  # the signs that were reported
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
         self.before = self.cadence.count(module.images_seen, module.progress)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
+        self, trainer: pl.Trainer, module: TextToImageGAN, outputs: None, batch: Batch, *_
     ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0 and "loss/discriminator" in trainer.callback_metrics:
+        if is_logging_step(trainer, trainer.global_step) and "loss/discriminator" in trainer.callback_metrics:
             self.check_discriminator(trainer, float(trainer.callback_metrics["loss/discriminator"]))
         due = self.cadence.count(module.images_seen, module.progress) > self.before
         if due and trainer.is_global_zero:
@@ -138,7 +142,7 @@ class CollapseSigns(pl.Callback):
             advice = "a lower gan.discriminator_learning_rate, gan.penalty_weight=1 or gan.augmentation may help"
             self.warn(trainer, "saturated", f"the discriminator's loss is near 0, 20 times in a row: {advice}")
 
-    def check_diversity(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch) -> None:
+    def check_diversity(self, trainer: pl.Trainer, module: TextToImageGAN, batch: Batch) -> None:
         """Log the diversity of samples, and warn where it is too low after a fifth of the training."""
         value = diversity(module, batch)
         for logger in trainer.loggers:
@@ -163,7 +167,7 @@ class CollapseSigns(pl.Callback):
 
 
 @torch.no_grad()
-def diversity(module: pl.LightningModule, batch: Batch, num: int = 8) -> float:
+def diversity(module: TextToImageGAN, batch: Batch, num: int = 8) -> float:
     """Mean distance of two pictures of the same caption, relative to that of neighbouring real pictures."""
     real, captions = batch.images[:num], batch.captions[:num]
     noise = torch.randn(2, len(captions), module.config.generator.noise_dim, generator=torch.Generator().manual_seed(0))

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,7 @@ from cgan.errors import CTRL_C, REQUEUE
 from cgan.sharding import num_processes
 from cgan.training.callbacks.checkpointing import save_if_healthy
 
-STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
+STATUS: dict[int, int] = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 
 
 class EvaluationInterrupted(Exception):
@@ -57,7 +58,8 @@ class Signals:
     """
 
     def __init__(self, handle: bool = True) -> None:
-        self.status, self.handle, self.before = 0, handle, {}
+        self.status, self.handle = 0, handle
+        self.before: dict[int, Any] = {}  # handlers, by the signal's number
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from cgan.interfaces import Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED
+from cgan.training.gan import TextToImageGAN
+from cgan.training.joint import JointTraining
 from cgan.training.processes import is_first_process
 
 SECONDS_BETWEEN = 60  # of lines where there is no bar
@@ -54,7 +56,7 @@ class ProgressLine(pl.Callback):
         """Images of the whole training; where its time is limited, as many as the present pace allows."""
         return round(self.seen(trainer) / progress) if progress > 0 else trainer.max_steps * self.batch_size
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN | JointTraining, *_) -> None:
         now = time.monotonic()
         if now - self.updated_at < 0.5 and trainer.global_step < trainer.max_steps:
             return

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.profilers import Profiler
 
 from cgan.interfaces import Batch
+from cgan.training.connected import is_logging_step
 
 GAN_PARTS = {"generator": ("generator", "prior", "matrices"), "discriminator": ("discriminator",)}
 JOINT_PARTS = {"joint": ("joint", "joint_matrices")}
@@ -42,12 +43,13 @@ class Throughput(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.seen = getattr(module, "images_seen", 0)
-        self.images, self.busy, self.waited, self.due = 0, 0.0, None, False
+        self.images, self.busy, self.due = 0, 0.0, False
+        self.waited: float | None = None  # the stopwatch's seconds when rates were logged before
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         if self.waited is None:  # the first batch is not waited for: workers start
             self.waited = self.watch.waited
-        self.due = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        self.due = is_logging_step(trainer, trainer.global_step + 1)
         self.began = time.monotonic()
 
     def on_before_optimizer_step(
@@ -74,6 +76,7 @@ class Throughput(pl.Callback):
 
     def pace(self) -> dict[str, float]:
         """images_seen, and the rates since they were logged before: images a second, and data_wait in [0, 1]."""
+        assert self.waited is not None  # set when the first batch came
         waited = self.watch.waited - self.waited
         seconds = self.busy + waited
         rates = {"images_per_second": self.images / seconds, "data_wait": waited / seconds}
