@@ -183,7 +183,7 @@ def layer_of_file(path: Path) -> DictConfig | ListConfig:
 
 
 def shipped_config(path: Path) -> Path:
-    """The path of a configuration that comes with cgan, by its name; raises UserError where there is none of it."""
+    """Returns the path of a configuration that comes with cgan, by its name; raises UserError if there is none."""
     name = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
     found = shipped("configs", str(name))
     if path.is_absolute() or ".." in path.parts or not found.is_file():
@@ -192,7 +192,7 @@ def shipped_config(path: Path) -> Path:
 
 
 def uses_joint_encoder(config: RunConfig) -> bool:
-    """Whether the GAN of a configuration stands on a joint encoder, for its captions or for its discriminator."""
+    """Returns whether the GAN of a configuration uses a joint encoder, for captions or in its discriminator."""
     discriminator = config.gan.discriminator
     on_joint = discriminator.form == "features" and discriminator.features == "joint"
     return config.text.encoder == "joint" or on_joint
@@ -202,7 +202,7 @@ def uses_joint_encoder(config: RunConfig) -> bool:
 
 
 def kind_of(key: str) -> object:
-    """The type of a dotted key; None where there is no such key."""
+    """Returns the type of a dotted key; None where there is no such key."""
     kind: object = RunConfig
     for name in key.split("."):
         kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
@@ -210,14 +210,14 @@ def kind_of(key: str) -> object:
 
 
 def is_text(kind: object) -> bool:
-    """Whether a key takes text, or one of some words; None may stand in its place."""
+    """Returns whether a key takes text, or one of some words; None may stand in its place."""
     if isinstance(kind, UnionType):
         return all(part is NoneType or is_text(part) for part in get_args(kind))
     return kind is str or get_origin(kind) is Literal
 
 
 def as_typed(value: str, kind: object) -> str | None:
-    """Text that YAML 1.1 would take for a number, a date or a truth value; null, or nothing, is None if it may be.
+    """Returns text as typed, where YAML 1.1 may read a number or a date; null or nothing is None if the kind allows it.
 
     Quotes around all of it fall off, as in YAML.
     """
@@ -235,7 +235,7 @@ def nested(names: list[str], value: object) -> dict:
 
 
 def keep_text(content: DictConfig | ListConfig, node: yaml.Node | None, settings: type) -> None:
-    """Where a key takes text, put what stands in the YAML in place of the number or date that it was taken for."""
+    """Restore the YAML's own text of keys that take text, where it was read as a number or a date."""
     if not isinstance(node, yaml.MappingNode) or not OmegaConf.is_dict(content):
         return
     kinds = get_type_hints(settings)
@@ -251,7 +251,7 @@ def keep_text(content: DictConfig | ListConfig, node: yaml.Node | None, settings
 
 
 def explain(argument: str, error: Exception, config: DictConfig) -> str:
-    """One line: which argument, which key, what is wrong, and the nearest key that exists."""
+    """Returns one line: the argument, the key, what is wrong, and the nearest key that exists."""
     key, message = getattr(error, "full_key", None), str(error).splitlines()[0]
     if key and "not in" in message and "Did you mean" not in message:
         section, _, name = key.rpartition(".")

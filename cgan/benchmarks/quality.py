@@ -1,4 +1,4 @@
-"""A race from its file to its table: trains what has no result yet, and writes the report."""
+"""Runs a race: trains the runs that have no result yet, and writes the report."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from cgan.interfaces import Report, UserError, silent
 
 
 class RaceResult(NamedTuple):
-    """What came of a race."""
+    """The result of a race."""
 
     out: Path  # the folder with results.json, table.md, and curves.png where there are curves
     results: list[dict]  # of each run that went well
@@ -50,7 +50,7 @@ def check_result(race: Race, result: RaceResult) -> None:
 
 
 def minutes_of(config: RunConfig) -> float | None:
-    """The most minutes that a training takes; None when no limit is set."""
+    """Returns the most minutes that a training takes; None when no limit is set."""
     joint = 0.0 if config.task == "gan" and config.joint.checkpoint is not None else config.trainer.joint_minutes
     gan = config.trainer.minutes if config.task == "gan" else 0.0
     return None if joint is None or gan is None else joint + gan

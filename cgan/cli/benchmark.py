@@ -25,19 +25,19 @@ def main(arguments: list[str]) -> None:
 
 
 def subject_parser(parser_of: ParserOf | None = None) -> Parser:
-    """The parser of the benchmark's name; with parser_of, of all that follows it as well."""
+    """Returns the parser of the benchmark's name; with parser_of, of all that follows it as well."""
     result = Parser(prog="cgan benchmark", usage="cgan benchmark SUBJECT ...")
     add_subcommands(result, "subject", SUBJECTS, parser_of)
     return result
 
 
 def parser() -> argparse.ArgumentParser:
-    """With the arguments of every subject."""
+    """Returns the parser of `cgan benchmark` with the arguments of every subject."""
     return subject_parser(lambda subject: COMMANDS[subject][0]())
 
 
 def quality_parser() -> argparse.ArgumentParser:
-    """The arguments of cgan benchmark quality."""
+    """Returns the parser of cgan benchmark quality."""
     result = Parser(
         prog="cgan benchmark quality",
         description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
@@ -75,17 +75,17 @@ def quality(options: argparse.Namespace) -> None:
 
 
 def report(line: str) -> None:
-    """A message of a benchmark, shown at once."""
+    """Print a message at once, also into a file or pipe."""
     print(line, flush=True)
 
 
 def print_files(folder: Path, *names: str) -> None:
-    """Those of some files that are in a folder."""
+    """Print the names of those files that exist in a folder."""
     print(f"in {folder}: {' '.join(name for name in names if (folder / name).is_file())}")
 
 
 def plan(runs: list, jobs: int) -> str:
-    """A line for each run, and what they take together."""
+    """Returns a line for each run, and one with the minutes of all runs to train."""
     from cgan.benchmarks.quality import minutes_of
 
     lines = [f"{'finished' if run.result.is_file() else 'to train'}  {shlex.join(run.command[1:])}" for run in runs]
@@ -98,7 +98,7 @@ def plan(runs: list, jobs: int) -> str:
 
 
 def guidance_parser() -> argparse.ArgumentParser:
-    """The arguments of cgan benchmark guidance."""
+    """Returns the parser of cgan benchmark guidance."""
     result = Parser(
         prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
     )
@@ -122,7 +122,7 @@ def guidance(options: argparse.Namespace) -> None:
 
 
 def speed_parser() -> argparse.ArgumentParser:
-    """The arguments of cgan benchmark speed."""
+    """Returns the parser of cgan benchmark speed."""
     result = Parser(
         prog="cgan benchmark speed",
         description="Measure a GAN's training step, its parts, its memory and its sampling on this machine. Images "
@@ -142,7 +142,7 @@ def speed_parser() -> argparse.ArgumentParser:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """Measure, and print tables; raises UserError for a mistake."""
+    """Measure speed and print tables; raises UserError for a mistake in the arguments."""
     for name in ("steps", "gpus", "tflops"):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} {getattr(options, name)}: must be above 0")
@@ -182,7 +182,7 @@ def check_together(options: argparse.Namespace) -> None:
 
 
 def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
-    """Two configurations in turns: what --json holds, and what is printed."""
+    """Measure two configurations in turns; returns the content of --json and the parts to print."""
     from cgan.benchmarks.speed import compare_speed
     from cgan.benchmarks.speed_report import comparison_parts
 
@@ -191,7 +191,7 @@ def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
 
 
 def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
-    """One configuration, and other sizes of it with --grow."""
+    """Measure one configuration, with --grow also other sizes; returns the content of --json and the parts to print."""
     from cgan.benchmarks.sizing import measure_sizes
     from cgan.benchmarks.speed import measure_speed
     from cgan.benchmarks.speed_report import speed_parts
@@ -203,7 +203,7 @@ def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
 
 
 def plan_speed(config, options: argparse.Namespace) -> tuple[dict, list]:
-    """Larger sizes of a configuration, mostly predicted."""
+    """Predict the speed of larger sizes; returns the content of --json and the parts to print."""
     from cgan.benchmarks.sizing import plan_sizes
     from cgan.benchmarks.speed import circumstances
     from cgan.benchmarks.speed_report import plan_parts

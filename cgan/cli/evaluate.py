@@ -28,7 +28,7 @@ SETTINGS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of cgan evaluate."""
+    """Returns the parser of cgan evaluate."""
     result = Parser(
         prog="cgan evaluate",
         description="Measure a checkpoint, or any folder of pictures.",
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, and print a table or JSON; raises UserError."""
+    """Evaluate pictures, and print a table or JSON; raises UserError."""
     options = parser().parse_args(arguments)
     check_outputs(options)
     if options.write_captions is not None:
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
 
 
 def evaluated(given: dict):
-    """The EvaluationReport; meanwhile a bar shows the progress, and lines on standard error what is left out."""
+    """Returns the EvaluationReport, with a progress bar and messages on standard error meanwhile."""
     from cgan.cli.progress import progress_bar
     from cgan.evaluation.run import evaluate
 
@@ -98,7 +98,7 @@ def check_outputs(options: argparse.Namespace) -> None:
 
 
 def asked(options: argparse.Namespace) -> list[str] | None:
-    """The names of --metrics; None where it is not given."""
+    """Returns the names of --metrics; None where it is not given."""
     return None if options.metrics is None else [name.strip() for name in options.metrics.split(",") if name.strip()]
 
 
@@ -117,7 +117,7 @@ def write_captions(options: argparse.Namespace) -> None:
 
 
 def print_table(report) -> None:
-    """A row for each metric; beside it what the anchors reach."""
+    """Print a table with a row for each metric and a column for each anchor."""
     from rich.console import Console
     from rich.table import Table
 

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan prepare`."""
+    """Returns the parser of `cgan prepare`."""
     result = Parser(
         prog="cgan prepare",
         description="Check and resize the pictures of a configuration's data set, and write them as tar shards.",

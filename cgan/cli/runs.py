@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan runs`."""
+    """Returns the parser of `cgan runs`."""
     result = Parser(prog="cgan runs", description="List trainings, the newest first.")
     result.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="DIR", help="default: runs")
     result.add_argument("--json", action="store_true", help="all that is known, in place of a table")
@@ -45,7 +45,7 @@ def report(line: str) -> None:
 
 
 def summary_or_none(path: Path) -> dict | None:
-    """The summary of a run; None for a damaged one, which is named on standard error."""
+    """Returns the summary of a run; None for a damaged one, which is named on standard error."""
     try:
         return summarize(read_run(path))
     except UserError as error:
@@ -68,7 +68,7 @@ def print_table(found: list[dict]) -> None:
 
 
 def table_of(found: list[dict], columns: list[str]):
-    """A table of rich with some columns."""
+    """Returns a rich Table of runs with some columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""python train.py: pictures with captions, then the joint encoder, then the GAN, all in one run directory."""
+"""python train.py: trains a joint encoder and a GAN from a configuration, in one run directory."""
 
 import sys
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
 
 def with_resume_as_key(arguments: list[str]) -> list[str]:
-    """The arguments with --resume RUN_DIR as resume=RUN_DIR; raises UserError where RUN_DIR is missing."""
+    """Returns the arguments with --resume RUN_DIR as resume=RUN_DIR; raises UserError where RUN_DIR is missing."""
     if "--resume" not in arguments:
         return arguments
     place = arguments.index("--resume")
@@ -67,7 +67,7 @@ def with_resume_as_key(arguments: list[str]) -> list[str]:
 
 
 def with_default_config(arguments: list[str]) -> list[str]:
-    """The arguments, after the default configuration where they name none and no run to resume."""
+    """Returns the arguments, after the default configuration where they name none and no run to resume."""
     has_file = any(argument.endswith((".yaml", ".yml")) and "=" not in argument for argument in arguments)
     resumes = any(argument.startswith("resume=") and argument != "resume=auto" for argument in arguments)
     return arguments if has_file or resumes else [str(DEFAULT_CONFIG), *arguments]

@@ -22,7 +22,7 @@ def build_gan(
     text_encoder: TextEncoder | None = None,
     extra_losses: Mapping[str, ExtraLoss] | None = None,
 ) -> TextToImageGAN:
-    """The GAN of a configuration, untrained, as a LightningModule.
+    """Returns the GAN of a configuration, untrained, as a LightningModule.
 
     joint is the trained joint encoder that it stands on; without it, that of config.joint.checkpoint is loaded.
     text_encoder takes the place of the configured one. extra_losses are added to the generator's loss. Raises UserError
@@ -49,14 +49,14 @@ def build_gan(
 
 
 def loaded_joint(config: RunConfig) -> JointEncoder:
-    """The joint encoder of joint.checkpoint; raises UserError where none is given."""
+    """Returns the joint encoder of joint.checkpoint; raises UserError where none is given."""
     if config.joint.checkpoint is None:
         raise UserError("this GAN stands on a joint encoder: set joint.checkpoint, or give one to build_gan")
     return JointEncoder.load(config.joint.checkpoint)
 
 
 def outside_image_encoder(discriminator: DiscriminatorConfig) -> ImageEncoder | None:
-    """The frozen pretrained network that a discriminator stands on; None where it is the joint encoder's, or none."""
+    """Returns the frozen pretrained network that a discriminator uses; None if it has none of its own."""
     from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
     from cgan.models.encoders.imagenet import ImageNetEncoder
 

@@ -50,7 +50,7 @@ IN_RUN = "give the joint.safetensors of a run directory"
 
 
 class Input(NamedTuple):
-    """A key that names what is read, and what the value must be; why it is not read, where that is known."""
+    """A setting that names a file or folder to read, the kind that it must be, and why it is not read, if so."""
 
     key: str
     value: str | None
@@ -60,7 +60,7 @@ class Input(NamedTuple):
 
 
 def inputs_of(config: RunConfig) -> Iterator[Input]:
-    """What a training reads beside its data set, which is read first of all anyway."""
+    """Yields the files and folders that a training reads beside its data set."""
     joint, discriminator, trainer = config.joint, config.gan.discriminator, config.trainer
     no_gan = None if config.task == "gan" else f"task={config.task}"
     yield Input("init", config.init, "file", "give the last.ckpt of a run directory", no_gan)
@@ -81,7 +81,7 @@ def inputs_of(config: RunConfig) -> Iterator[Input]:
 
 
 def joint_inputs(config: RunConfig) -> Iterator[Input]:
-    """What a joint encoder starts from, where it is trained."""
+    """Yields the pretrained weights that a joint encoder starts from, if it is trained."""
     joint = config.joint
     given = None if joint.checkpoint is None or config.task == "joint" else "joint.checkpoint is given"
     no_clip = given or (None if joint.encoders == "clip" else f"joint.encoders={joint.encoders}")
@@ -108,7 +108,7 @@ def check_inputs(config: RunConfig, report: Report) -> None:
 
 
 def is_there(wanted: Input) -> bool:
-    """Whether a file or folder exists; a name on the hub is looked for when it is loaded."""
+    """Returns whether a file or folder exists; a name on the hub is looked for when it is loaded."""
     assert wanted.value is not None  # values that are not given are passed over before
     path = Path(wanted.value).expanduser()
     match wanted.kind:
@@ -127,7 +127,7 @@ def is_there(wanted: Input) -> bool:
 
 
 def trains_joint(config: RunConfig) -> bool:
-    """Whether a configuration trains a joint encoder, alone or as the first stage."""
+    """Returns whether a configuration trains a joint encoder, alone or as the first stage."""
     return config.task == "joint" or (uses_joint_encoder(config) and config.joint.checkpoint is None)
 
 
@@ -182,6 +182,6 @@ def check_init(generator: Generator, checkpoint: str) -> None:
 
 
 def untrained_joint(config: RunConfig) -> JointEncoder:
-    """A joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
+    """Returns a joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
     image = replace(config.joint.image, weights=None)
     return JointEncoder(replace(config.joint, image=image), Vocabulary(["word"]), config.data.resolution).eval()

@@ -1,4 +1,4 @@
-"""What several processes that train as one exchange: gathered tensors, averaged gradients, common batch statistics."""
+"""Exchanges tensors, gradients and batch statistics between the processes of one training."""
 
 from collections.abc import Callable
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""TextToImageGAN: the training of a generator and a discriminator on a frozen text encoder, step by step."""
+"""TextToImageGAN: trains a generator and a discriminator on a frozen text encoder."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -171,7 +171,7 @@ class TextToImageGAN(pl.LightningModule):
             self.log(name, value, prog_bar=name in SHOWN)
 
     def is_adversarial(self) -> bool:
-        """Whether the discriminator takes part yet."""
+        """Returns whether the discriminator takes part yet."""
         return self.progress >= self.config.adversarial_from
 
     @torch.no_grad()

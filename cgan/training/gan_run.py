@@ -60,7 +60,7 @@ def fit_gan(session: Session, gan: TextToImageGAN, plan, found: Found | None) ->
 
 
 def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object | None]:
-    """All callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
+    """Returns all callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
     config, run_dir, report = session.config, session.run_dir, session.report
     captions = captions_for_grids(config, session.dataset)
     line = ProgressLine("GAN", batch_size, report, session.console)
@@ -77,9 +77,9 @@ def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object 
 
 
 def planned_evaluation(config: RunConfig, report: Report):
-    """What is evaluated during training; None, and nothing of it imported, where nothing is.
+    """Returns the plan of evaluation during training; None, without importing cgan.evaluation, if nothing is evaluated.
 
-    report gets what can't be computed here. Raises UserError for a mistake in what is asked for.
+    report gets the metrics that this machine can't compute. Raises UserError for a mistake in the settings.
     """
     settings = config.trainer
     if settings.evaluate_every <= 0 and settings.metrics is None and settings.best_metric is None:
@@ -90,13 +90,13 @@ def planned_evaluation(config: RunConfig, report: Report):
 
 
 def with_best(evaluation) -> dict[str, float]:
-    """The last metrics, and the followed one's value of best.ckpt."""
+    """Returns the last metrics, and the value that best.ckpt has of the followed metric."""
     best = {} if evaluation.best is None else {f"{evaluation.followed} of best.ckpt": evaluation.best}
     return {**evaluation.latest, **best}
 
 
 def captions_for_grids(config: RunConfig, dataset: ImageTextDataset) -> list[str]:
-    """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
+    """Returns fixed captions of scenes, or the first captions of pictures spread over the data set."""
     if config.data.source == "scenes" and config.data.level == "one":
         return list(CAPTIONS)
     count = min(len(CAPTIONS), len(dataset))

@@ -42,7 +42,7 @@ def train_joint(session: Session) -> tuple[int, dict[str, float], int]:
 
 
 def joint_encoder(session: Session) -> JointEncoder:
-    """The joint encoder of a GAN: from joint.checkpoint, from the run that is resumed, or trained on the same data."""
+    """Returns a GAN's joint encoder: from joint.checkpoint, from the resumed run, or trained on the same data."""
     config, run_dir = session.config, session.run_dir
     if config.joint.checkpoint is not None:
         return JointEncoder.load(config.joint.checkpoint)
@@ -81,7 +81,7 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
 
 
 def untrained(session: Session) -> JointEncoder:
-    """A new joint encoder with the vocabulary of the captions; words that can't be told apart are reported."""
+    """Returns a new joint encoder with the vocabulary of the captions; words that can't be told apart are reported."""
     config, dataset = session.config, session.dataset
     vocabulary = Vocabulary.of(caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     if vocabulary.wordless.count:
@@ -90,7 +90,7 @@ def untrained(session: Session) -> JointEncoder:
 
 
 def sheet_callbacks(config: RunConfig, test: ImageTextDataset | None, run_dir: Path) -> list[pl.Callback]:
-    """The callback that writes decoded pictures and captions, where the configuration has a decoder."""
+    """Returns the callback that writes decoded pictures and captions, where the configuration has a decoder."""
     decoders = config.joint.picture_weight > 0 or config.joint.caption_weight > 0
     if test is None or not decoders:
         return []
@@ -99,7 +99,7 @@ def sheet_callbacks(config: RunConfig, test: ImageTextDataset | None, run_dir: P
 
 
 def evaluate(joint: JointEncoder, test: ImageTextDataset, run_dir: Path, chosen: list[Logger]) -> dict[str, float]:
-    """The metrics of retrieval on test pictures, written to retrieval.json and logged."""
+    """Returns the metrics of retrieval on test pictures, written to retrieval.json and logged."""
     from cgan.evaluation.joint import evaluate_joint
 
     metrics = evaluate_joint(joint, test)

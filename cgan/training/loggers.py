@@ -57,7 +57,7 @@ class PatientWandb(WandbLogger):
 
 
 def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report = silent) -> list[Logger]:
-    """The loggers of a run: metrics.csv, of which the first num_rows are kept, and W&B where it is not disabled.
+    """Returns the loggers of a run: metrics.csv, whose first num_rows rows are kept, and W&B if it is not disabled.
 
     W&B logs online when a key for it is known and its server answers, otherwise offline, and never prompts. With
     trainer.wandb=auto the environment variables WANDB_MODE and WANDB_DISABLED count. report gets why it is offline.
@@ -83,7 +83,7 @@ def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report 
 
 
 def wandb_mode(asked: str) -> str:
-    """What trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
+    """Returns what trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
     if asked == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "disabled"
     renamed = {"dryrun": "offline", "run": "online"}  # as W&B called them once
@@ -99,7 +99,7 @@ def wandb_mode(asked: str) -> str:
 
 
 def is_installed() -> bool:
-    """Whether the wandb package can be imported."""
+    """Returns whether the wandb package can be imported."""
     found = find_spec("wandb")
     return found is not None and found.origin is not None  # a folder of logs may be called so
 
@@ -112,7 +112,7 @@ def describe(logger: WandbLogger, config: RunConfig) -> None:
 
 
 def may_be_online(report: Report) -> bool:
-    """Whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
+    """Returns whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
     import wandb.errors
 
     url = wandb.setup().settings.base_url
@@ -127,7 +127,7 @@ def may_be_online(report: Report) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers anything within PATIENCE seconds; a name's look-up alone may take longer than that."""
+    """Returns whether a server answers within PATIENCE seconds, however long the look-up of its name takes."""
     found = []
 
     def ask() -> None:
@@ -146,7 +146,7 @@ def answers(url: str) -> bool:
 
 
 def wandb_logger(run_dir: Path, mode: Literal["online", "offline"], report: Report) -> PatientWandb:
-    """The logger of a run directory's W&B run, which is the same for all trainings in it."""
+    """Returns the logger of a run directory's W&B run, which is the same for all trainings in it."""
     import wandb
 
     path = run_dir / "wandb-id"

@@ -43,7 +43,7 @@ class MetricsFile(Logger):
         return str(self.path.parent)
 
     def log_hyperparams(self, *_, **__) -> None:
-        """They are in config.yaml."""
+        """No-op: settings are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float | Tensor], step: int | None = None) -> None:
@@ -74,7 +74,7 @@ class MetricsFile(Logger):
 
 
 def read_rows(path: Path, num_rows: int) -> tuple[list[str], list[Row]]:
-    """The columns of a metrics.csv and its first rows; fewer where it has fewer, or where a line is cut."""
+    """Returns the columns of a metrics.csv and its first rows; fewer where it has fewer, or where a line is cut."""
     if num_rows <= 0 or not path.exists():
         return [], []
     lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
@@ -84,7 +84,7 @@ def read_rows(path: Path, num_rows: int) -> tuple[list[str], list[Row]]:
 
 
 def as_csv(names: list[str], rows: Iterable[Row], header: bool = False) -> str:
-    """Rows as CSV text with the columns of names; a row without one of them leaves its cell empty."""
+    """Returns rows as CSV text with the columns of names; a row without one of them leaves its cell empty."""
     content = io.StringIO(newline="")
     writer = csv.DictWriter(content, names)
     if header:

@@ -1,4 +1,4 @@
-"""What a training step works on: a batch without captions' words, with its noise and its mismatched pairs, in parts.
+"""Micro-batches of a training step: images, text features, noise and mismatched captions.
 
 All random numbers of a step are drawn here, outside of the losses, for the whole batch of all processes.
 """

@@ -31,7 +31,7 @@ STATUS: dict[int, Status] = {0: "finished", REQUEUE: "stopped", CTRL_C: "interru
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came of a training."""
+    """The result of a training."""
 
     run_dir: Path
     checkpoint: Path  # last.ckpt of a GAN, joint.safetensors of a joint encoder; not there if stopped too early
@@ -92,7 +92,7 @@ def train(
 
 
 def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
-    """The result of a run that has had as much training as it is asked for; report gets how to train it for longer."""
+    """Returns the result of a run that is already finished; report gets the command that trains it for longer."""
     more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
     report(f"{run_dir} is finished{more}")
     return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
@@ -108,7 +108,7 @@ def check(config: RunConfig, dataset: ImageTextDataset | None, report: Report) -
 
 
 def with_own_parts(config: RunConfig, dataset: ImageTextDataset | None, text_encoder: TextEncoder | None) -> RunConfig:
-    """The configuration, with what is given in Python noted in it as custom."""
+    """Returns the configuration, in which parts that are given in Python are called custom."""
     if dataset is not None:
         config = replace(config, data=replace(config.data, source="custom"))
     if text_encoder is not None:
@@ -117,7 +117,7 @@ def with_own_parts(config: RunConfig, dataset: ImageTextDataset | None, text_enc
 
 
 def opened(config: RunConfig, dataset: ImageTextDataset | None, run_dir: Path, report: Report) -> ImageTextDataset:
-    """The pictures to train on, and a run directory that holds the settings."""
+    """Returns the pictures to train on, after the settings have been written into the run directory."""
     if dataset is None:
         report(preparing(config))
         dataset = build_dataset(config.data)
@@ -129,7 +129,7 @@ def opened(config: RunConfig, dataset: ImageTextDataset | None, run_dir: Path, r
 
 
 def preparing(config: RunConfig) -> str:
-    """The message before pictures are rendered or decoded, which may take minutes."""
+    """Returns the message before pictures are rendered or decoded, which may take minutes."""
     scenes = config.data.source == "scenes"
     what = f"rendering {config.data.num_images:,} scenes" if scenes else f"reading the pictures in {config.data.root}"
     return f"{what} (cached for later runs)"
@@ -163,5 +163,5 @@ def train_stages(session: Session, plan) -> TrainResult:
 
 
 def checkpoint_in(run_dir: Path, config: RunConfig) -> Path:
-    """The file that sampling or retrieval loads from a run directory."""
+    """Returns the file that sampling or retrieval loads from a run directory."""
     return run_dir / ("last.ckpt" if config.task == "gan" else "joint.safetensors")

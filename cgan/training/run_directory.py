@@ -1,4 +1,4 @@
-"""What happens to a run directory before a training: it is locked, tidied, emptied of an earlier one, described."""
+"""Prepares a run directory for a training: locks and tidies it, moves an earlier training aside, writes settings."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
 
 
 def patience_of(config: RunConfig) -> float:
-    """Seconds to wait for a run directory: a job that goes on may come before the lock of a dead node is free."""
+    """Returns how many seconds to wait for the lock: a resumed job may start before a dead node's lock is free."""
     return 120.0 if job_name() and config.resume is not None else 1.0
 
 
@@ -81,7 +81,7 @@ def join_first(config: RunConfig) -> None:
 
 
 def tidy(run_dir: Path) -> None:
-    """Remove what killed trainings have left unfinished, and put back what was on its way aside."""
+    """Remove the unfinished files of killed trainings, and put back files that were being moved aside."""
     check_writable(run_dir)
     for folder in (run_dir, run_dir / "samples", run_dir / "joint"):
         remove_abandoned(folder)
@@ -117,7 +117,7 @@ def begin(config: RunConfig, run_dir: Path, dataset, report: Report = silent) ->
 
 
 def write_settings(config: RunConfig, run_dir: Path) -> None:
-    """config.yaml, with the mark of its end, without which a file that is cut off could be taken for a whole one."""
+    """Write config.yaml with a mark at its end, by which a file that was cut off is recognised."""
     content = OmegaConf.to_yaml(OmegaConf.structured(replace(config, resume=None)))
     write_text(run_dir / "config.yaml", content + WHOLE)
 
@@ -137,7 +137,7 @@ def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint, report:
 
 
 def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
-    """The settings of where the pictures are that are others than before."""
+    """Returns the names of those settings for the place of the pictures that have changed."""
     return [key for key in changes(stored_settings(run_dir), config) if key in MOVABLE]
 
 

@@ -1,4 +1,4 @@
-"""A run in a few numbers: its state, how many images it has seen, and the best that it reached."""
+"""Summarizes a run in a few numbers: its state, the images it has seen, and its best evaluation."""
 
 from typing import Any
 

@@ -36,7 +36,7 @@ def minutes_of(trainer: Trainer) -> float:
 
 
 def pause_training_clock(trainer: Trainer, seconds: float) -> None:
-    """Takes seconds that something else has used from the time of a training, which its limit does not count then."""
+    """Subtracts seconds from the time of a training, so that they do not count towards its limit."""
     for timer in timers_of(trainer):
         start = timer.start_time()
         if start is not None and timer.end_time() is None:

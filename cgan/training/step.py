@@ -1,4 +1,4 @@
-"""The losses of a GAN's training step as pure functions of tensors, with a reconstruction path (CVAE-GAN).
+"""Computes the losses of a GAN's training step as pure functions of tensors, with a reconstruction path (CVAE-GAN).
 
 Nothing is logged, moved to another device or drawn at random in here, and no network changes its mode.
 """

@@ -43,7 +43,7 @@ def trainer_of(
     callbacks: list[Callback],
     num_optimizers: int = 1,
 ) -> Trainer:
-    """The Trainer of a module with one or two optimizers.
+    """Returns the Trainer of a module with one or two optimizers.
 
     It ends after max_steps, or after so many minutes of training where they are given; evaluations do not count in
     these. seed makes its steps repeatable. Callbacks are called in their order, after those that cgan always uses.
@@ -74,14 +74,14 @@ def trainer_of(
 
 
 def plugins_of(precision: str, several_gpus: bool) -> list:
-    """Lightning's plugins: for checkpoint files, for loss scales of 16-mixed, for shared batch normalisation."""
+    """Returns Lightning's plugins: for checkpoint files, for loss scales of 16-mixed, for shared batch statistics."""
     device = "cuda" if torch.cuda.is_available() else "cpu"  # as the accelerator
     scaler = [ScalerForEach(device)] if precision == "16-mixed" else []
     return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
 def strategy_of(several: bool, num_optimizers: int) -> str | Strategy:
-    """How several processes share gradients: a module with two optimizers averages its own."""
+    """Returns how several processes share gradients: a module with two optimizers averages its own."""
     if not several:
         return "auto"
     return SharedGradients() if num_optimizers > 1 else "ddp_find_unused_parameters_true"

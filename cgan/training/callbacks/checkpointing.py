@@ -66,7 +66,7 @@ def save_if_healthy(trainer: pl.Trainer, path: Path, num_kept: int) -> None:
 
 
 def rows_written(trainer: pl.Trainer) -> int:
-    """The number of rows of metrics.csv, after all waiting rows have been written."""
+    """Returns the number of rows of metrics.csv, after all waiting rows have been written."""
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile) and trainer.is_global_zero:
             logger.save()

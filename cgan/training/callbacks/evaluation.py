@@ -53,7 +53,7 @@ class Evaluation(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """The key of this callback's state in a checkpoint; the class was once called Measures."""
+        """The key of this callback's state in a checkpoint: the former name of the class."""
         return "Measures"
 
     def on_train_start(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
@@ -117,7 +117,7 @@ class Evaluation(pl.Callback):
             self.log_samples(trainer, module)
 
     def line(self, seconds: float, better: bool) -> str:
-        """The metrics that count most, the followed one first, in one line."""
+        """Returns the metrics that count most, the followed one first, in one line."""
         others = [name for name in PREFERRED + HIGHER + LOWER if name in self.latest and name != self.followed]
         first, *rest = [self.followed, *dict.fromkeys(others)][:5]
         best = " (best so far)" if better else ""
@@ -156,5 +156,5 @@ def log(trainer: pl.Trainer, values: dict[str, float], seen: int) -> None:
 
 
 def thinned(columns: list) -> list:
-    """The columns, without every second of the older ones where there are more than MOST_COLUMNS."""
+    """Returns the columns, without every second of the older ones where there are more than MOST_COLUMNS."""
     return columns if len(columns) <= MOST_COLUMNS else [*columns[:-1:2], columns[-1]]

@@ -93,7 +93,7 @@ class FiniteLosses(pl.Callback):
 
 
 def first_wrong(seen: list[tuple[int, list[str], Tensor]]) -> tuple[int, str] | None:
-    """The first step with a loss that is not finite, and the name of that loss; None if all are finite."""
+    """Returns the first step with a loss that is not finite, and the name of that loss; None if all are finite."""
     for step, names, finite in seen:
         if not bool(finite.all()):
             return step, names[finite.tolist().index(False)]
@@ -168,7 +168,7 @@ class CollapseSigns(pl.Callback):
 
 @torch.no_grad()
 def diversity(module: TextToImageGAN, batch: Batch, num: int = 8) -> float:
-    """Mean distance of two pictures of the same caption, relative to that of neighbouring real pictures."""
+    """Returns the mean distance of two pictures of the same caption, relative to that of neighbouring real pictures."""
     real, captions = batch.images[:num], batch.captions[:num]
     noise = torch.randn(2, len(captions), module.config.generator.noise_dim, generator=torch.Generator().manual_seed(0))
     text = module.text_encoder(captions)

@@ -1,4 +1,4 @@
-"""How a training ends when a signal asks for it: after the current step, with a checkpoint; an evaluation at once."""
+"""Ends a training on a signal: after the current step, with a checkpoint; an evaluation ends at once."""
 
 import signal
 import threading
@@ -18,18 +18,18 @@ STATUS: dict[int, int] = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, sign
 
 
 class EvaluationInterrupted(Exception):
-    """A signal has come during an evaluation, which may take longer than there is time."""
+    """Raised when a signal comes during an evaluation, which may take longer than the job has time."""
 
 
 class InterruptState:
-    """Whether a signal is waiting to be answered, and whether the code that runs now may be interrupted for it."""
+    """Says whether a signal waits for an answer, and whether the code that runs now may be interrupted for it."""
 
     pending = interruptible = False
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A block that a signal ends at once with EvaluationInterrupted, in a training by one process.
+    """Lets a signal end the block at once with EvaluationInterrupted, in a training by one process.
 
     Several processes finish the block together, and stop after it.
     """
@@ -46,7 +46,7 @@ def interruptible() -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """A signal has ended the training, between two steps."""
+    """Raised when a signal has ended the training, between two steps."""
 
 
 class Signals:
@@ -75,7 +75,7 @@ class Signals:
             signal.signal(number, handler)
 
     def on_signal(self, number: int, _) -> None:
-        """The handler: notes the status, and ends an evaluation that is running."""
+        """Handles a signal: sets the status, and ends an evaluation that is running."""
         if self.status == CTRL_C and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice
         self.status, InterruptState.pending = STATUS[number], True

@@ -19,7 +19,7 @@ SECONDS_BETWEEN = 60  # of lines where there is no bar
 
 
 class ProgressLine(pl.Callback):
-    """A bar of images seen on a console that is a terminal; elsewhere a reported line a minute.
+    """Displays a bar of images seen on a terminal; elsewhere it reports one line a minute.
 
     title names what is trained. batch_size counts the images of a step of all processes. latest gives the last metrics,
     of which the most important ones are displayed below the bar. evaluating(done, total) moves a second bar.
@@ -49,11 +49,11 @@ class ProgressLine(pl.Callback):
         self.second = self.bars.add_task("evaluating", total=1, visible=False)
 
     def seen(self, trainer: pl.Trainer) -> int:
-        """Images seen until now."""
+        """Returns the number of images seen until now."""
         return trainer.global_step * self.batch_size
 
     def planned(self, trainer: pl.Trainer, progress: float) -> int:
-        """Images of the whole training; where its time is limited, as many as the present pace allows."""
+        """Returns the images of the whole training; if its time is limited, as many as the present pace allows."""
         return round(self.seen(trainer) / progress) if progress > 0 else trainer.max_steps * self.batch_size
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN | JointTraining, *_) -> None:
@@ -77,7 +77,7 @@ class ProgressLine(pl.Callback):
             self.report(line)
 
     def last_metrics(self) -> list[str]:
-        """A line of the last metrics that count most, once there are some."""
+        """Returns a line of the last metrics that count most, once there are some."""
         values = self.latest()
         names = [name for name in dict.fromkeys(PREFERRED + HIGHER + LOWER) if name in values][:3]
         return [f"last metrics: {', '.join(f'{name} {values[name]:.3g}' for name in names)}"] if names else []

@@ -75,7 +75,7 @@ class Throughput(pl.Callback):
             self.images, self.busy, self.waited = 0, 0.0, self.watch.waited
 
     def pace(self) -> dict[str, float]:
-        """images_seen, and the rates since they were logged before: images a second, and data_wait in [0, 1]."""
+        """Returns images_seen, and since the last call images_per_second and data_wait in [0, 1]."""
         assert self.waited is not None  # set when the first batch came
         waited = self.watch.waited - self.waited
         seconds = self.busy + waited
@@ -83,7 +83,7 @@ class Throughput(pl.Callback):
         return {"images_seen": float(self.seen), **rates}
 
     def learning_rates(self, trainer: pl.Trainer) -> dict[str, float]:
-        """The learning rate of each group of parameters that is not empty."""
+        """Returns the learning rate of each group of parameters that is not empty."""
         return {
             f"learning_rate/{name}": group["lr"]
             for names, optimizer in zip(self.parts.values(), trainer.optimizers, strict=True)
