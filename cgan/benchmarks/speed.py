@@ -91,9 +91,11 @@ class SideBySide(pl.Callback):
         self.bare: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, gan: TextToImageGAN) -> None:
+        """Makes the clock and the bare loop, which shares networks and optimizers with the training."""
         self.now, self.step = clock(gan.device), BareLoop(gan, trainer.optimizers, self.precision)
 
     def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
+        """Notes the seconds of Lightning's last step, then runs and times a bare step."""
         start = self.now()
         if self.left is not None:
             self.lightning.append(start - self.left)  # all that has happened since the bare step before
@@ -123,6 +125,7 @@ class Split(pl.Callback):
         self.parts: Parts | None = None  # None until the first steps are over
 
     def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
+        """Starts to measure after WARM_UP steps, and stops num_steps later."""
         if batch_idx == WARM_UP:
             self.parts = Parts(clock(gan.device))
             watch_step(self.parts, gan, gan.both_optimizers)

@@ -12,6 +12,7 @@ class Pace(ProgressColumn):
     """Displays the pace, such as 120 pictures/s."""
 
     def render(self, task: Task) -> Text:
+        """Returns the pace of a task, in its units per second."""
         return Text(f"{task.speed or 0:.0f} {task.fields['unit']}/s")
 
 

@@ -24,13 +24,16 @@ class PlainFiles(CheckpointIO):
     """Writes Lightning's checkpoint files whole and synced, and reads only those that hold plain values."""
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: None = None) -> None:
+        """Writes a checkpoint whole and synced to the disk; raises CannotWrite if that fails."""
         with replacing_stream(Path(path)) as stream:
             torch.save(checkpoint, cast(IO[bytes], stream))
 
     def load_checkpoint(self, path: str | Path, map_location: str | None = "cpu", weights_only: bool = True) -> dict:
+        """Returns the content of a checkpoint, which may hold tensors and plain values only."""
         return torch.load(path, map_location=map_location, weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint, if it exists."""
         Path(path).unlink(missing_ok=True)
 
 

@@ -186,6 +186,7 @@ class TextToImageGAN(pl.LightningModule):
     # ------------------------------------------------------------------------------------------ the schedule
 
     def on_train_start(self) -> None:
+        """Sets the progress of a training that starts or is resumed."""
         self.progress = progress_of(self.trainer)
 
     def follow_schedule(self) -> None:
@@ -229,6 +230,7 @@ class TextToImageGAN(pl.LightningModule):
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Returns the batch with images as floats in [-1, 1], converted on the device."""
         return batch._replace(images=as_floats(batch.images))
 
     def exclude_from_global_step(self, optimizer: LightningOptimizer) -> None:
@@ -267,4 +269,5 @@ class TextToImageGAN(pl.LightningModule):
         checkpoint["images_seen"] = self.images_seen
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Restores the number of images seen."""
         self.images_seen = checkpoint["images_seen"]

@@ -40,9 +40,11 @@ class JointTraining(pl.LightningModule):
         self.progress = 0.0  # fraction of the training that is over
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Returns the batch with images as floats in [-1, 1], converted on the device."""
         return batch._replace(images=as_floats(batch.images))
 
     def on_train_start(self) -> None:
+        """Sets the progress of a training that starts or is resumed."""
         self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -123,6 +125,7 @@ class JointTraining(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> dict:
+        """Returns Muon (Adam, except for inner convolutions if asked) with a schedule of its learning rates."""
         convolutions = [layer.weight for layer in self.joint.image.modules() if isinstance(layer, nn.Conv2d)]
         matrices = convolutions[1:] if self.config.matrix_learning_rate > 0 else []
         apart = {id(weight) for weight in matrices}
@@ -135,6 +138,7 @@ class JointTraining(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def lr_scheduler_step(self, scheduler: LambdaLR, metric: None) -> None:
+        """Updates the progress and then the learning rates, after each step."""
         self.progress = progress_of(self.trainer)
         scheduler.step()
 

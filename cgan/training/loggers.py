@@ -34,15 +34,19 @@ class PatientWandb(WandbLogger):
         self.report = report
 
     def log_metrics(self, *args, **kwargs) -> None:
+        """Logs metrics; a failure is reported and ends nothing."""
         self.attempt(super().log_metrics, *args, **kwargs)
 
     def log_image(self, *args, **kwargs) -> None:
+        """Logs images; a failure is reported and ends nothing."""
         self.attempt(super().log_image, *args, **kwargs)
 
     def log_table(self, *args, **kwargs) -> None:
+        """Logs a table; a failure is reported and ends nothing."""
         self.attempt(super().log_table, *args, **kwargs)
 
     def finalize(self, *args, **kwargs) -> None:
+        """Finishes the upload; a failure is reported and ends nothing."""
         self.attempt(super().finalize, *args, **kwargs)
 
     def attempt(self, act: Callable, *args, **kwargs) -> None:

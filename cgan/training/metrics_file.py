@@ -32,14 +32,17 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
+        """The name of the file without its suffix."""
         return self.path.stem
 
     @property
     def version(self) -> str:
+        """Empty: a run directory has one file of metrics."""
         return ""
 
     @property
     def save_dir(self) -> str:
+        """The folder of the file."""
         return str(self.path.parent)
 
     def log_hyperparams(self, *_, **__) -> None:
@@ -70,6 +73,7 @@ class MetricsFile(Logger):
         self.waiting = []
 
     def finalize(self, status: str) -> None:
+        """Writes the waiting rows at the end of a training; raises CannotWrite."""
         self.save()
 
 

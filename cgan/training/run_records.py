@@ -23,6 +23,8 @@ Row = dict[str, float]  # of metrics.csv, by column, without the empty cells
 
 
 class Run(NamedTuple):
+    """The content of a run directory."""
+
     path: Path
     settings: dict  # config.yaml
     rows: list[Row]

@@ -31,9 +31,11 @@ class ScalerForEach(MixedPrecision):
         return self.scalers[number]
 
     def state_dict(self) -> dict:
+        """Returns the state of each optimizer's scaler, by its number as text."""
         return {str(number): scaler.state_dict() for number, scaler in self.scalers.items()}
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """Restores the scalers from a state_dict()."""
         for number, state in state_dict.items():
             self.of(int(number)).load_state_dict(state)
 

@@ -34,6 +34,7 @@ class Checkpoints(pl.Callback):
         self.draws, self.batch_size = start_index, batch_size
 
     def on_train_start(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Starts to count, and ends a training whose processes go on from different steps."""
         self.written, self.first_step = None, trainer.global_step
         if trainer.world_size > 1:
             found = all_gather_values(trainer.global_step)
@@ -41,6 +42,7 @@ class Checkpoints(pl.Callback):
                 end_all(f"the processes go on from different steps, {found}: {self.folder} must be on a shared disk")
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
+        """Writes last.ckpt before a step, if one is due since the step before."""
         # Lightning counts one too many when it goes on from a checkpoint that was written here
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
@@ -50,6 +52,7 @@ class Checkpoints(pl.Callback):
             save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: TextToImageGAN, checkpoint: dict) -> None:
+        """Adds the rows of metrics.csv and the number of pictures drawn to a checkpoint."""
         checkpoint["rows"] = rows_written(trainer)
         if self.batch_size is not None:
             checkpoint["draws"] = self.draws + (trainer.global_step - self.first_step) * self.batch_size

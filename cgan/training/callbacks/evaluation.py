@@ -57,6 +57,7 @@ class Evaluation(pl.Callback):
         return "Measures"
 
     def on_train_start(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Checks that all processes have the same metrics, and evaluates if a signal has interrupted it before."""
         self.check_agreement(trainer)
         self.seen = module.images_seen
         if self.evaluated_at is None:
@@ -72,6 +73,7 @@ class Evaluation(pl.Callback):
             end_all("trainer.metrics: the weights that they need are on some of the machines only; copy them to all")
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN, outputs, batch, *_) -> None:
+        """Counts the images of the step, and evaluates if it is due."""
         self.seen += len(batch.images) * trainer.world_size
         self.evaluate_if_due(trainer, module)
 
@@ -83,14 +85,17 @@ class Evaluation(pl.Callback):
                 self.evaluate(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Evaluates at the end, unless the last step has been evaluated."""
         if self.evaluated_at is not None and self.evaluated_at < self.seen:
             self.evaluate(trainer, module)
 
     def state_dict(self) -> dict:
+        """Returns the last metrics, the best value and the images seen at the last evaluation."""
         state = {"followed": self.followed, "best": self.best}
         return state | {"latest": self.latest, "measured_at": self.evaluated_at}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores a state_dict(); the best value only if the followed metric is the same."""
         self.latest, self.evaluated_at = state["latest"], state["measured_at"]
         if state["followed"] == self.followed:
             self.best = state["best"]

@@ -33,6 +33,7 @@ class SteppingRules(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        """Clips the gradients of an optimizer, or skips its step if they are not finite."""
         if not self.skip and self.clip is None:
             return
         weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
@@ -55,13 +56,16 @@ class SteppingRules(pl.Callback):
             end_all(f"no finite gradient of the {network} in {self.most_in_a_row} steps, up to {trainer.global_step}")
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Logs the number of skipped steps."""
         if self.skip:
             module.log("skipped_steps", float(self.num_skipped))
 
     def state_dict(self) -> dict:
+        """Returns the number of skipped steps."""
         return {"num_skipped": self.num_skipped}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores the number of skipped steps."""
         self.num_skipped = state["num_skipped"]
 
 
@@ -76,6 +80,7 @@ class FiniteLosses(pl.Callback):
         self.seen: list[tuple[int, list[str], Tensor]] = []  # steps, names of losses, and whether each is finite
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Notes which losses of the step are finite, and checks them every `every_steps` steps."""
         losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("loss/")}
         if losses:
             self.seen.append((trainer.global_step, list(losses), torch.stack(list(losses.values())).isfinite()))
@@ -124,11 +129,11 @@ class CollapseSigns(pl.Callback):
         self.warned: list[str] = []  # the signs that were reported
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
+        """Notes how often the diversity was due before the step."""
         self.before = self.cadence.count(module.images_seen, module.progress)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: TextToImageGAN, outputs: None, batch: Batch, *_
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN, outputs: None, batch: Batch, *_) -> None:
+        """Checks the discriminator's loss in logged steps, and the diversity of samples when it is due."""
         if is_logging_step(trainer, trainer.global_step) and "loss/discriminator" in trainer.callback_metrics:
             self.check_discriminator(trainer, float(trainer.callback_metrics["loss/discriminator"]))
         due = self.cadence.count(module.images_seen, module.progress) > self.before
@@ -160,9 +165,11 @@ class CollapseSigns(pl.Callback):
         self.warned = [*self.warned, sign]
 
     def state_dict(self) -> dict:
+        """Returns the recent losses and the signs that were warned of."""
         return {"recent": self.recent, "warned": self.warned}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores a state_dict()."""
         self.recent, self.warned = state["recent"], state["warned"]
 
 

@@ -93,6 +93,7 @@ class StopOnSignal(pl.Callback):
         self.signals, self.folder, self.num_kept = signals, folder, num_kept
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Writes a checkpoint and raises Stopped, if any process has received a signal."""
         status = self.signals.status
         if trainer.world_size > 1:
             received = torch.tensor(status, device=trainer.strategy.root_device)

@@ -41,6 +41,7 @@ class ProgressLine(pl.Callback):
         self.live = Live(Group(self.bars, self.news), console=console)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Starts the clock, and the bars on a terminal."""
         self.start = self.reported_at = self.updated_at = time.monotonic()
         self.first_step = trainer.global_step
         if self.shows_bar:
@@ -57,6 +58,7 @@ class ProgressLine(pl.Callback):
         return round(self.seen(trainer) / progress) if progress > 0 else trainer.max_steps * self.batch_size
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN | JointTraining, *_) -> None:
+        """Updates the bar at most twice a second, or reports a line at most once a minute."""
         now = time.monotonic()
         if now - self.updated_at < 0.5 and trainer.global_step < trainer.max_steps:
             return
@@ -88,7 +90,9 @@ class ProgressLine(pl.Callback):
         self.report_sometimes(f"evaluating: {done} of {total} pictures")
 
     def on_train_end(self, *_) -> None:
+        """Removes the live display from the terminal."""
         self.live.stop()
 
     def on_exception(self, *_) -> None:
+        """Removes the live display before an error is printed."""
         self.live.stop()

@@ -29,14 +29,17 @@ class SampleGrid(pl.Callback):
         self.folder, self.cadence, self.captions = folder, grids(every_images), captions
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
+        """Notes how many grids were due before the step."""
         self.before = self.cadence.count(module.images_seen, module.progress)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
+        """Writes a grid after the first step, and when one is due."""
         due = trainer.global_step == 1 or self.cadence.count(module.images_seen, module.progress) > self.before
         if due and not self.cadence.never and trainer.is_global_zero:
             self.write(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Writes the last grid."""
         if not self.cadence.never and trainer.is_global_zero:
             self.write(trainer, module)
 
@@ -69,6 +72,7 @@ class ReconstructionSheet(pl.Callback):
         self.seen, self.num_written = 0, 0
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: JointTraining, outputs: object, batch: Batch, *_) -> None:
+        """Counts the images of the step; writes a sheet after the first step, and when one is due."""
         self.seen += len(batch.images) * trainer.world_size
         before, self.num_written = self.num_written, self.cadence.count(self.seen, module.progress)
         due = trainer.global_step == 1 or self.num_written > before
@@ -76,6 +80,7 @@ class ReconstructionSheet(pl.Callback):
             self.write(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: JointTraining) -> None:
+        """Writes the last sheet."""
         if not self.cadence.never and trainer.is_global_zero:
             self.write(trainer, module)
 

@@ -22,10 +22,12 @@ class Stopwatch(Profiler):
         self.waited, self.since = 0.0, 0.0
 
     def start(self, action_name: str) -> None:
+        """Starts the watch if the action is the wait for a batch."""
         if action_name == FETCHING:
             self.since = time.monotonic()
 
     def stop(self, action_name: str) -> None:
+        """Stops the watch if the action is the wait for a batch."""
         if action_name == FETCHING:
             self.waited += time.monotonic() - self.since
 
@@ -42,11 +44,13 @@ class Throughput(pl.Callback):
         self.parts, self.watch = parts, watch
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Starts to count images and seconds."""
         self.seen = getattr(module, "images_seen", 0)
         self.images, self.busy, self.due = 0, 0.0, False
         self.waited: float | None = None  # the stopwatch's seconds when rates were logged before
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Notes the start of a step, and whether its metrics are logged."""
         if self.waited is None:  # the first batch is not waited for: workers start
             self.waited = self.watch.waited
         self.due = is_logging_step(trainer, trainer.global_step + 1)
@@ -55,6 +59,7 @@ class Throughput(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        """Logs the norm of a network's gradient, in logged steps."""
         if not self.due:
             return
         network = list(self.parts)[trainer.optimizers.index(optimizer)]
@@ -65,6 +70,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
     ) -> None:
+        """Counts the images and seconds of a step, and logs the rates in logged steps."""
         if self.due and module.device.type == "cuda":
             torch.cuda.synchronize()  # it may lag behind; work counts when it is done
         self.busy += time.monotonic() - self.began
