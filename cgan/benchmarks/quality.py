@@ -3,7 +3,17 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from cgan.benchmarks.race import Race, Run, finished, nearest, prepare_data, runs_of, train_all, with_precision
+from cgan.benchmarks.race import (
+    Race,
+    Run,
+    RunResult,
+    finished,
+    nearest,
+    prepare_data,
+    runs_of,
+    train_all,
+    with_precision,
+)
 from cgan.benchmarks.race_report import TextTable, write_report
 from cgan.config import RunConfig
 from cgan.files import check_writable
@@ -14,7 +24,7 @@ class RaceResult(NamedTuple):
     """The result of a race."""
 
     out: Path  # the folder with results.json, table.md, and curves.png where there are curves
-    results: list[dict]  # of each run that went well
+    results: list[RunResult]  # of each run that went well
     failed: list[Run]
     table: TextTable | None  # None where no run went well
 

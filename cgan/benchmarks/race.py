@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, NotRequired, TypedDict, cast
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -68,6 +68,18 @@ class Run(NamedTuple):
     def command(self) -> list[str]:
         """The command line that trains the run."""
         return [sys.executable, "-m", "cgan", "train", *self.arguments]
+
+
+class RunResult(TypedDict):
+    """What a run reached: the content of its .json file and of an element of results.json."""
+
+    variant: str
+    seed: int
+    seconds: float
+    images_seen: NotRequired[int]
+    measures: dict[str, float]  # the last value of each metric
+    curve: NotRequired[list[dict[str, float]]]  # metrics with images_seen and minutes, of a GAN
+    config: dict  # all settings
 
 
 def read_race(path: Path, settings: list[str]) -> Race:
@@ -213,7 +225,7 @@ def last_line(log: Path) -> str:
     return lines[-1].strip()[:200] if lines else "it printed nothing"
 
 
-def finished(run: Run) -> dict | None:
+def finished(run: Run) -> RunResult | None:
     """Returns the result of a run that ended well before; raises UserError when it had other settings."""
     if not run.result.is_file():
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cgan.benchmarks.machine import processor
-from cgan.benchmarks.race import Race, environment
+from cgan.benchmarks.race import Race, RunResult, environment
 from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
 from cgan.figures.plots import Line, Plot, figure_of, save_figure
 from cgan.files import write_json, write_text
@@ -42,7 +42,7 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def measures_of(race: Race, results: list[dict]) -> list[str]:
+def measures_of(race: Race, results: list[RunResult]) -> list[str]:
     """Returns the columns: those that the race names and a run reports, or else all that every run reports."""
     if race.measures is not None:
         return [name for name in race.measures if any(name in result["measures"] for result in results)]
@@ -50,7 +50,7 @@ def measures_of(race: Race, results: list[dict]) -> list[str]:
     return [name for name in results[0]["measures"] if name in everywhere and not name.startswith("ceiling/")]
 
 
-def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
+def summary(race: Race, results: list[RunResult], measures: list[str]) -> Summary:
     """Returns means over the seeds, and differences over the seeds that a variant and the baseline share."""
     cells = {}
     for variant in race.variants:
@@ -65,7 +65,7 @@ def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
     return cells
 
 
-def by_seed(results: list[dict], variant: str | None, measure: str) -> dict[int, float]:
+def by_seed(results: list[RunResult], variant: str | None, measure: str) -> dict[int, float]:
     """Returns the values of a measure that the runs of a variant reached, by their seeds."""
     mine = [result for result in results if result["variant"] == variant and measure in result["measures"]]
     return {result["seed"]: result["measures"][measure] for result in mine}
@@ -74,7 +74,7 @@ def by_seed(results: list[dict], variant: str | None, measure: str) -> dict[int,
 # ---------------------------------------------------------------------------------------------- table
 
 
-def rows_of(cells: Summary, results: list[dict], measures: list[str]) -> list[list[str]]:
+def rows_of(cells: Summary, results: list[RunResult], measures: list[str]) -> list[list[str]]:
     """Returns a row for each variant: its name, its metrics and its mean images seen; '' for a missing value."""
     rows = []
     for variant, row in cells.items():
@@ -84,7 +84,7 @@ def rows_of(cells: Summary, results: list[dict], measures: list[str]) -> list[li
     return rows
 
 
-def footnote(race: Race, results: list[dict], cells: Summary) -> str:
+def footnote(race: Race, results: list[RunResult], cells: Summary) -> str:
     """Returns a note that explains the numbers of the table."""
     seeds = ", ".join(str(seed) for seed in race.seeds if any(result["seed"] == seed for result in results))
     if "," not in seeds:
@@ -114,7 +114,7 @@ class TextTable(NamedTuple):
 # ---------------------------------------------------------------------------------------------- files
 
 
-def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> TextTable:
+def write_report(race: Race, results: list[RunResult], jobs: int, out: Path) -> TextTable:
     """Write results.json, table.md and, where there are curves, curves.png; returns the table."""
     measures = measures_of(race, results)
     cells, header = summary(race, results, measures), ["variant", *measures, "images seen"]
@@ -126,7 +126,7 @@ def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> TextT
     return table
 
 
-def as_json(race: Race, results: list[dict], cells: Summary, jobs: int) -> dict:
+def as_json(race: Race, results: list[RunResult], cells: Summary, jobs: int) -> dict:
     """Returns the content of results.json."""
     return {
         "protocol": {"race": asdict(race), **circumstances(jobs)},
@@ -163,7 +163,7 @@ def circumstances(jobs: int) -> dict:
     }
 
 
-def curves(race: Race, results: list[dict], measures: list[str]) -> Figure:
+def curves(race: Race, results: list[RunResult], measures: list[str]) -> Figure:
     """Returns plots of each metric over images seen and, if they are known, over minutes of training."""
     plots = []
     for measure, axis in product(measures, axes_of(results)):
@@ -172,13 +172,13 @@ def curves(race: Race, results: list[dict], measures: list[str]) -> Figure:
     return figure_of(plots)
 
 
-def axes_of(results: list[dict]) -> list[str]:
+def axes_of(results: list[RunResult]) -> list[str]:
     """Returns the axes over which curves can be drawn."""
     points = [point for result in results for point in result.get("curve", [])]
     return [axis for axis in AXES if all(axis in point for point in points)]
 
 
-def curve(variant: str, results: list[dict], measure: str, axis: str = "images_seen") -> Line | None:
+def curve(variant: str, results: list[RunResult], measure: str, axis: str = "images_seen") -> Line | None:
     """Returns the mean over seeds and its range, as far as every seed went; between measures they are interpolated."""
     seeds = []
     for result in results:

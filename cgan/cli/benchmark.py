@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgan.cli.parsing import Parser, ParserOf, add_subcommands
 from cgan.cli.tables import print_parts, print_table
@@ -10,9 +11,13 @@ from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file, write_json
 
+if TYPE_CHECKING:
+    from cgan.benchmarks.race import Run
+    from cgan.config import RunConfig
+
 SUBJECTS = {
     "quality": "train variants of a configuration at an equal budget over several seeds",
-    "guidance": "measure what truncation, best of several and negative captions win and cost",
+    "guidance": "measure what truncation, best of several and negative captions gain and cost",
     "speed": "measure what a configuration's training and sampling take here, or plan larger ones",
 }
 
@@ -84,7 +89,7 @@ def print_files(folder: Path, *names: str) -> None:
     print(f"in {folder}: {' '.join(name for name in names if (folder / name).is_file())}")
 
 
-def plan(runs: list, jobs: int) -> str:
+def plan(runs: "list[Run]", jobs: int) -> str:
     """Returns a line for each run, and one with the minutes of all runs to train."""
     from cgan.benchmarks.quality import minutes_of
 
@@ -181,7 +186,7 @@ def check_together(options: argparse.Namespace) -> None:
         refuse_unused(options, speed_parser(), ("grow",), "with --against")
 
 
-def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
+def compare(config: "RunConfig", other: "RunConfig", options: argparse.Namespace) -> tuple[dict, list]:
     """Measure two configurations in turns; returns the content of --json and the parts to print."""
     from cgan.benchmarks.speed import compare_speed
     from cgan.benchmarks.speed_report import comparison_parts
@@ -190,7 +195,7 @@ def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
     return found | {"against": options.against}, comparison_parts(found, options.against)
 
 
-def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
+def measure(config: "RunConfig", options: argparse.Namespace) -> tuple[dict, list]:
     """Measure one configuration, with --grow also other sizes; returns the content of --json and the parts to print."""
     from cgan.benchmarks.sizing import measure_sizes
     from cgan.benchmarks.speed import measure_speed
@@ -202,7 +207,7 @@ def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
     return found, speed_parts(found)
 
 
-def plan_speed(config, options: argparse.Namespace) -> tuple[dict, list]:
+def plan_speed(config: "RunConfig", options: argparse.Namespace) -> tuple[dict, list]:
     """Predict the speed of larger sizes; returns the content of --json and the parts to print."""
     from cgan.benchmarks.sizing import plan_sizes
     from cgan.benchmarks.speed import circumstances

@@ -1,15 +1,19 @@
-"""cgan evaluate: how good pictures are, of a checkpoint or of a folder, with the protocol by which that was found."""
+"""cgan evaluate: computes metrics of a checkpoint or of a folder of pictures, with the protocol behind them."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.evaluation.settings import evaluation_settings
 from cgan.files import check_writable_file, write_json
 from cgan.metrics.names import NAMES
+
+if TYPE_CHECKING:
+    from cgan.evaluation.protocol import EvaluationReport
 
 EPILOG = """examples:
   cgan evaluate assets/scenes-64.safetensors
@@ -78,7 +82,7 @@ def main(arguments: list[str]) -> None:
         print_table(result)
 
 
-def evaluated(given: dict):
+def evaluated(given: dict) -> "EvaluationReport":
     """Returns the EvaluationReport, with a progress bar and messages on standard error meanwhile."""
     from cgan.cli.progress import progress_bar
     from cgan.evaluation.run import evaluate
@@ -116,7 +120,7 @@ def write_captions(options: argparse.Namespace) -> None:
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
 
 
-def print_table(report) -> None:
+def print_table(report: "EvaluationReport") -> None:
     """Print a table with a row for each metric and a column for each anchor."""
     from rich.console import Console
     from rich.table import Table

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cgan.sampling.metadata import SamplingRequest
     from cgan.sampling.naming import OutputPaths
     from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.reranker import Reranker
 
 MAX_NUM = 10_000  # pictures of a caption
 ANIMATIONS, OTHERS = (".gif", ".mp4"), (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".webm", ".avi", ".mov")
@@ -152,7 +153,7 @@ def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
     return [replace(one, layout="row", captions=[c], seeds=some) for c in captions for some in each]
 
 
-def reranker_of(joint: Path | None, checkpoint: Path):
+def reranker_of(joint: Path | None, checkpoint: Path) -> "Reranker":
     """Returns the Reranker of --joint, of the joint encoder beside the checkpoint, or of the starter weights."""
     from cgan.sampling.reranker import Reranker, joint_encoder_for
 

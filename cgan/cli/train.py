@@ -1,9 +1,16 @@
 """python train.py: trains a joint encoder and a GAN from a configuration, in one run directory."""
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from cgan.errors import FirstProcessReports, UserError
 from cgan.resources import DEFAULT_CONFIG
+
+if TYPE_CHECKING:
+    from cgan.config import RunConfig
+    from cgan.training.run import TrainResult
 
 USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
        python train.py --resume RUN_DIR [trainer.key=value ...]
@@ -78,7 +85,7 @@ def report(message: str) -> None:
     print(message, flush=True)
 
 
-def print_result(result, config) -> None:
+def print_result(result: TrainResult, config: RunConfig) -> None:
     """Print what came of a training as a table, and the next command to type."""
     from rich.console import Console
     from rich.table import Table

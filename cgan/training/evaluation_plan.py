@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cgan.config import RunConfig
 from cgan.evaluation.plan import Plan, evaluator_of
-from cgan.interfaces import Report
+from cgan.interfaces import ImageTextDataset, Report
 from cgan.metrics.names import NAMES
 from cgan.training.callbacks.evaluation import Evaluation
 
@@ -13,7 +13,7 @@ from cgan.training.callbacks.evaluation import Evaluation
 def evaluation_callbacks(
     plan: Plan,
     config: RunConfig,
-    dataset,
+    dataset: ImageTextDataset,
     run_dir: Path,
     captions: list[str],
     progress: Callable[[int, int], None],

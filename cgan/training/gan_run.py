@@ -1,5 +1,11 @@
 """The GAN's stage of a training, after that of the joint encoder that it stands on."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS
@@ -17,8 +23,12 @@ from cgan.training.resume import budget, checkpoint_of, note_done
 from cgan.training.session import Session
 from cgan.training.trainer import fit, trainer_of
 
+if TYPE_CHECKING:
+    from cgan.evaluation.plan import Plan
+    from cgan.training.callbacks.evaluation import Evaluation
 
-def train_gan(session: Session, plan) -> tuple[int, dict[str, float], int]:
+
+def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float], int]:
     """Train the GAN: task=gan. plan is what is evaluated, None for nothing.
 
     Returns the images seen, the last metrics, and 0 or the exit status that a signal asks for. Raises TrainingStopped
@@ -38,7 +48,9 @@ def train_gan(session: Session, plan) -> tuple[int, dict[str, float], int]:
     return gan.images_seen, metrics, status
 
 
-def fit_gan(session: Session, gan: TextToImageGAN, plan, found: Found | None) -> tuple[int, dict[str, float]]:
+def fit_gan(
+    session: Session, gan: TextToImageGAN, plan: Plan | None, found: Found | None
+) -> tuple[int, dict[str, float]]:
     """Train a GAN, from a checkpoint if one is found, and write last.ckpt.
 
     Returns 0, or the exit status that a signal asks for, and the last metrics.
@@ -59,7 +71,7 @@ def fit_gan(session: Session, gan: TextToImageGAN, plan, found: Found | None) ->
     return status, with_best(evaluation) if evaluation else {}
 
 
-def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object | None]:
+def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[list[pl.Callback], Evaluation | None]:
     """Returns all callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
     config, run_dir, report = session.config, session.run_dir, session.report
     captions = captions_for_grids(config, session.dataset)
@@ -76,7 +88,7 @@ def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object 
     return [grid, line, *evaluations, *session.callbacks, *last], evaluations[0] if evaluations else None
 
 
-def planned_evaluation(config: RunConfig, report: Report):
+def planned_evaluation(config: RunConfig, report: Report) -> Plan | None:
     """Returns the plan of evaluation during training; None, without importing cgan.evaluation, if nothing is evaluated.
 
     report gets the metrics that this machine can't compute. Raises UserError for a mistake in the settings.
@@ -89,7 +101,7 @@ def planned_evaluation(config: RunConfig, report: Report):
     return plan_of(config, report)
 
 
-def with_best(evaluation) -> dict[str, float]:
+def with_best(evaluation: Evaluation) -> dict[str, float]:
     """Returns the last metrics, and the value that best.ckpt has of the followed metric."""
     best = {} if evaluation.best is None else {f"{evaluation.followed} of best.ckpt": evaluation.best}
     return {**evaluation.latest, **best}

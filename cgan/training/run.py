@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytorch_lightning as pl
 from rich.console import Console
@@ -24,6 +24,9 @@ from cgan.training.resume import chosen_run, is_finished
 from cgan.training.run_directory import begin, join_first, taken
 from cgan.training.session import Session, TrainingStopped
 from cgan.training.trainer import silence_lightning
+
+if TYPE_CHECKING:
+    from cgan.evaluation.plan import Plan
 
 Status = Literal["finished", "already finished", "stopped", "interrupted"]
 STATUS: dict[int, Status] = {0: "finished", REQUEUE: "stopped", CTRL_C: "interrupted"}
@@ -145,7 +148,7 @@ def report_skipped(dataset: ImageTextDataset, report: Report) -> None:
         report(f"skipped {len(skipped)} of {len(dataset) + len(skipped)} pictures: {summary(skipped)}")
 
 
-def train_stages(session: Session, plan) -> TrainResult:
+def train_stages(session: Session, plan: "Plan | None") -> TrainResult:
     """Train the stages of a task; a signal that has ended one of them is in the result's status."""
     config, run_dir, start = session.config, session.run_dir, time.monotonic()
     try:

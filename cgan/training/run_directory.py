@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from cgan.config import RunConfig
 from cgan.data.fingerprint import Fingerprint, all_captions, differences, fingerprint_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
-from cgan.interfaces import Report, UserError, silent
+from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.training.checkpoints import checkpoints_in
 from cgan.training.processes import AGREED, is_first_process, job_name, num_processes_of
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
@@ -95,7 +95,7 @@ def tidy(run_dir: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the beginning
 
 
-def begin(config: RunConfig, run_dir: Path, dataset, report: Report = silent) -> None:
+def begin(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, report: Report = silent) -> None:
     """Write the settings and the record of the pictures into a locked run directory; every process calls it.
 
     A training that it held is moved to earlier-1 and so on, unless it is resumed; then what has changed in the pictures
@@ -122,7 +122,7 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
     write_text(run_dir / "config.yaml", content + WHOLE)
 
 
-def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint, report: Report) -> None:
+def compare(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, now: Fingerprint, report: Report) -> None:
     """Report what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
     before = Fingerprint(**before) if before is not None and set(before) == set(Fingerprint._fields) else None
@@ -141,7 +141,7 @@ def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
     return [key for key in changes(stored_settings(run_dir), config) if key in MOVABLE]
 
 
-def report_unknown_words(config: RunConfig, run_dir: Path, dataset, report: Report) -> None:
+def report_unknown_words(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, report: Report) -> None:
     """Report the words of captions that the joint encoder of a run has not learned."""
     from cgan.models.joint import JointEncoder
 

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.loggers import WandbLogger
 
 from cgan.evaluation.plan import Evaluator
-from cgan.interfaces import Report, silent
+from cgan.interfaces import Batch, Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, interruptible
@@ -72,7 +72,9 @@ class Evaluation(pl.Callback):
         if any(names != found[0] for names in found):
             end_all("trainer.metrics: the weights that they need are on some of the machines only; copy them to all")
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN, outputs, batch, *_) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: TextToImageGAN, outputs: object, batch: Batch, *_
+    ) -> None:
         """Counts the images of the step, and evaluates if it is due."""
         self.seen += len(batch.images) * trainer.world_size
         self.evaluate_if_due(trainer, module)
