@@ -144,7 +144,7 @@ def prepare_data(runs: list[Run], report: Report = silent) -> None:
     from cgan.data.sources import build_dataset
 
     for config in {json.dumps(asdict(run.config.data)): run.config.data for run in runs}.values():
-        report("preparing the images (once; they are kept)")
+        report("preparing the images (cached for later runs)")
         build_dataset(config)
         if config.test_images > 0:
             build_dataset(config, "test")

@@ -1,4 +1,4 @@
-"""cgan benchmark: comparisons that run for a while and end in a table."""
+"""cgan benchmark: trains and compares variants, or measures speed, and prints a table."""
 
 import argparse
 import shlex

@@ -1,4 +1,4 @@
-"""cgan caption: captions of pictures, by a joint encoder."""
+"""cgan caption: writes captions of pictures by a joint encoder."""
 
 import argparse
 from pathlib import Path

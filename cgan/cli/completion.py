@@ -94,9 +94,9 @@ def script_of(shell: str) -> str:
     parser = root_parser(parser_of_verb)
     for action in actions_of(parser):
         if action.dest in SETTINGS and action.nargs in ("*", "+"):
-            action.complete = {**settings, "preamble": preamble}  # pyright: ignore (what shtab looks for)
+            action.complete = {**settings, "preamble": preamble}  # pyright: ignore[reportAttributeAccessIssue]  # what shtab looks for
         elif action.type is Path:
-            action.complete = shtab.FILE  # pyright: ignore
+            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]  # what shtab looks for
     return shtab.complete(parser, shell) + (BASH_END if shell == "bash" else "")
 
 

@@ -1,4 +1,4 @@
-"""cgan export: a checkpoint to a folder that can be published, or to one small file of weights."""
+"""cgan export: writes a checkpoint to a folder that can be published, or to one small file of weights."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cgan plot: curves of one or several runs as a PNG or an SVG."""
+"""cgan plot: draws the curves of one or several runs as a PNG or an SVG."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cgan prepare: any data set into tar shards of resized pictures, or what is wrong with a data set."""
+"""cgan prepare: writes a data set as tar shards of resized pictures, or prints what is wrong with it."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""cgan retrieve: the pictures of a folder that fit a caption best, or the captions that fit a picture."""
+"""cgan retrieve: finds the pictures of a folder that fit a caption best, or the captions that fit a picture."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""cgan sample: captions to PNG files, or to an animation between captions or seeds."""
+"""cgan sample: generates PNG files from captions, or an animation between captions or seeds."""
 
 import argparse
 import json

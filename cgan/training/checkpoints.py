@@ -96,7 +96,7 @@ def is_finite(network: nn.Module) -> bool:
     """Returns whether all trained weights of a network are finite."""
     with torch.no_grad():
         trained: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
-        norms = torch._foreach_norm(trained, ord=1)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
+        norms = torch._foreach_norm(trained, ord=1)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
         return bool(torch.stack([norm.float() for norm in norms]).sum().isfinite())
 
 

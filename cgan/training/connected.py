@@ -1,4 +1,4 @@
-"""What Lightning's connectors set on a Trainer, with its type: the class Trainer itself does not declare it."""
+"""Typed access to attributes that Lightning's connectors set on a Trainer, whose class does not declare them."""
 
 from typing import TypeVar
 

@@ -101,4 +101,4 @@ def average(gradients: list[Tensor]) -> None:
     distributed.all_reduce(flat)
     flat /= num_processes()
     parts = _unflatten_dense_tensors(flat, gradients)
-    torch._foreach_copy_(gradients, parts)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
+    torch._foreach_copy_(gradients, parts)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all

@@ -181,7 +181,7 @@ class TextToImageGAN(pl.LightningModule):
         share = 1 - 0.5 ** (num_images / half_life)
         averaged: list[Tensor] = list(self.generator_ema.parameters())
         trained: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averaged, trained, share)  # pyright: ignore[reportPrivateImportUsage]  # one kernel for all
+        torch._foreach_lerp_(averaged, trained, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
 
     # ------------------------------------------------------------------------------------------ the schedule
 

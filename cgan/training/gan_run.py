@@ -1,4 +1,4 @@
-"""The GAN's stage of a training, after that of the joint encoder that it stands on."""
+"""Trains the GAN of a configuration, after the joint encoder that it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): steps whose every direction counts the same, for the matrices inside a network."""
+"""Muon (Jordan et al. 2024): an optimizer with orthogonalised steps for the matrices inside a network."""
 
 from collections.abc import Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""Which run directory a training resumes, with which settings, and which stages of it are finished."""
+"""Finds the run directory that a training resumes, its settings, and its finished stages."""
 
 import glob
 import os

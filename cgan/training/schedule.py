@@ -1,4 +1,4 @@
-"""How far a training is, the learning rates that follow from it, and when recurring events are due."""
+"""Computes the progress of a training, its learning rates, and when recurring events are due."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as cgan sets it up, in one process or in several, and the call that trains a module."""
+"""Builds Lightning's Trainer for one process or several, and trains a module with it."""
 
 import logging
 import warnings
