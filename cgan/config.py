@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cgan.data.sources import DataConfig
@@ -133,12 +133,12 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
 
 def merged(arguments: list[str], report: Callable[[str], None]) -> RunConfig:
     """Returns the settings of some arguments over the defaults; raises UserError."""
-    config, at_fault = OmegaConf.structured(RunConfig), "config"
+    config, at_fault = cast(DictConfig, OmegaConf.structured(RunConfig)), "config"
     try:
         for at_fault in arguments:
             hint = partial(report_for, report, at_fault)
-            config = OmegaConf.merge(config, renamed(layer(at_fault), hint))
-        return OmegaConf.to_object(config)
+            config = cast(DictConfig, OmegaConf.merge(config, renamed(layer(at_fault), hint)))
+        return cast(RunConfig, OmegaConf.to_object(config))
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
 
@@ -148,14 +148,15 @@ def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
     report(f"{argument}: {hint}")
 
 
-def renamed(content: DictConfig, report: Callable[[str], None]) -> DictConfig:
+def renamed(content: DictConfig | ListConfig, report: Callable[[str], None]) -> DictConfig | ListConfig:
     """Returns settings under their present names."""
     if not OmegaConf.is_dict(content):  # a file that holds something else; merging says so
         return content
-    return OmegaConf.create(rename_settings(OmegaConf.to_container(content), report=report))
+    settings = cast(dict, OmegaConf.to_container(content))
+    return OmegaConf.create(rename_settings(settings, report=report))
 
 
-def layer(argument: str) -> DictConfig:
+def layer(argument: str) -> DictConfig | ListConfig:
     """Returns the settings of one argument: a YAML file, or key=value, where text stays as it was typed."""
     if argument.endswith((".yaml", ".yml")) and "=" not in argument:
         return layer_of_file(Path(argument))
@@ -166,12 +167,12 @@ def layer(argument: str) -> DictConfig:
     if is_text(kind):
         return OmegaConf.create(nested(names, as_typed(value, kind)))
     result = OmegaConf.from_dotlist([argument])
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         keep_text(OmegaConf.select(result, key), yaml.compose(value), kind)
     return result
 
 
-def layer_of_file(path: Path) -> DictConfig:
+def layer_of_file(path: Path) -> DictConfig | ListConfig:
     """Returns the settings of a YAML file, or of the one of that name that comes with cgan; raises UserError."""
     if not path.is_file():
         path = shipped_config(path)
@@ -182,7 +183,7 @@ def layer_of_file(path: Path) -> DictConfig:
 
 
 def shipped_config(path: Path) -> Path:
-    """The path of a configuration that comes with cgan, by its name; raises UserError where there is none of it."""
+    """Returns the path of a configuration that comes with cgan, by its name; raises UserError if there is none."""
     name = path.relative_to("configs") if path.parts[:1] == ("configs",) else path
     found = shipped("configs", str(name))
     if path.is_absolute() or ".." in path.parts or not found.is_file():
@@ -191,7 +192,7 @@ def shipped_config(path: Path) -> Path:
 
 
 def uses_joint_encoder(config: RunConfig) -> bool:
-    """Whether the GAN of a configuration stands on a joint encoder, for its captions or for its discriminator."""
+    """Returns whether the GAN of a configuration uses a joint encoder, for captions or in its discriminator."""
     discriminator = config.gan.discriminator
     on_joint = discriminator.form == "features" and discriminator.features == "joint"
     return config.text.encoder == "joint" or on_joint
@@ -201,7 +202,7 @@ def uses_joint_encoder(config: RunConfig) -> bool:
 
 
 def kind_of(key: str) -> object:
-    """The type of a dotted key; None where there is no such key."""
+    """Returns the type of a dotted key; None where there is no such key."""
     kind: object = RunConfig
     for name in key.split("."):
         kind = get_type_hints(kind).get(name) if is_dataclass(kind) else None
@@ -209,14 +210,14 @@ def kind_of(key: str) -> object:
 
 
 def is_text(kind: object) -> bool:
-    """Whether a key takes text, or one of some words; None may stand in its place."""
+    """Returns whether a key takes text, or one of some words; None may stand in its place."""
     if isinstance(kind, UnionType):
         return all(part is NoneType or is_text(part) for part in get_args(kind))
     return kind is str or get_origin(kind) is Literal
 
 
 def as_typed(value: str, kind: object) -> str | None:
-    """Text that YAML 1.1 would take for a number, a date or a truth value; null, or nothing, is None if it may be.
+    """Returns text as typed, where YAML 1.1 may read a number or a date; null or nothing is None if the kind allows it.
 
     Quotes around all of it fall off, as in YAML.
     """
@@ -227,19 +228,20 @@ def as_typed(value: str, kind: object) -> str | None:
 
 def nested(names: list[str], value: object) -> dict:
     """Returns a value in nested dictionaries, by the names of the levels."""
+    result: Any = value
     for name in reversed(names):
-        value = {name: value}
-    return value
+        result = {name: result}
+    return result
 
 
-def keep_text(content: DictConfig, node: yaml.Node | None, settings: type) -> None:
-    """Where a key takes text, put what stands in the YAML in place of the number or date that it was taken for."""
+def keep_text(content: DictConfig | ListConfig, node: yaml.Node | None, settings: type) -> None:
+    """Restore the YAML's own text of keys that take text, where it was read as a number or a date."""
     if not isinstance(node, yaml.MappingNode) or not OmegaConf.is_dict(content):
         return
     kinds = get_type_hints(settings)
     for key, value in node.value:
         kind = kinds.get(key.value)
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             keep_text(content[key.value], value, kind)
         elif is_text(kind) and isinstance(value, yaml.ScalarNode) and content[key.value] is not None:
             content[key.value] = value.value
@@ -249,7 +251,7 @@ def keep_text(content: DictConfig, node: yaml.Node | None, settings: type) -> No
 
 
 def explain(argument: str, error: Exception, config: DictConfig) -> str:
-    """One line: which argument, which key, what is wrong, and the nearest key that exists."""
+    """Returns one line: the argument, the key, what is wrong, and the nearest key that exists."""
     key, message = getattr(error, "full_key", None), str(error).splitlines()[0]
     if key and "not in" in message and "Did you mean" not in message:
         section, _, name = key.rpartition(".")

@@ -11,12 +11,9 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 
 from cgan.errors import UserError as UserError
+from cgan.workers import silent as silent
 
 Report = Callable[[str], None]  # takes the messages of a library function, a line each; print is one
-
-
-def silent(message: str) -> None:
-    """The Report of library functions by default: drops the message."""
 
 
 class Sample(NamedTuple):

@@ -176,7 +176,7 @@ Progress = Callable[[int, int], None]  # receives how much is done, of how much
 
 
 def silent(*_: object) -> None:
-    """A progress callback that does nothing."""
+    """Does nothing: the default of `report` and `progress` in library functions."""
 
 
 class ProgressCounter:

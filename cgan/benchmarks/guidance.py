@@ -1,4 +1,4 @@
-"""What truncation, best of several and negative captions win in accuracy and cost in diversity."""
+"""Measures what truncation, best of several and negative captions gain in accuracy and cost in diversity."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,7 +32,7 @@ Generate = Callable[[list[str], Tensor], Tensor]  # captions and noise (B, Z) ->
 
 
 class Point(NamedTuple):
-    """What images of one technique reach."""
+    """The accuracy and diversity of images by one technique."""
 
     technique: str
     amount: float
@@ -65,7 +65,7 @@ def measure_guidance(
 
 
 def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float, Generate]]:
-    """The name of each technique, an amount of it, and how to generate images by it."""
+    """Yields the name of each technique, an amount of it, and how to generate images by it."""
     mean = F.normalize(pipe.text_encoder(captions_of("seen", NUM_MEAN, seed=0)).sentence, dim=1).mean(dim=0)
     for amount in AMOUNTS["truncation"]:
         yield "truncation", amount, partial(truncated, pipe, amount)
@@ -76,12 +76,12 @@ def ways_of(pipe: TextToImage, joint: JointEncoder) -> Iterator[tuple[str, float
 
 
 def truncated(pipe: TextToImage, amount: float, captions: list[str], noise: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of captions, from noise (B, Z) times the amount."""
+    """Returns images (B, 3, H, W) of captions, from noise (B, Z) times the amount."""
     return pipe.generator(noise * amount, pipe.text_encoder(captions))
 
 
 def best_of(pipe: TextToImage, joint: JointEncoder, num: int, captions: list[str], noise: Tensor) -> Tensor:
-    """Of each caption the candidate that the joint encoder finds nearest; the noise itself gives the first one."""
+    """Returns the candidate of each caption that the joint encoder ranks first; noise (B, Z) gives the first one."""
     more = torch.randn(num - 1, *noise.shape, generator=torch.Generator().manual_seed(int(noise.abs().sum() * 1e4)))
     text, wanted, found = pipe.text_encoder(captions), joint.embed_captions(captions), []
     for some in (noise, *more):
@@ -92,7 +92,7 @@ def best_of(pipe: TextToImage, joint: JointEncoder, num: int, captions: list[str
 
 
 def pushed(pipe: TextToImage, mean: Tensor, strength: float, captions: list[str], noise: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of captions that are moved away from the mean sentence (D,)."""
+    """Returns images (B, 3, H, W) of captions that are moved away from the mean sentence (D,)."""
     text: TextFeatures = pipe.text_encoder(captions)
     return pipe.generator(noise, away_from(text, mean, strength))
 
@@ -101,7 +101,7 @@ def pushed(pipe: TextToImage, mean: Tensor, strength: float, captions: list[str]
 
 
 class GuidanceMetrics:
-    """metrics(generate, noise_dim) -> accuracy and relative diversity; all get the same captions and noise."""
+    """Calls to it return accuracy and relative diversity of generated images; all use the same captions and noise."""
 
     def __init__(self, resolution: int, num_images: int, seed: int) -> None:
         self.classifier, self.seed = load_scene_classifier(), seed
@@ -118,13 +118,13 @@ class GuidanceMetrics:
         return float(accuracy.compute()), spread / self.real
 
     def reading(self, generate: Generate, captions: list[str], noise_dim: int):
-        """What the scene classifier reads in a picture of each caption, rounded to bytes first."""
+        """Returns what the scene classifier reads in a generated picture of each caption, after rounding to bytes."""
         noise = torch.randn(len(captions), noise_dim, generator=torch.Generator().manual_seed(self.seed))
         parts = [generate(captions[i : i + BATCH], noise[i : i + BATCH]) for i in range(0, len(captions), BATCH)]
         return self.classifier.read(as_floats(as_bytes(torch.cat(parts))))
 
     def spread(self, features: Tensor) -> float:
-        """The mean distance of two images of the same caption, from features (N, F) in the order of self.repeated."""
+        """Returns the mean distance of two images of one caption, from features (N, F) ordered as self.repeated."""
         return float(distances_within(features.unflatten(0, (-1, SEEDS_PER_CAPTION))).mean())
 
 
@@ -148,7 +148,7 @@ def write_guidance(points: list[Point], settings: dict, out: Path) -> TextTable:
 
 
 def curves_of(points: list[Point]) -> Plot:
-    """Accuracy over diversity, a line for each technique."""
+    """Returns a plot of accuracy over diversity with a line for each technique."""
     lines = []
     for technique in AMOUNTS:
         mine = [point for point in points if point.technique == technique]

@@ -1,11 +1,11 @@
-"""The machine that timings and numbers depend on."""
+"""Names the machine, on which timings depend."""
 
 import platform
 from pathlib import Path
 
 
 def processor() -> str:
-    """The model's name of the processor, which Linux alone tells in a file; elsewhere its architecture."""
+    """Returns the name of the processor's model on Linux, elsewhere its architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

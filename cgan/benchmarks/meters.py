@@ -1,4 +1,4 @@
-"""Meters of a piece of work: the seconds of its parts, its floating-point operations, the memory that it keeps."""
+"""Measures a piece of work: the seconds of its parts, its floating-point operations and its memory."""
 
 import time
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ Meter = Callable[[], float]  # a number that grows with the work done
 
 
 def clock(device: torch.device) -> Meter:
-    """Seconds; on a GPU those in which its work is done."""
+    """Returns a function that returns seconds, after a GPU has finished its work."""
 
     def now() -> float:
         if device.type == "cuda":
@@ -27,7 +27,7 @@ def clock(device: torch.device) -> Meter:
 
 
 def seconds_side_by_side(works: list[Callable[[], object]], rounds: int, device: torch.device) -> list[float]:
-    """The median seconds of each work; they take turns, so that a machine that slows down slows all of them."""
+    """Returns the median seconds of each work; they take turns, so that a machine that slows down slows all of them."""
     now, seconds = clock(device), [[] for _ in works]
     for number in range(rounds + 1):
         for work, mine in zip(works, seconds, strict=True):
@@ -39,14 +39,14 @@ def seconds_side_by_side(works: list[Callable[[], object]], rounds: int, device:
 
 
 def replace(owner: object, name: str, method: Callable) -> Callable[[], None]:
-    """Set a method of one object over its class's; gives back what undoes that."""
+    """Set a method of one object in place of its class's; returns a function that undoes it."""
     before = vars(owner).get(name)
     setattr(owner, name, method)
     return partial(delattr, owner, name) if before is None else partial(setattr, owner, name, before)
 
 
 class Parts:
-    """A meter's growth, shared out among parts of a work that lie within one another: each gets what is its own."""
+    """Divides a meter's growth among nested parts of a work: a part gets what none of its inner parts gets."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter, self.totals, self.inside, self.mark, self.undo = meter, defaultdict(float), [], 0.0, []
@@ -69,7 +69,7 @@ class Parts:
         self.mark = now
 
     def watch(self, owner: object, method: str, name: str | Callable[..., str]) -> None:
-        """Each call of an object's method is a part; its name may depend on the arguments."""
+        """Make each call of an object's method a part; its name may be a function of the arguments."""
         original = getattr(owner, method)
 
         @wraps(original)
@@ -90,13 +90,13 @@ class Parts:
 
 @contextmanager
 def flops_counted() -> Iterator[Meter]:
-    """Gives the floating-point operations of matrix products and convolutions since; a multiply-add is two."""
+    """Yields a function that returns the floating-point operations since then; a multiply-add counts as two."""
     with FlopCounterMode(display=False) as counter:
         yield counter.get_total_flops
 
 
 class Kept:
-    """A tensor that autograd keeps for a backward pass, until it lets it go."""
+    """Holds a tensor that autograd keeps for a backward pass, and calls let_go when autograd frees it."""
 
     def __init__(self, tensor: Tensor, let_go: Callable[[], None]) -> None:
         self.tensor, self.let_go = tensor, let_go
@@ -138,5 +138,5 @@ class KeptMemory:
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:
-    """The bytes of all elements of some tensors."""
+    """Returns the bytes of all elements of some tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

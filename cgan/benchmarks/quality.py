@@ -1,9 +1,19 @@
-"""A race from its file to its table: trains what has no result yet, and writes the report."""
+"""Runs a race: trains the runs that have no result yet, and writes the report."""
 
 from pathlib import Path
 from typing import NamedTuple
 
-from cgan.benchmarks.race import Race, Run, finished, nearest, prepare_data, runs_of, train_all, with_precision
+from cgan.benchmarks.race import (
+    Race,
+    Run,
+    RunResult,
+    finished,
+    nearest,
+    prepare_data,
+    runs_of,
+    train_all,
+    with_precision,
+)
 from cgan.benchmarks.race_report import TextTable, write_report
 from cgan.config import RunConfig
 from cgan.files import check_writable
@@ -11,10 +21,10 @@ from cgan.interfaces import Report, UserError, silent
 
 
 class RaceResult(NamedTuple):
-    """What came of a race."""
+    """The result of a race."""
 
     out: Path  # the folder with results.json, table.md, and curves.png where there are curves
-    results: list[dict]  # of each run that went well
+    results: list[RunResult]  # of each run that went well
     failed: list[Run]
     table: TextTable | None  # None where no run went well
 
@@ -33,7 +43,7 @@ def run_race(race: Race, out: Path, jobs: int = 1, report: Report = silent) -> R
     if None in [finished(run) for run in runs]:
         prepare_data(runs, report)
     failed = train_all(runs, jobs, report)
-    results = [finished(run) for run in runs if run not in failed]
+    results = [result for run in runs if run not in failed and (result := finished(run)) is not None]
     return RaceResult(out, results, failed, write_report(race, results, jobs, out) if results else None)
 
 
@@ -50,7 +60,7 @@ def check_result(race: Race, result: RaceResult) -> None:
 
 
 def minutes_of(config: RunConfig) -> float | None:
-    """The most minutes that a training takes; None when no limit is set."""
+    """Returns the most minutes that a training takes; None when no limit is set."""
     joint = 0.0 if config.task == "gan" and config.joint.checkpoint is not None else config.trainer.joint_minutes
     gan = config.trainer.minutes if config.task == "gan" else 0.0
     return None if joint is None or gan is None else joint + gan

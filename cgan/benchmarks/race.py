@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict, cast
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -31,7 +31,7 @@ NOT_MEASURES = (
 
 @dataclass
 class Race:
-    """What a race file says."""
+    """The content of a race file."""
 
     config: str = MISSING  # the YAML file that all variants start from
     variants: dict[str, list[str]] = MISSING  # what each sets, after the settings
@@ -41,7 +41,7 @@ class Race:
     measures: list[str] | None = None  # all that are common when absent
 
     def arguments(self, variant: str) -> list[str]:
-        """What cgan train is given for a variant, the seed and the folder apart."""
+        """Returns the arguments of cgan train for a variant, without those for the seed and the folder."""
         return [self.config, *self.settings, *self.variants[variant]]
 
 
@@ -70,13 +70,25 @@ class Run(NamedTuple):
         return [sys.executable, "-m", "cgan", "train", *self.arguments]
 
 
+class RunResult(TypedDict):
+    """What a run reached: the content of its .json file and of an element of results.json."""
+
+    variant: str
+    seed: int
+    seconds: float
+    images_seen: NotRequired[int]
+    measures: dict[str, float]  # the last value of each metric
+    curve: NotRequired[list[dict[str, float]]]  # metrics with images_seen and minutes, of a GAN
+    config: dict  # all settings
+
+
 def read_race(path: Path, settings: list[str]) -> Race:
-    """The race of a file, with more settings for all variants; a mistake is a UserError of one line."""
+    """Returns the race of a file, with more settings for all variants; raises UserError for a mistake."""
     if not path.is_file():
         raise UserError(f"{path}: no such race file; configs/race/joint-scenes.yaml is one to start from")
     schema = OmegaConf.structured(Race)
     try:
-        race = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path)))
+        race = cast(Race, OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.load(path))))
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(str(path), error, schema)) from None
     race.settings += settings
@@ -91,13 +103,13 @@ def read_race(path: Path, settings: list[str]) -> Race:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a wrong name: the known one that is most like it, or all of them."""
+    """Returns a hint for a wrong name: the known one that is most like it, or all of them."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
     return f"Did you mean: '{near[0]}'?" if near else f"Known here: {', '.join(known)}"
 
 
 def runs_of(race: Race, out: Path) -> list[Run]:
-    """All trainings, seed by seed, so that an interrupted race has complete pairs; raises UserError."""
+    """Returns all trainings, seed by seed, so that an interrupted race has complete pairs; raises UserError."""
     check_settings(race)
     runs = [run_of(race, out, variant, seed) for seed in race.seeds for variant in race.variants]
     if len({run.folder for run in runs}) < len(runs):
@@ -117,7 +129,7 @@ def check_settings(race: Race) -> None:
 
 
 def run_of(race: Race, out: Path, variant: str, seed: int) -> Run:
-    """The training of a variant with a seed; raises UserError for a mistake in the variant's settings."""
+    """Returns the training of a variant with a seed; raises UserError for a mistake in the variant's settings."""
     name = re.sub(r"[^\w.]+", "-", variant).strip("-")
     folder = out / f"{name}-{seed}"
     arguments = [*race.arguments(variant), f"seed={seed}", f"run_dir={folder}", "trainer.wandb=disabled"]
@@ -132,14 +144,14 @@ def prepare_data(runs: list[Run], report: Report = silent) -> None:
     from cgan.data.sources import build_dataset
 
     for config in {json.dumps(asdict(run.config.data)): run.config.data for run in runs}.values():
-        report("preparing the images (once; they are kept)")
+        report("preparing the images (cached for later runs)")
         build_dataset(config)
         if config.test_images > 0:
             build_dataset(config, "test")
 
 
 def with_precision(race: Race, runs: list[Run]) -> Race:
-    """With trainer.precision=auto settled once: each run would choose by a timing of its own."""
+    """Returns a race in which trainer.precision=auto is replaced by one precision for all runs."""
     from cgan.training.precision import chosen_precision
 
     if all(run.config.trainer.precision != "auto" for run in runs):
@@ -177,14 +189,14 @@ def train_all(runs: list[Run], jobs: int, report: Report = silent) -> list[Run]:
 
 
 def start_training(run: Run, jobs: int) -> subprocess.Popen:
-    """The process that trains a run, and writes what it prints into the run's log."""
+    """Returns the process that trains a run, and writes what it prints into the run's log."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("w") as log:
         return subprocess.Popen(run.command, stdout=log, stderr=subprocess.STDOUT, env=environment(jobs))
 
 
 def environment(jobs: int) -> dict[str, str]:
-    """Each run's share of the cores, where OMP_NUM_THREADS does not say another one."""
+    """Returns environment variables that give each run its share of the cores, unless OMP_NUM_THREADS is set."""
     return {"OMP_NUM_THREADS": str(max(1, num_cores() // jobs)), **os.environ}
 
 
@@ -208,13 +220,13 @@ def keep_result(run: Run, status: int, seconds: float, report: Report) -> bool:
 
 
 def last_line(log: Path) -> str:
-    """The last line that a run printed, at most 200 characters of it."""
+    """Returns the last line that a run printed, at most 200 characters of it."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip()[:200] if lines else "it printed nothing"
 
 
-def finished(run: Run) -> dict | None:
-    """The result of a run that ended well before; raises UserError when it had other settings."""
+def finished(run: Run) -> RunResult | None:
+    """Returns the result of a run that ended well before; raises UserError when it had other settings."""
     if not run.result.is_file():
         return None
     result, asked = json.loads(run.result.read_text()), flat(json.loads(json.dumps(asdict(run.config))))
@@ -225,7 +237,7 @@ def finished(run: Run) -> dict | None:
 
 
 def flat(settings: dict, prefix: str = "") -> dict:
-    """Nested settings by their dotted keys."""
+    """Returns nested settings by their dotted keys."""
     pairs = {}
     for key, value in settings.items():
         pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -236,14 +248,14 @@ def flat(settings: dict, prefix: str = "") -> dict:
 
 
 def joint_result(run: Run) -> dict:
-    """What train.py evaluated at the end."""
+    """Returns the metrics that train.py wrote at the end."""
     measures = json.loads((run.folder / "retrieval.json").read_text())
     measures.pop("test_images")
     return {**json.loads((run.folder / "progress.json").read_text())["joint"], "measures": measures}
 
 
 def gan_result(run: Run) -> dict:
-    """The last value of every measure in metrics.csv, and all of them over images seen and minutes of training."""
+    """Returns the last value of every metric in metrics.csv, and all values over images seen and minutes."""
     last, curve, seen = {}, [], 0
     for row in metrics_of(run):
         values = {name: float(value) for name, value in row.items() if value}
@@ -262,6 +274,6 @@ RESULTS: dict[str, Callable[[Run], dict]] = {"joint": joint_result, "gan": gan_r
 
 
 def metrics_of(run: Run) -> list[dict[str, str]]:
-    """The rows of metrics.csv."""
+    """Returns the rows of metrics.csv."""
     with (run.folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cgan.benchmarks.machine import processor
-from cgan.benchmarks.race import Race, environment
+from cgan.benchmarks.race import Race, RunResult, environment
 from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
 from cgan.figures.plots import Line, Plot, figure_of, save_figure
 from cgan.files import write_json, write_text
@@ -38,20 +38,20 @@ Summary = dict[str, dict[str, Cell]]  # by variant and measure
 
 
 def number(value: float) -> str:
-    """Three digits behind the point below 10, one above."""
+    """Formats a number with three decimals below 10 and one above."""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
-def measures_of(race: Race, results: list[dict]) -> list[str]:
-    """The columns: those that the race names and a run reports, or else all that every run reports."""
+def measures_of(race: Race, results: list[RunResult]) -> list[str]:
+    """Returns the columns: those that the race names and a run reports, or else all that every run reports."""
     if race.measures is not None:
         return [name for name in race.measures if any(name in result["measures"] for result in results)]
     everywhere = set.intersection(*(set(result["measures"]) for result in results))
     return [name for name in results[0]["measures"] if name in everywhere and not name.startswith("ceiling/")]
 
 
-def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
-    """Over the seeds; a difference over those that a variant and the baseline have in common."""
+def summary(race: Race, results: list[RunResult], measures: list[str]) -> Summary:
+    """Returns means over the seeds, and differences over the seeds that a variant and the baseline share."""
     cells = {}
     for variant in race.variants:
         cells[variant] = {}
@@ -65,8 +65,8 @@ def summary(race: Race, results: list[dict], measures: list[str]) -> Summary:
     return cells
 
 
-def by_seed(results: list[dict], variant: str, measure: str) -> dict[int, float]:
-    """The values of a measure that the runs of a variant reached, by their seeds."""
+def by_seed(results: list[RunResult], variant: str | None, measure: str) -> dict[int, float]:
+    """Returns the values of a measure that the runs of a variant reached, by their seeds."""
     mine = [result for result in results if result["variant"] == variant and measure in result["measures"]]
     return {result["seed"]: result["measures"][measure] for result in mine}
 
@@ -74,8 +74,8 @@ def by_seed(results: list[dict], variant: str, measure: str) -> dict[int, float]
 # ---------------------------------------------------------------------------------------------- table
 
 
-def rows_of(cells: Summary, results: list[dict], measures: list[str]) -> list[list[str]]:
-    """A row a variant: its name, the measures, images seen on average; '' for what it has not."""
+def rows_of(cells: Summary, results: list[RunResult], measures: list[str]) -> list[list[str]]:
+    """Returns a row for each variant: its name, its metrics and its mean images seen; '' for a missing value."""
     rows = []
     for variant, row in cells.items():
         seen = [r["images_seen"] for r in results if r["variant"] == variant and "images_seen" in r]
@@ -84,8 +84,8 @@ def rows_of(cells: Summary, results: list[dict], measures: list[str]) -> list[li
     return rows
 
 
-def footnote(race: Race, results: list[dict], cells: Summary) -> str:
-    """How to read the numbers of the table."""
+def footnote(race: Race, results: list[RunResult], cells: Summary) -> str:
+    """Returns a note that explains the numbers of the table."""
     seeds = ", ".join(str(seed) for seed in race.seeds if any(result["seed"] == seed for result in results))
     if "," not in seeds:
         return f"Of seed {seeds} alone: nothing is known about noise. In brackets: difference to {race.baseline}."
@@ -105,7 +105,7 @@ class TextTable(NamedTuple):
     note: str
 
     def markdown(self) -> str:
-        """The table as Markdown; a | in a cell becomes a /."""
+        """Returns the table as Markdown; a | in a cell becomes a /."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         lines = [" | ".join(cell.replace("|", "/") for cell in line) for line in lines]
         return "".join(f"| {line} |\n" for line in lines) + f"\n{self.note}\n"
@@ -114,7 +114,7 @@ class TextTable(NamedTuple):
 # ---------------------------------------------------------------------------------------------- files
 
 
-def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> TextTable:
+def write_report(race: Race, results: list[RunResult], jobs: int, out: Path) -> TextTable:
     """Write results.json, table.md and, where there are curves, curves.png; returns the table."""
     measures = measures_of(race, results)
     cells, header = summary(race, results, measures), ["variant", *measures, "images seen"]
@@ -126,8 +126,8 @@ def write_report(race: Race, results: list[dict], jobs: int, out: Path) -> TextT
     return table
 
 
-def as_json(race: Race, results: list[dict], cells: Summary, jobs: int) -> dict:
-    """The content of results.json."""
+def as_json(race: Race, results: list[RunResult], cells: Summary, jobs: int) -> dict:
+    """Returns the content of results.json."""
     return {
         "protocol": {"race": asdict(race), **circumstances(jobs)},
         "runs": results,
@@ -138,7 +138,7 @@ def as_json(race: Race, results: list[dict], cells: Summary, jobs: int) -> dict:
 
 
 def cell_as_json(cell: Cell) -> dict:
-    """Mean, deviation and difference of a cell by their names."""
+    """Returns mean, deviation and difference of a cell by their names."""
     if cell.difference is None:
         return cell.spread._asdict()
     difference = cell.difference._asdict() | {"beyond_noise": cell.difference.beyond_noise}
@@ -146,7 +146,7 @@ def cell_as_json(cell: Cell) -> dict:
 
 
 def circumstances(jobs: int) -> dict:
-    """What timings and numbers may depend on."""
+    """Returns versions and hardware, on which timings and metrics may depend."""
     import torch
 
     from cgan.version import __version__
@@ -163,8 +163,8 @@ def circumstances(jobs: int) -> dict:
     }
 
 
-def curves(race: Race, results: list[dict], measures: list[str]) -> Figure:
-    """Plots of each measure over images seen, two beside each other; where minutes are known, those are beside it."""
+def curves(race: Race, results: list[RunResult], measures: list[str]) -> Figure:
+    """Returns plots of each metric over images seen and, if they are known, over minutes of training."""
     plots = []
     for measure, axis in product(measures, axes_of(results)):
         found = [line for variant in race.variants if (line := curve(variant, results, measure, axis)) is not None]
@@ -172,14 +172,14 @@ def curves(race: Race, results: list[dict], measures: list[str]) -> Figure:
     return figure_of(plots)
 
 
-def axes_of(results: list[dict]) -> list[str]:
-    """Over what there are curves."""
+def axes_of(results: list[RunResult]) -> list[str]:
+    """Returns the axes over which curves can be drawn."""
     points = [point for result in results for point in result.get("curve", [])]
     return [axis for axis in AXES if all(axis in point for point in points)]
 
 
-def curve(variant: str, results: list[dict], measure: str, axis: str = "images_seen") -> Line | None:
-    """The mean over seeds and its range, as far as every seed went; between measures they are interpolated."""
+def curve(variant: str, results: list[RunResult], measure: str, axis: str = "images_seen") -> Line | None:
+    """Returns the mean over seeds and its range, as far as every seed went; between measures they are interpolated."""
     seeds = []
     for result in results:
         points = [point for point in result.get("curve", []) if result["variant"] == variant and measure in point]

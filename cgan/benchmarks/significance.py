@@ -23,16 +23,16 @@ class Difference(NamedTuple):
     @property
     def beyond_noise(self) -> bool:
         """Whether the confidence interval leaves out 0."""
-        return self.low is not None and not self.low <= 0 <= self.high
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of values, at least one."""
+    """Returns mean and sample standard deviation of values, at least one."""
     return Spread(fmean(values), stdev(values) if len(values) > 1 else None)
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
-    """Of values to those of the baseline with the same seeds; what a seed does to both alike cancels."""
+    """Returns the difference to the baseline's values with the same seeds; common effects of a seed cancel."""
     differences = [value - other for value, other in zip(values, baseline, strict=True)]
     mean, deviation = spread(differences)
     if deviation is None:
@@ -42,7 +42,7 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Dif
 
 
 def t_quantile(freedom: int, confidence: float = 0.95) -> float:
-    """The t within which a share of Student's distribution lies, by bisection."""
+    """Returns the t within which a share of Student's distribution lies, by bisection."""
     low, high = 0.0, 1.0
     while share_within(high, freedom) < confidence:
         high *= 2
@@ -53,7 +53,7 @@ def t_quantile(freedom: int, confidence: float = 0.95) -> float:
 
 
 def share_within(t: float, freedom: int) -> float:
-    """P(|T| < t), by the finite sums of Abramowitz and Stegun 26.7.3 (odd) and 26.7.4 (even)."""
+    """Returns P(|T| < t), by the finite sums of Abramowitz and Stegun 26.7.3 (odd) and 26.7.4 (even)."""
     angle, odd = math.atan(t / math.sqrt(freedom)), freedom % 2
     term, total = (math.cos(angle) if odd else 1.0), 0.0
     for power in range(odd, freedom - 1, 2):

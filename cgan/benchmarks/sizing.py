@@ -1,4 +1,4 @@
-"""What smaller and larger sizes of a configuration take, measured or predicted."""
+"""Measures or predicts the cost of smaller and larger sizes of a configuration."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -23,7 +23,7 @@ PLANNED, FACTORS = (64, 128, 256, 512), (1, 2)
 
 
 def scaled(config: RunConfig, factor: float) -> RunConfig:
-    """Generator and discriminator so many times as wide, at every resolution."""
+    """Returns the configuration with generator and discriminator `factor` times as wide at every resolution."""
 
     def wider(part):
         return replace(part, width=round(part.width * factor), max_channels=round(part.max_channels * factor))
@@ -34,12 +34,12 @@ def scaled(config: RunConfig, factor: float) -> RunConfig:
 
 
 def at_resolution(config: RunConfig, resolution: int) -> RunConfig:
-    """The configuration with images of another resolution, in pixels."""
+    """Returns the configuration with images of another resolution, in pixels."""
     return replace(config, data=replace(config.data, resolution=resolution))
 
 
 def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
-    """The configuration with another batch size."""
+    """Returns the configuration with another batch size."""
     return replace(config, trainer=replace(config.trainer, batch_size=batch_size))
 
 
@@ -47,7 +47,7 @@ def with_batch(config: RunConfig, batch_size: int) -> RunConfig:
 
 
 def variants(config: RunConfig, what: str) -> dict[str, RunConfig]:
-    """Smaller and larger configurations, by their names in a table."""
+    """Returns smaller and larger configurations, by their names in a table."""
     match what:
         case "resolution":
             return {f"{size} px": at_resolution(config, size) for size in RESOLUTIONS}
@@ -60,7 +60,7 @@ def variants(config: RunConfig, what: str) -> dict[str, RunConfig]:
 
 
 def measure_sizes(config: RunConfig, what: str, num_steps: int) -> list[dict]:
-    """The speed and the cost of the bare loop at several sizes; what: "resolution", "width" or "batch"."""
+    """Returns the speed and the cost of the bare loop at several sizes; what: "resolution", "width" or "batch"."""
     device, rows = present_device(), []
     for name, one in variants(config, what).items():
         batch = random_batch(one.trainer.batch_size, one.data.resolution, device)
@@ -77,18 +77,18 @@ def measure_sizes(config: RunConfig, what: str, num_steps: int) -> list[dict]:
 
 
 class Line(NamedTuple):
-    """A cost that grows with the batch: something for each picture, and something once."""
+    """A cost that grows linearly with the batch: a part for each picture and a part for each step."""
 
     each: float
     once: float
 
     def at(self, batch_size: int) -> float:
-        """The cost of a batch of that size."""
+        """Returns the cost of a batch of that size."""
         return self.once + self.each * batch_size
 
 
 class Size(NamedTuple):
-    """What one size of a GAN takes, counted without computing anything."""
+    """The parameters, FLOP and bytes of one size of a GAN, counted without computing anything."""
 
     parameters: int
     flops: Line
@@ -96,7 +96,7 @@ class Size(NamedTuple):
 
 
 def size_of(config: RunConfig, batches: tuple[int, int] = (2, 4)) -> Size:
-    """By a step of two small batches each, without numbers."""
+    """Returns the size of a configuration, counted on a training step of two small batches without computing."""
     resolution = config.data.resolution
     gan = without_numbers(random_gan(config, torch.device("cpu")))
     with in_float32():
@@ -110,13 +110,13 @@ def size_of(config: RunConfig, batches: tuple[int, int] = (2, 4)) -> Size:
 
 
 def line(batches: tuple[int, int], costs: list[float]) -> Line:
-    """The line through the costs of two batches."""
+    """Returns the line through the costs of two batches."""
     each = (costs[1] - costs[0]) / (batches[1] - batches[0])
     return Line(each, costs[0] - each * batches[0])
 
 
 def flops_per_second(config: RunConfig, size: Size, num_steps: int) -> tuple[float, int]:
-    """What this device sustains in the configuration's own step, and the batch that showed it: one that is short."""
+    """Returns the FLOP/s of this device in the configuration's training step, and the batch size of that step."""
     device = present_device()
     count = int(min(config.trainer.batch_size, max(2, SHORT[device.type] // size.flops.each)))
     batch = random_batch(count, config.data.resolution, device)
@@ -137,7 +137,7 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A row for each size; the speeds of all by the FLOP/s of a step of measured_batch of the configuration's own."""
+    """A row for each size; speeds follow from the FLOP/s of the configuration's own step at measured_batch images."""
 
     rows: list[Row]
     batch_size: int

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
+from importlib.metadata import version
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -51,7 +52,7 @@ SAMPLED_AT_ONCE = 1, 8, 64
 
 
 def prepared(config: RunConfig) -> RunConfig:
-    """The configuration with one process, no data set and no weights from outside; raises UserError for task=joint."""
+    """Returns the configuration with one process, without data or outside weights; raises UserError for task=joint."""
     if config.task != "gan":
         raise UserError(f"task={config.task}: the speed is that of a GAN; give a configuration of task=gan")
     check_data(replace(config.data, source="scenes", crop="center", flip=False, split=None, test_split=None))
@@ -62,12 +63,12 @@ def prepared(config: RunConfig) -> RunConfig:
 
 
 def present_device() -> torch.device:
-    """The GPU where there is one."""
+    """Returns the GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
-    """The GAN of a configuration with random weights, on an untrained joint encoder of the configured size."""
+    """Returns the GAN of a configuration with random weights, on an untrained joint encoder of the configured size."""
     torch.manual_seed(config.seed)
     vocabulary = Vocabulary.of(made_up_captions(1000))
     needed = uses_joint_encoder(config)
@@ -84,12 +85,17 @@ class SideBySide(pl.Callback):
     """Runs a bare loop's step before each of Lightning's, on the same networks, and notes the seconds of both."""
 
     def __init__(self, precision: str) -> None:
-        self.precision, self.left, self.lightning, self.bare = precision, None, [], []
+        self.precision = precision
+        self.left: float | None = None  # the time at which the last bare step ended
+        self.lightning: list[float] = []  # seconds of steps
+        self.bare: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, gan: TextToImageGAN) -> None:
+        """Makes the clock and the bare loop, which shares networks and optimizers with the training."""
         self.now, self.step = clock(gan.device), BareLoop(gan, trainer.optimizers, self.precision)
 
     def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
+        """Notes the seconds of Lightning's last step, then runs and times a bare step."""
         start = self.now()
         if self.left is not None:
             self.lightning.append(start - self.left)  # all that has happened since the bare step before
@@ -98,7 +104,7 @@ class SideBySide(pl.Callback):
         self.bare.append(self.left - start)
 
     def results(self, batch_size: int) -> dict:
-        """The medians, and Lightning's overhead as a share of the bare step, without the steps that warm up."""
+        """Returns the medians, and Lightning's overhead as a share of the bare step, without the steps that warm up."""
         lightning, bare = self.lightning[WARM_UP:], self.bare[WARM_UP:-1]
         starts = range(0, len(bare), ROUND)
         rounds = [sum(lightning[i : i + ROUND]) / sum(bare[i : i + ROUND]) - 1 for i in starts]
@@ -112,22 +118,25 @@ class SideBySide(pl.Callback):
 
 
 class Split(pl.Callback):
-    """Shares the seconds of the steps after the first ones out among their parts."""
+    """Measures the seconds of each part of a step, after WARM_UP steps."""
 
     def __init__(self, num_steps: int) -> None:
-        self.num_steps, self.parts = num_steps, None
+        self.num_steps = num_steps
+        self.parts: Parts | None = None  # None until the first steps are over
 
     def on_train_batch_start(self, trainer: pl.Trainer, gan: TextToImageGAN, batch: Batch, batch_idx: int) -> None:
+        """Starts to measure after WARM_UP steps, and stops num_steps later."""
         if batch_idx == WARM_UP:
             self.parts = Parts(clock(gan.device))
-            watch_step(self.parts, gan, gan.optimizers)
+            watch_step(self.parts, gan, gan.both_optimizers)
             self.parts.enter(LOOP)
-        if batch_idx == WARM_UP + self.num_steps:
+        if self.parts is not None and batch_idx == WARM_UP + self.num_steps:
             self.parts.leave()
             self.parts.unwatch()
 
     def seconds(self) -> dict[str, float]:
-        """Of each part of a step."""
+        """Returns the mean seconds of each part of a step."""
+        assert self.parts is not None  # the training has had more steps than those that warm up
         return {name: total / self.num_steps for name, total in self.parts.totals.items()}
 
 
@@ -141,7 +150,8 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
         callbacks = [grid, line, *fault_tolerance_callbacks(config, Path(folder)), watcher]
         csv = loggers(config, Path(folder))
         trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)
-        loader = DataLoader(list(islice(cycle(batches), num_steps + 1)), batch_size=None)
+        steps = list(islice(cycle(batches), num_steps + 1))
+        loader = DataLoader(steps, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list serves as well
         trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 
@@ -180,7 +190,7 @@ def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silen
 
 
 def sampling_of(gan: TextToImageGAN, bare: BareLoop, step: dict, rounds: int) -> dict:
-    """What the device reaches at most, and how many images a second are sampled, one and several at a time."""
+    """Returns the device's peak FLOP/s, and the images per second of sampling one and several at a time."""
     with torch.autocast(gan.device.type, torch.bfloat16, enabled=bare.half):
         peaks = peaks_of(gan, step, rounds)
     rates = {str(n): n / seconds_of_sampling(gan, n, rounds) for n in SAMPLED_AT_ONCE}
@@ -188,12 +198,12 @@ def sampling_of(gan: TextToImageGAN, bare: BareLoop, step: dict, rounds: int) ->
 
 
 def compare_speed(config: RunConfig, other: RunConfig, num_steps: int = 60) -> dict:
-    """The training steps of two configurations, measured in turns, JSON-able; `ratio` is first over second."""
+    """Returns the training steps of two configurations, measured in turns, JSON-able; `ratio` is first over second."""
     return circumstances(config) | side_by_side(config, other, num_steps)
 
 
 def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
-    """Training steps of two configurations in turns, by bare loops that call nothing of Lightning."""
+    """Returns the speeds of two configurations' training steps, run in turns by bare PyTorch loops."""
     device, works = present_device(), []
     for chosen in (config, other):
         loop = BareLoop.of(random_gan(chosen, device), chosen.trainer.precision)
@@ -207,7 +217,7 @@ def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
 
 
 def parts_of(seconds: dict[str, float], cost: StepCost) -> dict:
-    """Shares of the step's time, and its floating-point operations, by part and by the networks that need them."""
+    """Returns the shares of the step's time and its floating-point operations, by part and by network."""
     total = sum(seconds.values())
     names = [*dict.fromkeys(name for parts in PARTS_OF_NETWORKS.values() for name in parts if name in seconds), LOOP]
     flops = {name: cost.flops.get(name, 0) for name in names}
@@ -222,13 +232,13 @@ def parts_of(seconds: dict[str, float], cost: StepCost) -> dict:
 
 
 def memory_of(cost: StepCost) -> dict[str, int]:
-    """Bytes by what they hold, counted."""
+    """Returns the counted bytes of a step by what they hold, and their sum."""
     counted = {name: getattr(cost, name) for name in ("kept", "weights", "gradients", "optimizers")}
     return counted | {"counted": cost.memory}
 
 
 def peaks_of(gan: TextToImageGAN, step: dict, rounds: int) -> dict[str, float]:
-    """FLOP/s of this device in products and in the generator's layers, and how near training and sampling come."""
+    """Returns the FLOP/s of matrix products and of the generator's layers, and the shares that steps reach of them."""
     matmul, largest = matmul_peak(gan.device), cost_of_sampling(gan, SAMPLED_AT_ONCE[-1], rounds)
     layers, reached = largest.flops / largest.layers_seconds, step["flops"] / step["seconds"]
     return {
@@ -243,14 +253,14 @@ def peaks_of(gan: TextToImageGAN, step: dict, rounds: int) -> dict[str, float]:
 
 
 def parameters(gan: TextToImageGAN) -> dict[str, int]:
-    """The number of weights of each network."""
+    """Returns the number of weights of each network."""
     names = "generator", "discriminator", "posterior", "text_encoder", "image_encoder"
     networks = {name: getattr(gan, name) for name in names}
     return {name: sum(p.numel() for p in net.parameters()) for name, net in networks.items() if net is not None}
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes at most so far: of the GPU's tensors, or of this process."""
+    """Returns the peak memory until now, in bytes: of the GPU's tensors, or without a GPU of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024
@@ -261,14 +271,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def circumstances(config: RunConfig) -> dict:
-    """Date, device, versions and settings, without which a number means nothing."""
+    """Returns the date, device, versions and settings of a measurement."""
     device = present_device()
     return {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()}
-        | {"cgan": __version__, "torch": torch.__version__, "pytorch-lightning": pl.__version__},
+        | {"cgan": __version__, "torch": torch.__version__, "pytorch-lightning": version("pytorch-lightning")},
         "precision": config.trainer.precision,
         "resolution": config.data.resolution,
         "batch_size": config.trainer.batch_size,

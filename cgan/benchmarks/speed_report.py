@@ -9,7 +9,7 @@ Parts = list[str | Table]  # what to print, one below the other
 
 
 def table_of(header: list[str], rows: list[list[str]], title: str | None = None) -> Table:
-    """A table in Markdown, numbers on the right."""
+    """Returns a table in Markdown, numbers on the right."""
     table = Table(title=title, box=box.MARKDOWN, title_justify="left")
     for number, name in enumerate(header):
         table.add_column(name, justify="left" if number == 0 else "right")
@@ -19,7 +19,7 @@ def table_of(header: list[str], rows: list[list[str]], title: str | None = None)
 
 
 def comparison_parts(report: dict, against: list[str]) -> Parts:
-    """Two configurations that took turns; against: the settings of the second one."""
+    """Returns the comparison of two configurations; against holds the settings of the second one."""
     first, second = report["images_per_second"]
     rows = [["as configured", f"{first:.1f}"], [f"with {' '.join(against)}", f"{second:.1f}"]]
     widths = [(count["generator"] / 1e6, count["discriminator"] / 1e6) for count in report["parameters"]]
@@ -32,7 +32,7 @@ def comparison_parts(report: dict, against: list[str]) -> Parts:
 
 
 def speed_parts(report: dict) -> Parts:
-    """What was measured, and where the step's time goes."""
+    """Returns what was measured, and where the step's time goes."""
     header = ["size", "images/s (bare loop)", "GFLOP an image", "GFLOP/s", "memory, counted"]
     return [
         f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px, batch "
@@ -44,7 +44,7 @@ def speed_parts(report: dict) -> Parts:
 
 
 def main_rows(report: dict) -> list[list[str]]:
-    """Speeds, operations and memory, a row each."""
+    """Returns rows of speeds, operations and memory."""
     step, memory, peak, sampling = (report[name] for name in ("step", "memory", "peak", "sampling"))
     millions = ", ".join(f"{name} {count / 1e6:.2f}" for name, count in report["parameters"].items())
     flops = ", ".join(f"{name} {count / 1e9:.1f}" for name, count in step["flops_of_players"].items() if count)
@@ -69,17 +69,17 @@ def main_rows(report: dict) -> list[list[str]]:
 
 
 def peaks(peak: dict, *names: str) -> str:
-    """GFLOP/s of some kinds of work."""
+    """Returns the GFLOP/s of some kinds of work, as text."""
     return ", ".join(f"{peak[f'{name}_flops_per_second'] / 1e9:.0f}" for name in names)
 
 
 def shares(peak: dict, what: str) -> str:
-    """How much of the device's peaks a kind of work reaches, in products and in layers."""
+    """Returns the shares that a kind of work reaches of the device's peaks in products and in layers."""
     return f"{peak[f'{what}_of_matmul']:.0%}, {peak[f'{what}_of_layers']:.0%}"
 
 
 def split_rows(step: dict) -> list[list[str]]:
-    """The parts of a training step, a row each."""
+    """Returns the parts of a training step, a row each."""
     rows = []
     for name, seconds in step["split_seconds"].items():
         flops = step["flops_of_parts"][name] / 1e9
@@ -89,14 +89,14 @@ def split_rows(step: dict) -> list[list[str]]:
 
 
 def grown_row(row: dict) -> list[str]:
-    """One size of a configuration."""
+    """Returns the row of one size of a configuration."""
     numbers = row["flops_per_image"] / 1e9, row["flops_per_second"] / 1e9
     flops = [f"{number:.2f}" for number in numbers]
     return [row["size"], f"{row['images_per_second_bare']:.2f}", *flops, f"{row['counted'] / 1e6:.0f} MB"]
 
 
 def plan_parts(plan: Plan, device: str, num_gpus: int, teraflops: float | None) -> Parts:
-    """A row for each size: costs are counted, speeds predicted from one measured FLOP/s or from a stated one.
+    """Returns a row for each size: costs are counted, speeds predicted from one measured FLOP/s or from a stated one.
 
     device: what was measured. teraflops: what each of num_gpus GPUs sustains; without it nothing is said of GPUs.
     """

@@ -29,13 +29,13 @@ PARTS_OF_NETWORKS = {  # the parts of a step, by the network that needs them
 
 
 def made_up_captions(count: int, seed: int = 0) -> list[str]:
-    """Captions of four to twelve words each; the same seed gives the same captions."""
+    """Returns captions of four to twelve words each; the same seed gives the same captions."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(4, 12))) for _ in range(count)]
 
 
 def random_batch(batch_size: int, resolution: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
-    """Images of noise (B, 3, resolution, resolution) in [-1, 1] with made-up captions, each image with its own id."""
+    """Returns noise images (B, 3, resolution, resolution) in [-1, 1] with random captions, each with its own id."""
     images = torch.rand(batch_size, 3, resolution, resolution, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     captions = made_up_captions(batch_size, seed)
     return Batch(images.to(device), captions, torch.arange(batch_size, device=device))
@@ -64,7 +64,7 @@ def watch_step(parts: Parts, gan: TextToImageGAN, optimizers: Callable[[], list]
 
 
 class BareLoop:
-    """bare(batch): the training step of a GAN by PyTorch alone; Lightning's part is done as simply as it can be."""
+    """Runs the training step of a GAN by PyTorch alone, with the simplest replacement of Lightning's part."""
 
     def __init__(self, gan: TextToImageGAN, optimizers: list[Optimizer], precision: str = "32-true") -> None:
         self.gan, self.optimizers, self.half = gan, optimizers, precision == "bf16-mixed"
@@ -80,7 +80,7 @@ class BareLoop:
 
     @classmethod
     def of(cls, gan: TextToImageGAN, precision: str = "32-true") -> "BareLoop":
-        """The loop of a GAN with the optimizers that its training has."""
+        """Returns the loop of a GAN with the optimizers that its training has."""
         return cls(gan.train(), [chosen["optimizer"] for chosen in gan.configure_optimizers()], precision)
 
     def __call__(self, batch: Batch) -> None:
@@ -89,7 +89,7 @@ class BareLoop:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Lightning's methods come back afterwards, or those that stood in for them before."""
+        """Replaces Lightning's methods of the GAN within the block, and restores them afterwards."""
         undo = [replace(self.gan, name, method) for name, method in self.stand_ins.items()]
         try:
             yield
@@ -100,7 +100,7 @@ class BareLoop:
 
 @contextmanager
 def alone(optimizers: list[Optimizer], optimizer: Optimizer) -> Iterator[None]:
-    """The weights of the other optimizers need no gradient meanwhile."""
+    """Switches off gradients of the other optimizers' weights within the block."""
     resting = [w for o in optimizers if o is not optimizer for group in o.param_groups for w in group["params"]]
     for weight in resting:
         weight.requires_grad_(False)
@@ -110,7 +110,7 @@ def alone(optimizers: list[Optimizer], optimizer: Optimizer) -> Iterator[None]:
 
 
 def seconds_of_steps(bare: BareLoop, batch: Batch, num_steps: int, limit: float = float("inf")) -> float:
-    """The median seconds of a step, after one that warms up.
+    """Returns the median seconds of a step, after one that warms up.
 
     At least one step is measured; no further one starts when `limit` seconds are over.
     """
@@ -125,7 +125,7 @@ def seconds_of_steps(bare: BareLoop, batch: Batch, num_steps: int, limit: float 
 
 
 class StepCost(NamedTuple):
-    """What one training step of a GAN takes, exactly."""
+    """The counted cost of one training step of a GAN."""
 
     flops: dict[str, float]  # of each part
     kept: int  # bytes that autograd keeps for backward passes, at their most
@@ -135,7 +135,7 @@ class StepCost(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes of all; working space and what frees it late come on top."""
+        """The sum of all bytes; working space is not counted."""
         return self.kept + self.weights + self.gradients + self.optimizers
 
 
@@ -156,7 +156,7 @@ def cost_of_step(bare: BareLoop, batch: Batch) -> StepCost:
 
 
 def without_numbers(gan: TextToImageGAN, num_words: int = 8) -> TextToImageGAN:
-    """A GAN on device "meta", whose step computes nothing but costs the same; its frozen text encoder is left out."""
+    """Returns a GAN on device "meta", whose step is counted but not computed, without its frozen text encoder."""
     empty, dim = partial(torch.zeros, device="meta"), gan.text_encoder.dim
 
     def features(captions: list[str]) -> TextFeatures:
@@ -171,7 +171,7 @@ def without_numbers(gan: TextToImageGAN, num_words: int = 8) -> TextToImageGAN:
 
 @contextmanager
 def in_float32() -> Iterator[None]:
-    """Device "meta" knows no autocast, not even one that is switched off."""
+    """Disables torch.autocast within the block, as device "meta" does not support it."""
     back = replace(torch, "autocast", lambda *_, **__: nullcontext())
     try:
         yield
@@ -183,7 +183,7 @@ def in_float32() -> Iterator[None]:
 
 
 class SamplingCost(NamedTuple):
-    """A generator's forward pass, beside its convolutions and linear layers alone on inputs of the same shapes."""
+    """The cost of a generator's forward pass, and of its convolutions and linear layers alone on the same shapes."""
 
     seconds: float
     layers_seconds: float
@@ -197,7 +197,7 @@ class SamplingCost(NamedTuple):
 
 @torch.no_grad()
 def cost_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> SamplingCost:
-    """The cost of the averaged generator, on random noise and captions."""
+    """Returns the cost of the averaged generator, on random noise and captions."""
     generator, device = gan.generator_ema, gan.device
     text = gan.text_encoder(made_up_captions(batch_size))
     noise = torch.randn(batch_size, generator.config.noise_dim, device=device)
@@ -211,14 +211,16 @@ def cost_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> Sampl
 
 
 def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callable[[], Tensor]]:
-    """Each convolution and linear layer that a forward pass calls, on the input that it gets there."""
+    """Returns each convolution and linear layer that a forward pass calls, on the input that it gets there."""
     calls = []
+    convolve: Callable[..., Tensor] = F.conv2d  # no overload of it takes both kinds of padding
 
     def note(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
         (x,) = inputs
         if isinstance(layer, nn.Conv2d):
-            calls.append(partial(F.conv2d, x, layer.weight, layer.bias, layer.stride, layer.padding))
+            calls.append(partial(convolve, x, layer.weight, layer.bias, layer.stride, layer.padding))
         else:
+            assert isinstance(layer, nn.Linear)  # no others have the hook
             calls.append(partial(F.linear, x, layer.weight, layer.bias))
 
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
@@ -231,7 +233,7 @@ def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callabl
 
 @torch.no_grad()
 def seconds_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> float:
-    """The seconds from captions to images, by the averaged generator."""
+    """Returns the seconds from captions to images, by the averaged generator."""
     captions = made_up_captions(batch_size)
 
     def sample() -> Tensor:
@@ -242,7 +244,7 @@ def seconds_of_sampling(gan: TextToImageGAN, batch_size: int, rounds: int) -> fl
 
 
 def matmul_peak(device: torch.device, rounds: int = 3) -> float:
-    """The floating-point operations a second that a device reaches in one large square product."""
+    """Returns the floating-point operations a second that a device reaches in one large square product."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(2, size, size, device=device)
     return 2 * size**3 / seconds_side_by_side([lambda: a @ b], rounds, device)[0]

@@ -1,4 +1,4 @@
-"""What the scripts call; a user's mistake ends here as one line."""
+"""Runs a command; a user's mistake ends it with one line."""
 
 import ctypes
 import os
@@ -42,7 +42,7 @@ def print_any_text() -> None:
 
 
 def print_causes(error: BaseException) -> None:
-    """The traceback of an error and of all that led to it, also of what was hidden by `from None`."""
+    """Print the traceback of an error and of its causes, including those hidden by `from None`."""
     each = error
     while each is not None:
         each.__suppress_context__ = each.__cause__ is not None
@@ -51,7 +51,7 @@ def print_causes(error: BaseException) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Large tensors come and go with every layer: have glibc keep their memory, for fresh pages cost a sixth of all."""
+    """Let glibc keep the memory of freed tensors: fresh pages for every layer cost a sixth of the time."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(MMAP_MAX, 0)

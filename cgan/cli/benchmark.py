@@ -1,8 +1,9 @@
-"""cgan benchmark: comparisons that run for a while and end in a table."""
+"""cgan benchmark: trains and compares variants, or measures speed, and prints a table."""
 
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgan.cli.parsing import Parser, ParserOf, add_subcommands
 from cgan.cli.tables import print_parts, print_table
@@ -10,9 +11,13 @@ from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file, write_json
 
+if TYPE_CHECKING:
+    from cgan.benchmarks.race import Run
+    from cgan.config import RunConfig
+
 SUBJECTS = {
     "quality": "train variants of a configuration at an equal budget over several seeds",
-    "guidance": "measure what truncation, best of several and negative captions win and cost",
+    "guidance": "measure what truncation, best of several and negative captions gain and cost",
     "speed": "measure what a configuration's training and sampling take here, or plan larger ones",
 }
 
@@ -25,19 +30,19 @@ def main(arguments: list[str]) -> None:
 
 
 def subject_parser(parser_of: ParserOf | None = None) -> Parser:
-    """The parser of the benchmark's name; with parser_of, of all that follows it as well."""
+    """Returns the parser of the benchmark's name; with parser_of, of all that follows it as well."""
     result = Parser(prog="cgan benchmark", usage="cgan benchmark SUBJECT ...")
     add_subcommands(result, "subject", SUBJECTS, parser_of)
     return result
 
 
 def parser() -> argparse.ArgumentParser:
-    """With the arguments of every subject."""
+    """Returns the parser of `cgan benchmark` with the arguments of every subject."""
     return subject_parser(lambda subject: COMMANDS[subject][0]())
 
 
 def quality_parser() -> argparse.ArgumentParser:
-    """The arguments of cgan benchmark quality."""
+    """Returns the parser of cgan benchmark quality."""
     result = Parser(
         prog="cgan benchmark quality",
         description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
@@ -75,29 +80,30 @@ def quality(options: argparse.Namespace) -> None:
 
 
 def report(line: str) -> None:
-    """A message of a benchmark, shown at once."""
+    """Print a message at once, also into a file or pipe."""
     print(line, flush=True)
 
 
 def print_files(folder: Path, *names: str) -> None:
-    """Those of some files that are in a folder."""
+    """Print the names of those files that exist in a folder."""
     print(f"in {folder}: {' '.join(name for name in names if (folder / name).is_file())}")
 
 
-def plan(runs: list, jobs: int) -> str:
-    """A line for each run, and what they take together."""
+def plan(runs: "list[Run]", jobs: int) -> str:
+    """Returns a line for each run, and one with the minutes of all runs to train."""
     from cgan.benchmarks.quality import minutes_of
 
     lines = [f"{'finished' if run.result.is_file() else 'to train'}  {shlex.join(run.command[1:])}" for run in runs]
     left = [minutes_of(run.config) for run in runs if not run.result.is_file()]
-    if None in left:
+    minutes = [each for each in left if each is not None]
+    if len(minutes) < len(left):
         return "\n".join([*lines, f"{len(left)} runs to train, not limited in time"])
-    total = f"{sum(left) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for the evaluations"
+    total = f"{sum(minutes) / jobs:.1f} minutes of training with --jobs {jobs}, and a while for the evaluations"
     return "\n".join([*lines, f"{len(left)} runs to train: {total}"])
 
 
 def guidance_parser() -> argparse.ArgumentParser:
-    """The arguments of cgan benchmark guidance."""
+    """Returns the parser of cgan benchmark guidance."""
     result = Parser(
         prog="cgan benchmark guidance", description="Curves of accuracy against diversity, on scenes of one object."
     )
@@ -121,7 +127,7 @@ def guidance(options: argparse.Namespace) -> None:
 
 
 def speed_parser() -> argparse.ArgumentParser:
-    """The arguments of cgan benchmark speed."""
+    """Returns the parser of cgan benchmark speed."""
     result = Parser(
         prog="cgan benchmark speed",
         description="Measure a GAN's training step, its parts, its memory and its sampling on this machine. Images "
@@ -141,7 +147,7 @@ def speed_parser() -> argparse.ArgumentParser:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """Measure, and print tables; raises UserError for a mistake."""
+    """Measure speed and print tables; raises UserError for a mistake in the arguments."""
     for name in ("steps", "gpus", "tflops"):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} {getattr(options, name)}: must be above 0")
@@ -180,8 +186,8 @@ def check_together(options: argparse.Namespace) -> None:
         refuse_unused(options, speed_parser(), ("grow",), "with --against")
 
 
-def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
-    """Two configurations in turns: what --json holds, and what is printed."""
+def compare(config: "RunConfig", other: "RunConfig", options: argparse.Namespace) -> tuple[dict, list]:
+    """Measure two configurations in turns; returns the content of --json and the parts to print."""
     from cgan.benchmarks.speed import compare_speed
     from cgan.benchmarks.speed_report import comparison_parts
 
@@ -189,8 +195,8 @@ def compare(config, other, options: argparse.Namespace) -> tuple[dict, list]:
     return found | {"against": options.against}, comparison_parts(found, options.against)
 
 
-def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
-    """One configuration, and other sizes of it with --grow."""
+def measure(config: "RunConfig", options: argparse.Namespace) -> tuple[dict, list]:
+    """Measure one configuration, with --grow also other sizes; returns the content of --json and the parts to print."""
     from cgan.benchmarks.sizing import measure_sizes
     from cgan.benchmarks.speed import measure_speed
     from cgan.benchmarks.speed_report import speed_parts
@@ -201,8 +207,8 @@ def measure(config, options: argparse.Namespace) -> tuple[dict, list]:
     return found, speed_parts(found)
 
 
-def plan_speed(config, options: argparse.Namespace) -> tuple[dict, list]:
-    """Larger sizes of a configuration, mostly predicted."""
+def plan_speed(config: "RunConfig", options: argparse.Namespace) -> tuple[dict, list]:
+    """Predict the speed of larger sizes; returns the content of --json and the parts to print."""
     from cgan.benchmarks.sizing import plan_sizes
     from cgan.benchmarks.speed import circumstances
     from cgan.benchmarks.speed_report import plan_parts

@@ -1,4 +1,4 @@
-"""cgan caption: captions of pictures, by a joint encoder."""
+"""cgan caption: writes captions of pictures by a joint encoder."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan caption`."""
+    """Returns the parser of `cgan caption`."""
     result = Parser(prog="cgan caption", description="Write captions of pictures.")
     result.add_argument("pictures", nargs="+", type=Path)
     result.add_argument(

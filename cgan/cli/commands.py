@@ -33,7 +33,7 @@ class ShowVersion(argparse.Action):
 
 
 def root_parser(parser_of: ParserOf | None = None) -> Parser:
-    """The parser of `cgan VERB`; it imports no verb, unless parser_of gives the parser of each."""
+    """Returns the parser of `cgan VERB`; it imports no verb, unless parser_of gives the parser of each."""
     result = Parser(prog="cgan", usage="cgan VERB ...", epilog="cgan VERB --help says more")
     result.add_argument("--version", action=ShowVersion, nargs=0, help="print the version")
     add_subcommands(result, "verb", VERBS, parser_of)
@@ -41,12 +41,12 @@ def root_parser(parser_of: ParserOf | None = None) -> Parser:
 
 
 def parser_of_verb(verb: str) -> argparse.ArgumentParser:
-    """The parser of a verb with all of its arguments; imports its module."""
+    """Returns the parser of a verb with all of its arguments; imports its module."""
     return train_parser() if verb == "train" else importlib.import_module(f"cgan.cli.{verb}").parser()
 
 
 def train_parser() -> Parser:
-    """What `cgan train` takes, for completion; cgan/cli/train.py reads its arguments by itself."""
+    """Returns what `cgan train` takes, for completion; cgan/cli/train.py reads its arguments by itself."""
     result = Parser(prog="cgan train")
     result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value")
     result.add_argument("--resume", metavar="RUN_DIR", help="go on in a run directory")

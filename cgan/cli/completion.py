@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan completion`."""
+    """Returns the parser of `cgan completion`."""
     result = Parser(
         prog="cgan completion",
         description="Print a script that lets a shell complete cgan's commands.",
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def script_of(shell: str) -> str:
-    """The script by which a shell completes every verb."""
+    """Returns the script by which a shell completes every verb."""
     import shtab
 
     from cgan.config import RunConfig
@@ -94,14 +94,14 @@ def script_of(shell: str) -> str:
     parser = root_parser(parser_of_verb)
     for action in actions_of(parser):
         if action.dest in SETTINGS and action.nargs in ("*", "+"):
-            action.complete = {**settings, "preamble": preamble}  # pyright: ignore (what shtab looks for)
+            action.complete = {**settings, "preamble": preamble}  # pyright: ignore[reportAttributeAccessIssue]  # what shtab looks for
         elif action.type is Path:
-            action.complete = shtab.FILE  # pyright: ignore
+            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]  # what shtab looks for
     return shtab.complete(parser, shell) + (BASH_END if shell == "bash" else "")
 
 
 def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """The arguments of a parser and of its subparsers."""
+    """Yields the arguments of a parser and of its subparsers."""
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
@@ -110,7 +110,7 @@ def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def keys_of(settings: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
-    """Every dotted key of a dataclass of settings, with the values of those that are a choice."""
+    """Returns every dotted key of a dataclass of settings, with the values of those that are a choice."""
     found = {}
     for name, kind in get_type_hints(settings).items():
         if isinstance(kind, type) and is_dataclass(kind):
@@ -121,7 +121,7 @@ def keys_of(settings: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
 
 
 def choices_of(kind: object) -> tuple[str, ...]:
-    """The values of a Literal or a boolean, also where None may stand in its place."""
+    """Returns the values of a Literal or a boolean, also where None may stand in its place."""
     if kind is bool:
         return "true", "false"
     if get_origin(kind) is Literal:

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan demo`."""
+    """Returns the parser of `cgan demo`."""
     result = Parser(prog="cgan demo", description="Serve a page in the browser that generates pictures.")
     add = result.add_argument
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub, which the page "
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raises UserError for what is wrong at first sight."""
+    """Raises UserError for options out of range and for folders that do not exist."""
     if options.images is not None and not options.images.is_dir():
         raise UserError(f"--images={options.images}: no such folder; give the one that holds the pictures")
     if options.port is not None and not 1 <= options.port <= 65535:

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan env`: none."""
+    """Returns the parser of `cgan env`, which takes no arguments."""
     return Parser(prog="cgan env", description="Describe this machine and its software, for a report.")
 
 
@@ -67,14 +67,14 @@ def processor() -> str:
 
 
 def cpuinfo() -> list[tuple[str, str]]:
-    """The keys and values of /proc/cpuinfo; empty on other systems than Linux."""
+    """Returns the keys and values of /proc/cpuinfo; empty on other systems than Linux."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     return [(line.partition(":")[0].strip(), line.partition(":")[2].strip()) for line in lines]
 
 
 def cores() -> str:
-    """Cores, the threads that they run, and how many of these this process may use."""
+    """Returns cores, the threads that they run, and how many of these this process may use."""
     sockets = [value for key, value in cpuinfo() if key == "physical id"]
     numbers = [value for key, value in cpuinfo() if key == "core id"]
     threads, physical = os.cpu_count() or 1, len(set(zip(sockets, numbers, strict=False)))
@@ -83,7 +83,7 @@ def cores() -> str:
 
 
 def memory() -> str:
-    """The memory of this machine."""
+    """Returns the memory of this machine."""
     try:
         return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
     except (ValueError, OSError):
@@ -103,14 +103,14 @@ def torch_facts() -> dict[str, str]:
 
 
 def gpus() -> dict[str, str]:
-    """Name, memory and driver of each."""
+    """Returns the name, memory and driver of each GPU."""
     query = output_of("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
     lines = [line.rpartition(", ") for line in query.splitlines()]
     return {f"gpu {i}": f"{name}, driver {driver}" for i, (name, _, driver) in enumerate(lines)}
 
 
 def packages() -> dict[str, str]:
-    """The versions of packages that results depend on."""
+    """Returns the versions of packages that results depend on."""
     found = {}
     for name in PACKAGES:
         try:
@@ -121,7 +121,7 @@ def packages() -> dict[str, str]:
 
 
 def cache() -> str:
-    """The folder, unless a variable names it, and how much is in it."""
+    """Returns where the cache is, without a path that CGAN_CACHE holds, and how much is in it."""
     name = "named by CGAN_CACHE" if os.environ.get("CGAN_CACHE") else "~/.cache/cgan"
     try:
         folder = Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
@@ -134,5 +134,5 @@ def cache() -> str:
 
 
 def variables() -> list[str]:
-    """Names alone."""
+    """Returns the names of the environment variables that matter, without their values."""
     return sorted(name for name in os.environ if name.startswith(VARIABLES))

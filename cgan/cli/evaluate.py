@@ -1,15 +1,19 @@
-"""cgan evaluate: how good pictures are, of a checkpoint or of a folder, with the protocol by which that was found."""
+"""cgan evaluate: computes metrics of a checkpoint or of a folder of pictures, with the protocol behind them."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgan.cli.parsing import Parser
 from cgan.cli.unused import refuse_unused
 from cgan.evaluation.settings import evaluation_settings
 from cgan.files import check_writable_file, write_json
 from cgan.metrics.names import NAMES
+
+if TYPE_CHECKING:
+    from cgan.evaluation.protocol import EvaluationReport
 
 EPILOG = """examples:
   cgan evaluate assets/scenes-64.safetensors
@@ -28,7 +32,7 @@ SETTINGS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of cgan evaluate."""
+    """Returns the parser of cgan evaluate."""
     result = Parser(
         prog="cgan evaluate",
         description="Measure a checkpoint, or any folder of pictures.",
@@ -59,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure, and print a table or JSON; raises UserError."""
+    """Evaluate pictures, and print a table or JSON; raises UserError."""
     options = parser().parse_args(arguments)
     check_outputs(options)
     if options.write_captions is not None:
@@ -78,8 +82,8 @@ def main(arguments: list[str]) -> None:
         print_table(result)
 
 
-def evaluated(given: dict):
-    """The EvaluationReport; meanwhile a bar shows the progress, and lines on standard error what is left out."""
+def evaluated(given: dict) -> "EvaluationReport":
+    """Returns the EvaluationReport, with a progress bar and messages on standard error meanwhile."""
     from cgan.cli.progress import progress_bar
     from cgan.evaluation.run import evaluate
 
@@ -98,7 +102,7 @@ def check_outputs(options: argparse.Namespace) -> None:
 
 
 def asked(options: argparse.Namespace) -> list[str] | None:
-    """The names of --metrics; None where it is not given."""
+    """Returns the names of --metrics; None where it is not given."""
     return None if options.metrics is None else [name.strip() for name in options.metrics.split(",") if name.strip()]
 
 
@@ -116,8 +120,8 @@ def write_captions(options: argparse.Namespace) -> None:
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
 
 
-def print_table(report) -> None:
-    """A row for each metric; beside it what the anchors reach."""
+def print_table(report: "EvaluationReport") -> None:
+    """Print a table with a row for each metric and a column for each anchor."""
     from rich.console import Console
     from rich.table import Table
 

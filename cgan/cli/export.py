@@ -1,4 +1,4 @@
-"""cgan export: a checkpoint to a folder that can be published, or to one small file of weights."""
+"""cgan export: writes a checkpoint to a folder that can be published, or to one small file of weights."""
 
 import argparse
 from pathlib import Path
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan export`."""
+    """Returns the parser of `cgan export`."""
     result = Parser(prog="cgan export", description="Write what sampling needs, to keep or publish.")
     add = result.add_argument
     add("checkpoint", type=Path, help="a run directory, its last.ckpt or best.ckpt, or an exported folder")

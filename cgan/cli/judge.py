@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of cgan judge."""
+    """Returns the parser of cgan judge."""
     result = Parser(prog="cgan judge", description="Train the classifier that reads scenes.")
     result.add_argument("--level", choices=("one", "two"), default="one", help="objects in a scene")
     result.add_argument("--num-images", type=int, default=30_000, help="real scenes; as many unrecognisable ones")
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Raise UserError for what is wrong at first sight."""
+    """Raise UserError for options out of range and for files that do not exist."""
     check_seed(f"--seed={options.seed}", options.seed, spread=1)
     for name in ("num_images", "images", "young_images", "test_images"):
         least = 128 if name == "images" else 1  # a batch

@@ -31,7 +31,7 @@ def add_subcommands(parser: Parser, kind: str, names: dict[str, str], parser_of:
 
 
 def captions_in(file: Path) -> list[str]:
-    """The lines of a text file, or of standard input for "-", empty ones left out; raises UserError.
+    """Returns the lines of a text file, or of standard input for "-", empty ones left out; raises UserError.
 
     The text is in UTF-8, or in UTF-16 with its mark.
     """

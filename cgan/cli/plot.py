@@ -1,4 +1,4 @@
-"""cgan plot: curves of one or several runs as a PNG or an SVG."""
+"""cgan plot: draws the curves of one or several runs as a PNG or an SVG."""
 
 import argparse
 from pathlib import Path
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan plot`."""
+    """Returns the parser of `cgan plot`."""
     result = Parser(prog="cgan plot", description="Draw the curves of runs into a PNG or an SVG.")
     add = result.add_argument
     add("runs", nargs="*", metavar="RUN", help="run directories; default: the newest in runs/")
@@ -38,12 +38,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def folder_of(run: str) -> Path:
-    """A folder, or the name of one in runs/."""
+    """Returns the run directory of a path, or of a name in runs/."""
     return next((path for path in (Path(run), RUNS / run) if path.is_dir()), Path(run))
 
 
 def newest_run() -> Path:
-    """The run whose metrics are the newest; raises UserError without any."""
+    """Returns the run whose metrics are the newest; raises UserError without any."""
     paths = runs_in(RUNS)[0] if RUNS.is_dir() else []
     begun = [path for path in paths if (path / "metrics.csv").is_file()]
     if not begun:

@@ -1,4 +1,4 @@
-"""cgan prepare: any data set into tar shards of resized pictures, or what is wrong with a data set."""
+"""cgan prepare: writes a data set as tar shards of resized pictures, or prints what is wrong with it."""
 
 import argparse
 import time
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan prepare`."""
+    """Returns the parser of `cgan prepare`."""
     result = Parser(
         prog="cgan prepare",
         description="Check and resize the pictures of a configuration's data set, and write them as tar shards.",

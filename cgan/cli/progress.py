@@ -9,14 +9,15 @@ from rich.text import Text
 
 
 class Pace(ProgressColumn):
-    """120 pictures/s"""
+    """Displays the pace, such as 120 pictures/s."""
 
     def render(self, task: Task) -> Text:
+        """Returns the pace of a task, in its units per second."""
         return Text(f"{task.speed or 0:.0f} {task.fields['unit']}/s")
 
 
 class Bar:
-    """bar(done, total) sets how much is done, bar.advance(number) adds to it; visible while there is more to do."""
+    """A progress bar: a call bar(done, total) sets it, `advance` adds to it; it is visible until all is done."""
 
     def __init__(self, bars: Progress, title: str, unit: str, total: int | None) -> None:
         self.bars, self.task = bars, bars.add_task(title, total=total, unit=unit)
@@ -40,7 +41,7 @@ class Bar:
 
 @contextmanager
 def progress_bar(title: str, unit: str, total: int | None = None) -> Iterator[Bar]:
-    """A line on standard error from the first report to the last: done of total, units per second, the time left.
+    """Yields a Bar on standard error, which displays done of total, units per second and the time left.
 
     Where standard error is no terminal, nothing is written.
     """

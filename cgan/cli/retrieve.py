@@ -1,4 +1,4 @@
-"""cgan retrieve: the pictures of a folder that fit a caption best, or the captions that fit a picture."""
+"""cgan retrieve: finds the pictures of a folder that fit a caption best, or the captions that fit a picture."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan retrieve`."""
+    """Returns the parser of `cgan retrieve`."""
     result = Parser(
         prog="cgan retrieve", description="Find pictures by a caption or a picture, or captions by a picture."
     )
@@ -77,7 +77,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def sheet_path(out: Path | None, title: str, number: int) -> Path:
-    """The file of a sheet; all but the first carry a number, so that no two are the same."""
+    """Returns the file of a sheet; all but the first carry a number, so that no two are the same."""
     if out is None or out.suffix.lower() != ".png":
         name = re.sub(r"[^\w]+", "-", title.lower()).strip("-")[:60]
         out = (out or Path("retrieved-sheets")) / f"{name or 'caption'}.png"

@@ -1,14 +1,18 @@
-"""cgan runs: the trainings that a folder holds, with how far they are and what they reached."""
+"""cgan runs: lists the trainings in a folder, with their progress and their best metrics."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cgan.cli.parsing import Parser
 from cgan.errors import UserError
 from cgan.training.run_records import RUNS, read_run, runs_in
-from cgan.training.run_summary import summarize
+from cgan.training.run_summary import RunSummary, summarize
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COLUMNS = ("run", "started", "state", "images", "minutes", "best", "loss", "size")
 
@@ -32,7 +36,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan runs`."""
+    """Returns the parser of `cgan runs`."""
     result = Parser(prog="cgan runs", description="List trainings, the newest first.")
     result.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="DIR", help="default: runs")
     result.add_argument("--json", action="store_true", help="all that is known, in place of a table")
@@ -44,8 +48,8 @@ def report(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def summary_or_none(path: Path) -> dict | None:
-    """The summary of a run; None for a damaged one, which is named on standard error."""
+def summary_or_none(path: Path) -> RunSummary | None:
+    """Returns the summary of a run; None for a damaged one, which is named on standard error."""
     try:
         return summarize(read_run(path))
     except UserError as error:
@@ -53,7 +57,7 @@ def summary_or_none(path: Path) -> dict | None:
         return None
 
 
-def print_table(found: list[dict]) -> None:
+def print_table(found: list[RunSummary]) -> None:
     """Prints the table; in a narrow terminal some columns are left out, rather than all of them torn."""
     from rich.console import Console
 
@@ -67,8 +71,8 @@ def print_table(found: list[dict]) -> None:
     console.print(table) if console.is_terminal else Console(width=max(console.width, width)).print(table)
 
 
-def table_of(found: list[dict], columns: list[str]):
-    """A table of rich with some columns."""
+def table_of(found: list[RunSummary], columns: list[str]) -> "Table":
+    """Returns a rich Table of runs with some columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -83,7 +87,7 @@ def table_of(found: list[dict], columns: list[str]):
     return table
 
 
-def cells_of(summary: dict) -> dict[str, str]:
+def cells_of(summary: RunSummary) -> dict[str, str]:
     """Returns the text of each column."""
     best = [f"{name} {value:.3g}" for name, value in list(summary["best"].items())[:2]]
     losses = [f"{name} {value:.3g}" for name, value in summary["loss"].items()]

@@ -1,4 +1,4 @@
-"""cgan sample: captions to PNG files, or to an animation between captions or seeds."""
+"""cgan sample: generates PNG files from captions, or an animation between captions or seeds."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cgan.sampling.metadata import SamplingRequest
     from cgan.sampling.naming import OutputPaths
     from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.reranker import Reranker
 
 MAX_NUM = 10_000  # pictures of a caption
 ANIMATIONS, OTHERS = (".gif", ".mp4"), (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".webm", ".avi", ".mov")
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments of `cgan sample`."""
+    """Returns the parser of `cgan sample`."""
     result = Parser(prog="cgan sample", description="Generate pictures from captions.")
     add = result.add_argument
     add("captions", nargs="*", help='what to show, for instance "a dog on grass"')
@@ -109,7 +110,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def is_interpolated(options: argparse.Namespace) -> bool:
-    """Whether pictures between captions or seeds are asked for."""
+    """Returns whether pictures between captions or seeds are asked for."""
     return options.interpolate is not None or options.between_seeds is not None
 
 
@@ -128,7 +129,7 @@ def check_unused(options: argparse.Namespace) -> None:
 
 
 def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
-    """A request for each file."""
+    """Returns a request for each file."""
     from cgan.sampling.metadata import SamplingRequest
     from cgan.sampling.naming import cleaned
 
@@ -152,15 +153,15 @@ def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
     return [replace(one, layout="row", captions=[c], seeds=some) for c in captions for some in each]
 
 
-def reranker_of(joint: Path | None, checkpoint: Path):
-    """The Reranker of --joint, of the joint encoder beside the checkpoint, or of the starter's."""
+def reranker_of(joint: Path | None, checkpoint: Path) -> "Reranker":
+    """Returns the Reranker of --joint, of the joint encoder beside the checkpoint, or of the starter weights."""
     from cgan.sampling.reranker import Reranker, joint_encoder_for
 
     return Reranker(joint or joint_encoder_for(checkpoint))
 
 
 def output_paths(options: argparse.Namespace) -> "OutputPaths":
-    """What names the files; a picture that is sampled again stands beside the other ones, and replaces none."""
+    """Returns the OutputPaths that name the files; pictures sampled with --again replace none."""
     from cgan.sampling.naming import OutputPaths, slug
 
     out = options.out
@@ -172,7 +173,7 @@ def output_paths(options: argparse.Namespace) -> "OutputPaths":
 
 
 def json_lines(path: Path, request: "SamplingRequest", pipe: "TextToImage") -> Iterator[str]:
-    """An object of --json for each picture in a file, or one for an interpolation."""
+    """Yields an object of --json for each picture in a file, or one for an interpolation."""
     shared = {"path": str(path), "truncation": request.truncation, "checkpoint": pipe.sha256}
     shared |= {"negative": request.negative, "guidance": request.guidance}
     if request.layout == "interpolation":

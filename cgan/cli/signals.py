@@ -1,4 +1,4 @@
-"""Signals outside of the steps of a training, where there is nothing to save. It imports no torch, so acts at once."""
+"""Handles signals outside of training steps, where there is nothing to save. It does not import torch."""
 
 import multiprocessing
 import os
@@ -14,13 +14,13 @@ ASKED = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Asked:
-    """Whether a signal has been heard, and whether this process is prepared for it."""
+    """Says whether a signal has come, and whether this process is prepared for it."""
 
     before = prepared = False
 
 
 def leave_when_asked() -> None:
-    """From now on SIGTERM and SIGUSR1 end this process with status 75, within GRACE seconds whatever it is doing."""
+    """Let SIGTERM and SIGUSR1 end this process with status 75 from now on, at the latest after GRACE seconds."""
     Asked.before = False
     for number in ASKED:
         signal.signal(number, leave)
@@ -57,7 +57,7 @@ def end_now() -> None:
 
 
 def die_when_asked() -> None:
-    """Processes that are forked to draw or to read pictures must not take signals as this one does.
+    """Let a forked process end at once on a signal, unlike the process that it was forked from.
 
     A pool ends its workers by SIGTERM, and would wait for ever for one that lost the SystemExit of a handler.
     """

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_table(table: TextTable) -> None:
-    """Differences stand below their means, where lines are short."""
+    """Print a table of a race, with differences below their means."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -27,7 +27,7 @@ def print_table(table: TextTable) -> None:
 
 
 def print_parts(parts: list) -> None:
-    """Lines and tables one below the other: with frames on a terminal; in a file as Markdown, and wide."""
+    """Print lines and tables: with frames on a terminal, as wide Markdown in a file."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -1,9 +1,16 @@
-"""python train.py: pictures with captions, then the joint encoder, then the GAN, all in one run directory."""
+"""python train.py: trains a joint encoder and a GAN from a configuration, in one run directory."""
+
+from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from cgan.errors import FirstProcessReports, UserError
 from cgan.resources import DEFAULT_CONFIG
+
+if TYPE_CHECKING:
+    from cgan.config import RunConfig
+    from cgan.training.run import TrainResult
 
 USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
        python train.py --resume RUN_DIR [trainer.key=value ...]
@@ -57,7 +64,7 @@ def main(arguments: list[str]) -> None:
 
 
 def with_resume_as_key(arguments: list[str]) -> list[str]:
-    """The arguments with --resume RUN_DIR as resume=RUN_DIR; raises UserError where RUN_DIR is missing."""
+    """Returns the arguments with --resume RUN_DIR as resume=RUN_DIR; raises UserError where RUN_DIR is missing."""
     if "--resume" not in arguments:
         return arguments
     place = arguments.index("--resume")
@@ -67,7 +74,7 @@ def with_resume_as_key(arguments: list[str]) -> list[str]:
 
 
 def with_default_config(arguments: list[str]) -> list[str]:
-    """The arguments, after the default configuration where they name none and no run to resume."""
+    """Returns the arguments, after the default configuration where they name none and no run to resume."""
     has_file = any(argument.endswith((".yaml", ".yml")) and "=" not in argument for argument in arguments)
     resumes = any(argument.startswith("resume=") and argument != "resume=auto" for argument in arguments)
     return arguments if has_file or resumes else [str(DEFAULT_CONFIG), *arguments]
@@ -78,7 +85,7 @@ def report(message: str) -> None:
     print(message, flush=True)
 
 
-def print_result(result, config) -> None:
+def print_result(result: TrainResult, config: RunConfig) -> None:
     """Print what came of a training as a table, and the next command to type."""
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""Refuses options that others make idle, since who gives one believes that it does something."""
+"""Refuses options that have no effect beside the others."""
 
 import argparse
 from collections.abc import Iterable

@@ -13,6 +13,8 @@ from cgan.models.joint import JointEncoder
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.gan import ExtraLoss, TextToImageGAN
 
+MODEL = "give a model's folder or its name on the hub"
+
 
 def build_gan(
     config: RunConfig,
@@ -20,13 +22,15 @@ def build_gan(
     text_encoder: TextEncoder | None = None,
     extra_losses: Mapping[str, ExtraLoss] | None = None,
 ) -> TextToImageGAN:
-    """The GAN of a configuration, untrained, as a LightningModule.
+    """Returns the GAN of a configuration, untrained, as a LightningModule.
 
     joint is the trained joint encoder that it stands on; without it, that of config.joint.checkpoint is loaded.
     text_encoder takes the place of the configured one. extra_losses are added to the generator's loss. Raises UserError
     where the configuration needs a joint encoder and has none, or where weights that it names can't be loaded.
     """
     if text_encoder is None and config.text.encoder == "pretrained":
+        if config.text.name is None:
+            raise UserError("text.encoder=pretrained: text.name is not set; " + MODEL)
         from cgan.models.text.pretrained import PretrainedTextEncoder
 
         text_encoder = PretrainedTextEncoder(config.text.name, config.text.max_words)
@@ -45,14 +49,14 @@ def build_gan(
 
 
 def loaded_joint(config: RunConfig) -> JointEncoder:
-    """The joint encoder of joint.checkpoint; raises UserError where none is given."""
+    """Returns the joint encoder of joint.checkpoint; raises UserError where none is given."""
     if config.joint.checkpoint is None:
         raise UserError("this GAN stands on a joint encoder: set joint.checkpoint, or give one to build_gan")
     return JointEncoder.load(config.joint.checkpoint)
 
 
 def outside_image_encoder(discriminator: DiscriminatorConfig) -> ImageEncoder | None:
-    """The frozen pretrained network that a discriminator stands on; None where it is the joint encoder's, or none."""
+    """Returns the frozen pretrained network that a discriminator uses; None if it has none of its own."""
     from cgan.models.encoders.frozen import DINOEncoder, EfficientNetEncoder
     from cgan.models.encoders.imagenet import ImageNetEncoder
 

@@ -5,12 +5,12 @@ import re
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
-from torch import nn
+from torch import Tensor, nn
 
 from cgan.damage import Damaged, first_line, reading, system_fault
 from cgan.files import CannotWrite, cannot_write, replacing_stream, sync_folder, temporary_name
@@ -21,16 +21,19 @@ NAME = re.compile(r"last(-[1-9]\d*)?\.ckpt")  # of the checkpoints that a traini
 
 
 class PlainFiles(CheckpointIO):
-    """Lightning's way to checkpoint files: written whole and synced; what is read may hold plain values only."""
+    """Writes Lightning's checkpoint files whole and synced, and reads only those that hold plain values."""
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options: None = None) -> None:
+        """Writes a checkpoint whole and synced to the disk; raises CannotWrite if that fails."""
         with replacing_stream(Path(path)) as stream:
-            torch.save(checkpoint, stream)
+            torch.save(checkpoint, cast(IO[bytes], stream))
 
     def load_checkpoint(self, path: str | Path, map_location: str | None = "cpu", weights_only: bool = True) -> dict:
+        """Returns the content of a checkpoint, which may hold tensors and plain values only."""
         return torch.load(path, map_location=map_location, weights_only=True)
 
     def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint, if it exists."""
         Path(path).unlink(missing_ok=True)
 
 
@@ -69,7 +72,7 @@ def put_in_place(unfinished: Path, path: Path, num_kept: int) -> None:
 
 
 def make_room(path: Path, num_kept: int) -> None:
-    """last.ckpt becomes last-1.ckpt, that last-2.ckpt, and what is too old is overwritten.
+    """Rename last.ckpt to last-1.ckpt, that to last-2.ckpt and so on; the oldest is overwritten.
 
     last.ckpt keeps its name as well where the file system has hard links, so that there is one at any time.
     """
@@ -85,19 +88,20 @@ def make_room(path: Path, num_kept: int) -> None:
 
 
 def numbered(path: Path, number: int) -> Path:
-    """last-2.ckpt of last.ckpt and 2; the path itself for 0."""
+    """Returns last-2.ckpt for last.ckpt and 2; the path itself for 0."""
     return path.with_stem(f"{path.stem}-{number}") if number else path
 
 
 def is_finite(network: nn.Module) -> bool:
-    """Whether all trained weights of a network are finite."""
+    """Returns whether all trained weights of a network are finite."""
     with torch.no_grad():
-        norms = torch._foreach_norm([weight for weight in network.parameters() if weight.requires_grad], ord=1)
+        trained: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
+        norms = torch._foreach_norm(trained, ord=1)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
         return bool(torch.stack([norm.float() for norm in norms]).sum().isfinite())
 
 
 def resume_hint(run_dir: Path) -> str:
-    """What to resume from after a failure, in a few words for the end of a message."""
+    """Returns the end of an error message: what to resume from, and by which command."""
     if not (run_dir / "last.ckpt").exists():
         return f"there is no checkpoint in {run_dir} yet"
     return f"{run_dir / 'last.ckpt'} is whole: python train.py --resume {run_dir}"
@@ -112,7 +116,7 @@ class Found(NamedTuple):
 
 
 def checkpoints_in(run_dir: Path) -> list[Path]:
-    """last.ckpt, last-1.ckpt and so on, the newest first; files of other names are no checkpoints of the training."""
+    """Returns last.ckpt, last-1.ckpt and so on, the newest first; raises UserError if the folder can't be read."""
     try:
         paths = [path for path in run_dir.glob("last*.ckpt") if NAME.fullmatch(path.name)]
     except OSError as error:
@@ -121,7 +125,7 @@ def checkpoints_in(run_dir: Path) -> list[Path]:
 
 
 def newest_intact(run_dir: Path) -> Found | None:
-    """The newest checkpoint that is whole; None where there is none at all.
+    """Returns the newest checkpoint that is whole; None where there is none at all.
 
     Raises UserError where all are damaged, or where one can't be read for another reason than its content.
     """
@@ -130,14 +134,14 @@ def newest_intact(run_dir: Path) -> Found | None:
         try:
             return Found(path, intact(path), damaged)
         except Damaged as error:
-            damaged.append(f"{path} is damaged ({first_line(error.__cause__)[:200]})")
+            damaged.append(f"{path} is damaged ({first_line(error.__cause__ or error)[:200]})")
     if damaged:
         raise UserError(f"{'; '.join(damaged)}; no checkpoint of this run is left to go on from")
     return None
 
 
 def intact(path: Path) -> dict:
-    """The content of a checkpoint, as written: a torch file is a zip file whose every record has a checksum.
+    """Returns the content of a checkpoint, as written: a torch file is a zip file whose every record has a checksum.
 
     torch itself does not look at these. Nothing in the file is executed. Raises Damaged, or UserError where the system
     can't read it.

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
-from cgan.interfaces import Report, UserError, silent
+from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.build import build_gan
+from cgan.training.build import MODEL, build_gan
 from cgan.training.loggers import wandb_mode
 from cgan.training.processes import whole_batch
 
@@ -30,7 +30,7 @@ def check_before_training(config: RunConfig, report: Report = silent) -> None:
         check_networks(config)
 
 
-def check_dataset(dataset, resolution: int) -> None:
+def check_dataset(dataset: ImageTextDataset, resolution: int) -> None:
     """Raise UserError where a data set that is given in Python does not keep the contract of cgan.interfaces.Sample."""
     if len(dataset) == 0:
         raise UserError("the data set is empty")
@@ -47,11 +47,10 @@ def check_dataset(dataset, resolution: int) -> None:
 
 
 IN_RUN = "give the joint.safetensors of a run directory"
-MODEL = "give a model's folder or its name on the hub"
 
 
 class Input(NamedTuple):
-    """A key that names what is read, and what the value must be; why it is not read, where that is known."""
+    """A setting that names a file or folder to read, the kind that it must be, and why it is not read, if so."""
 
     key: str
     value: str | None
@@ -61,7 +60,7 @@ class Input(NamedTuple):
 
 
 def inputs_of(config: RunConfig) -> Iterator[Input]:
-    """What a training reads beside its data set, which is read first of all anyway."""
+    """Yields the files and folders that a training reads beside its data set."""
     joint, discriminator, trainer = config.joint, config.gan.discriminator, config.trainer
     no_gan = None if config.task == "gan" else f"task={config.task}"
     yield Input("init", config.init, "file", "give the last.ckpt of a run directory", no_gan)
@@ -82,7 +81,7 @@ def inputs_of(config: RunConfig) -> Iterator[Input]:
 
 
 def joint_inputs(config: RunConfig) -> Iterator[Input]:
-    """What a joint encoder starts from, where it is trained."""
+    """Yields the pretrained weights that a joint encoder starts from, if it is trained."""
     joint = config.joint
     given = None if joint.checkpoint is None or config.task == "joint" else "joint.checkpoint is given"
     no_clip = given or (None if joint.encoders == "clip" else f"joint.encoders={joint.encoders}")
@@ -97,7 +96,7 @@ def joint_inputs(config: RunConfig) -> Iterator[Input]:
 def check_inputs(config: RunConfig, report: Report) -> None:
     """Raise UserError for a file or folder that is not there; report which keys are not read at all."""
     if config.text.encoder == "pretrained" and config.text.name is None:
-        raise UserError("text.encoder=pretrained: text.name is not set; give a model's folder or its name on the hub")
+        raise UserError("text.encoder=pretrained: text.name is not set; " + MODEL)
     for wanted in inputs_of(config):
         if wanted.value is None:
             continue
@@ -109,7 +108,8 @@ def check_inputs(config: RunConfig, report: Report) -> None:
 
 
 def is_there(wanted: Input) -> bool:
-    """Whether a file or folder exists; a name on the hub is looked for when it is loaded."""
+    """Returns whether a file or folder exists; a name on the hub is looked for when it is loaded."""
+    assert wanted.value is not None  # values that are not given are passed over before
     path = Path(wanted.value).expanduser()
     match wanted.kind:
         case "file":
@@ -127,7 +127,7 @@ def is_there(wanted: Input) -> bool:
 
 
 def trains_joint(config: RunConfig) -> bool:
-    """Whether a configuration trains a joint encoder, alone or as the first stage."""
+    """Returns whether a configuration trains a joint encoder, alone or as the first stage."""
     return config.task == "joint" or (uses_joint_encoder(config) and config.joint.checkpoint is None)
 
 
@@ -153,10 +153,10 @@ def check_networks(config: RunConfig) -> None:
     """
     discriminator = config.gan.discriminator
     outside = discriminator.form == "features" and discriminator.features != "joint"
-    loaded = config.joint.checkpoint is not None and config.task == "gan"
-    if (config.joint.encoders == "clip" and not loaded) or config.text.encoder != "joint" or outside:
+    checkpoint = config.joint.checkpoint if config.task == "gan" else None
+    if (config.joint.encoders == "clip" and checkpoint is None) or config.text.encoder != "joint" or outside:
         return
-    joint = JointEncoder.load(config.joint.checkpoint).to("meta") if loaded else None
+    joint = None if checkpoint is None else JointEncoder.load(checkpoint).to("meta")
     plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
     config = replace(config, gan=replace(config.gan, discriminator=plain))
     try:
@@ -182,6 +182,6 @@ def check_init(generator: Generator, checkpoint: str) -> None:
 
 
 def untrained_joint(config: RunConfig) -> JointEncoder:
-    """A joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
+    """Returns a joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
     image = replace(config.joint.image, weights=None)
     return JointEncoder(replace(config.joint, image=image), Vocabulary(["word"]), config.data.resolution).eval()

@@ -35,7 +35,7 @@ MOST_POINTS, NEIGHBOURS = 40, 5  # at least so many, into at most so many points
 
 
 class Curves:
-    """The rows of a run: curves.points(metric) -> where it was measured, and its values."""
+    """The rows of a run; `points` gives the values of a metric and the places at which it was evaluated."""
 
     def __init__(self, folder: Path, against: Against) -> None:
         self.folder, self.rows = folder, rows_of(folder / "metrics.csv")
@@ -44,19 +44,19 @@ class Curves:
         self.x = minutes_of(self.rows) if against == "minutes" else [row.get("images_seen") for row in self.rows]
 
     def numbers(self) -> Counter:
-        """How many values there are of each metric."""
+        """Returns how many values there are of each metric."""
         return Counter(name for row, x in zip(self.rows, self.x, strict=True) if x is not None
                        for name, value in row.items() if is_finite(value))  # fmt: skip
 
     def points(self, metric: str) -> tuple[list[float], list[float]]:
-        """Where a metric was measured, and its values there."""
+        """Returns the images or minutes at which a metric was evaluated, and its values there."""
         pairs = zip(self.x, self.rows, strict=True)
         found = [(x, row[metric]) for x, row in pairs if x is not None and is_finite(row.get(metric))]
         return [x for x, _ in found], [y for _, y in found]
 
 
 def is_finite(value: float | None) -> bool:
-    """Whether there is a value, neither infinite nor NaN."""
+    """Returns whether there is a value, neither infinite nor NaN."""
     return value is not None and abs(value) < float("inf")  # so NaN is not
 
 
@@ -67,7 +67,7 @@ def curves_of(
     x_scale: Scale = "linear",
     y_scale: Scale = "auto",
 ) -> Figure:
-    """A figure of the curves of runs, a panel a metric; without metrics, quality and losses that were measured.
+    """Returns a figure of the curves of runs, a panel a metric; without metrics, quality and losses that were measured.
 
     Raises UserError for a folder that is no run, and for a metric that was not measured at least twice.
     """
@@ -82,7 +82,7 @@ def curves_of(
 
 
 def named(runs: list[Curves]) -> dict[str, Curves]:
-    """By the names of their folders, or by their paths where two have the same name."""
+    """Returns runs by the names of their folders, or by their paths where two have the same name."""
     names = [curves.folder.resolve().name for curves in runs]
     if len(set(names)) < len(names):
         names = [str(curves.folder) for curves in runs]
@@ -93,7 +93,7 @@ def named(runs: list[Curves]) -> dict[str, Curves]:
 
 
 def asked(wanted: list[str], metrics: list[str]) -> dict[str, tuple[str, ...]]:
-    """A plot for each metric; raises UserError for one that is not there."""
+    """Returns a plot for each metric; raises UserError for one that is not there."""
     for name in wanted:
         if name not in metrics:
             near = difflib.get_close_matches(name, metrics, n=1, cutoff=0.3)
@@ -103,7 +103,7 @@ def asked(wanted: list[str], metrics: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def chosen(metrics: list[str], together: bool) -> dict[str, tuple[str, ...]]:
-    """What the data has: quality first, then losses; together: what belongs together, in one plot."""
+    """Returns plots of the known metrics: quality first, then losses; together puts related ones in one plot."""
     plots = {}
     for groups in (QUALITY, LOSSES):
         present = {title: tuple(n for n in names if n in metrics) for title, names in groups.items()}
@@ -119,7 +119,7 @@ def chosen(metrics: list[str], together: bool) -> dict[str, tuple[str, ...]]:
 
 
 def titled(title: str) -> str:
-    """With the unit, or which way is better."""
+    """Returns the title of a plot with its unit, or with the direction that is better."""
     leaf = title.rpartition("/")[2]
     if title in UNITS:
         return f"{title} ({UNITS[title]})"
@@ -131,7 +131,7 @@ def titled(title: str) -> str:
 
 
 def lines_of(runs: dict[str, Curves], title: str, metrics: tuple[str, ...]) -> list[Line]:
-    """A line for each run and metric that it has, named for what differs."""
+    """Returns a line for each run and metric that it has, named for what differs."""
     found = []
     for run, curves in runs.items():
         for metric in metrics:
@@ -143,10 +143,11 @@ def lines_of(runs: dict[str, Curves], title: str, metrics: tuple[str, ...]) -> l
 
 
 def smooth(name: str, x: list[float], y: list[float]) -> Line:
-    """Means of neighbours, in a band that holds the middle 80 % of them; few points stay as they are."""
+    """Returns a line of means of neighbouring points, in a band of their middle 80 %; few points stay as they are."""
     num_points = min(MOST_POINTS, len(x) // NEIGHBOURS)
     if num_points < 4:
         return Line(name, x, y, y, y)
     parts_of_x, parts_of_y = (np.array_split(np.array(numbers), num_points) for numbers in (x, y))
     low, high = ([float(np.quantile(part, share)) for part in parts_of_y] for share in (0.1, 0.9))
-    return Line(name, *([float(part.mean()) for part in parts] for parts in (parts_of_x, parts_of_y)), low, high)
+    middle_x, middle_y = ([float(part.mean()) for part in parts] for parts in (parts_of_x, parts_of_y))
+    return Line(name, middle_x, middle_y, low, high)

@@ -1,6 +1,7 @@
-"""What several processes that train as one exchange: gathered tensors, averaged gradients, common batch statistics."""
+"""Exchanges tensors, gradients and batch statistics between the processes of one training."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from pytorch_lightning.overrides.distributed import _sync_module_states
@@ -12,6 +13,8 @@ from torch.distributed.nn.functional import all_gather
 from torch.optim import Optimizer
 
 from cgan.sharding import num_processes, process_number
+
+T = TypeVar("T")
 
 
 def all_gather_with_grad(x: Tensor) -> Tensor:
@@ -27,6 +30,13 @@ def all_gather_with_grad(x: Tensor) -> Tensor:
 def all_gather_local_first(x: Tensor) -> Tensor:
     """Returns all_gather_with_grad(x) rolled so that row i of this process is row i of the result, (N, ...)."""
     return all_gather_with_grad(x).roll(-process_number() * len(x), dims=0)
+
+
+def all_gather_values(value: T) -> list[T]:
+    """Returns a picklable value of every process, in their order; all processes must call it."""
+    found: list = [None] * num_processes()
+    distributed.all_gather_object(found, value)
+    return found
 
 
 class SyncTrainedBatchNorm(LayerSync):
@@ -69,6 +79,7 @@ class SharedGradients(DDPStrategy):
 
     def configure_ddp(self) -> None:
         """Copies the first process's weights to all; there is no DistributedDataParallel."""
+        assert self.model is not None  # Lightning connects it before
         _sync_module_states(self.model)  # all start from the first process's weights
 
     def pre_backward(self, closure_loss: Tensor) -> None:
@@ -89,4 +100,5 @@ def average(gradients: list[Tensor]) -> None:
     flat = _flatten_dense_tensors(gradients)
     distributed.all_reduce(flat)
     flat /= num_processes()
-    torch._foreach_copy_(gradients, _unflatten_dense_tensors(flat, gradients))
+    parts = _unflatten_dense_tensors(flat, gradients)
+    torch._foreach_copy_(gradients, parts)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all

@@ -1,11 +1,11 @@
-"""The callback that evaluates during a training, by the plan of what its data and this machine allow."""
+"""Builds the callback that evaluates during a training, by a plan of the metrics that are possible."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from cgan.config import RunConfig
 from cgan.evaluation.plan import Plan, evaluator_of
-from cgan.interfaces import Report
+from cgan.interfaces import ImageTextDataset, Report
 from cgan.metrics.names import NAMES
 from cgan.training.callbacks.evaluation import Evaluation
 
@@ -13,13 +13,13 @@ from cgan.training.callbacks.evaluation import Evaluation
 def evaluation_callbacks(
     plan: Plan,
     config: RunConfig,
-    dataset,
+    dataset: ImageTextDataset,
     run_dir: Path,
     captions: list[str],
     progress: Callable[[int, int], None],
     report: Report,
 ) -> list[Evaluation]:
-    """The callback that evaluates by a plan; none where the data set turns out to be too small for all metrics.
+    """Returns the callback that evaluates by a plan; none where the data set turns out to be too small for all metrics.
 
     captions are those of the table of samples in W&B. progress(done, total) is called during an evaluation. report
     gets what is evaluated, what is not and why, and each evaluation's result.

@@ -1,8 +1,9 @@
-"""TextToImageGAN: the training of a generator and a discriminator on a frozen text encoder, step by step."""
+"""TextToImageGAN: trains a generator and a discriminator on a frozen text encoder."""
 
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -20,6 +21,7 @@ from cgan.models.posterior import Posterior
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
+from cgan.training.connected import profiler_of
 from cgan.training.microbatch import (
     MicroBatch,
     draw_discriminator_noise,
@@ -102,7 +104,7 @@ class TextToImageGAN(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Steps the discriminator, once it takes part, and then the generator, on the same fakes."""
-        generator_optimizer, discriminator_optimizer = self.optimizers()
+        generator_optimizer, discriminator_optimizer = self.both_optimizers()
         self.exclude_from_global_step(discriminator_optimizer)
         microbatches = self.prepare(batch)
         fakes = step.generate_fakes(self.networks, microbatches[0]) if len(microbatches) == 1 else None
@@ -169,7 +171,7 @@ class TextToImageGAN(pl.LightningModule):
             self.log(name, value, prog_bar=name in SHOWN)
 
     def is_adversarial(self) -> bool:
-        """Whether the discriminator takes part yet."""
+        """Returns whether the discriminator takes part yet."""
         return self.progress >= self.config.adversarial_from
 
     @torch.no_grad()
@@ -177,17 +179,21 @@ class TextToImageGAN(pl.LightningModule):
         """Moves the averaged weights towards the generator's, with a half-life in images (Karras et al. 2020)."""
         half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(self.images_seen, 1))
         share = 1 - 0.5 ** (num_images / half_life)
-        torch._foreach_lerp_(list(self.generator_ema.parameters()), list(self.generator.parameters()), share)
+        averaged: list[Tensor] = list(self.generator_ema.parameters())
+        trained: list[Tensor] = list(self.generator.parameters())
+        torch._foreach_lerp_(averaged, trained, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
 
     # ------------------------------------------------------------------------------------------ the schedule
 
     def on_train_start(self) -> None:
+        """Sets the progress of a training that starts or is resumed."""
         self.progress = progress_of(self.trainer)
 
     def follow_schedule(self) -> None:
         """Sets learning rates and second betas for the next step."""
         self.progress = progress_of(self.trainer)
-        for optimizer, schedule in zip(self.optimizers(), self.lr_schedulers(), strict=True):
+        schedules = cast(list[LambdaLR], self.lr_schedulers())
+        for optimizer, schedule in zip(self.both_optimizers(), schedules, strict=True):
             if optimizer.state:  # it has taken its first step
                 schedule.step()
             for group in optimizer.param_groups:
@@ -224,12 +230,17 @@ class TextToImageGAN(pl.LightningModule):
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Returns the batch with images as floats in [-1, 1], converted on the device."""
         return batch._replace(images=as_floats(batch.images))
 
     def exclude_from_global_step(self, optimizer: LightningOptimizer) -> None:
         """Lets Lightning's global_step count the other optimizer's steps only; its hooks are reset with each batch."""
-        optimizer._on_before_step = lambda: self.trainer.profiler.start("optimizer_step")
-        optimizer._on_after_step = lambda: self.trainer.profiler.stop("optimizer_step")
+        optimizer._on_before_step = lambda: profiler_of(self.trainer).start("optimizer_step")
+        optimizer._on_after_step = lambda: profiler_of(self.trainer).stop("optimizer_step")
+
+    def both_optimizers(self) -> list[LightningOptimizer]:
+        """Returns the optimizers of the generator and of the discriminator, as Lightning wraps them."""
+        return cast(list[LightningOptimizer], self.optimizers())
 
     def configure_optimizers(self) -> list[dict]:
         """Returns Muon (Adam, but for the generator's inner matrices if asked) for each of the two networks."""
@@ -258,4 +269,5 @@ class TextToImageGAN(pl.LightningModule):
         checkpoint["images_seen"] = self.images_seen
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Restores the number of images seen."""
         self.images_seen = checkpoint["images_seen"]

@@ -1,11 +1,15 @@
-"""The GAN's stage of a training, after that of the joint encoder that it stands on."""
+"""Trains the GAN of a configuration, after the joint encoder that it uses."""
 
-from torch.utils.data import Dataset
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
 
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS
-from cgan.interfaces import Report
+from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
@@ -19,8 +23,12 @@ from cgan.training.resume import budget, checkpoint_of, note_done
 from cgan.training.session import Session
 from cgan.training.trainer import fit, trainer_of
 
+if TYPE_CHECKING:
+    from cgan.evaluation.plan import Plan
+    from cgan.training.callbacks.evaluation import Evaluation
 
-def train_gan(session: Session, plan) -> tuple[int, dict[str, float], int]:
+
+def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float], int]:
     """Train the GAN: task=gan. plan is what is evaluated, None for nothing.
 
     Returns the images seen, the last metrics, and 0 or the exit status that a signal asks for. Raises TrainingStopped
@@ -40,7 +48,9 @@ def train_gan(session: Session, plan) -> tuple[int, dict[str, float], int]:
     return gan.images_seen, metrics, status
 
 
-def fit_gan(session: Session, gan: TextToImageGAN, plan, found: Found | None) -> tuple[int, dict[str, float]]:
+def fit_gan(
+    session: Session, gan: TextToImageGAN, plan: Plan | None, found: Found | None
+) -> tuple[int, dict[str, float]]:
     """Train a GAN, from a checkpoint if one is found, and write last.ckpt.
 
     Returns 0, or the exit status that a signal asks for, and the last metrics.
@@ -61,8 +71,8 @@ def fit_gan(session: Session, gan: TextToImageGAN, plan, found: Found | None) ->
     return status, with_best(evaluation) if evaluation else {}
 
 
-def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object | None]:
-    """All callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
+def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[list[pl.Callback], Evaluation | None]:
+    """Returns all callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
     config, run_dir, report = session.config, session.run_dir, session.report
     captions = captions_for_grids(config, session.dataset)
     line = ProgressLine("GAN", batch_size, report, session.console)
@@ -78,10 +88,10 @@ def callbacks_of(session: Session, plan, batch_size: int) -> tuple[list, object 
     return [grid, line, *evaluations, *session.callbacks, *last], evaluations[0] if evaluations else None
 
 
-def planned_evaluation(config: RunConfig, report: Report):
-    """What is evaluated during training; None, and nothing of it imported, where nothing is.
+def planned_evaluation(config: RunConfig, report: Report) -> Plan | None:
+    """Returns the plan of evaluation during training; None, without importing cgan.evaluation, if nothing is evaluated.
 
-    report gets what can't be computed here. Raises UserError for a mistake in what is asked for.
+    report gets the metrics that this machine can't compute. Raises UserError for a mistake in the settings.
     """
     settings = config.trainer
     if settings.evaluate_every <= 0 and settings.metrics is None and settings.best_metric is None:
@@ -91,14 +101,14 @@ def planned_evaluation(config: RunConfig, report: Report):
     return plan_of(config, report)
 
 
-def with_best(evaluation) -> dict[str, float]:
-    """The last metrics, and the followed one's value of best.ckpt."""
+def with_best(evaluation: Evaluation) -> dict[str, float]:
+    """Returns the last metrics, and the value that best.ckpt has of the followed metric."""
     best = {} if evaluation.best is None else {f"{evaluation.followed} of best.ckpt": evaluation.best}
     return {**evaluation.latest, **best}
 
 
-def captions_for_grids(config: RunConfig, dataset: Dataset) -> list[str]:
-    """Fixed captions of scenes, or the first captions of pictures spread over the data set."""
+def captions_for_grids(config: RunConfig, dataset: ImageTextDataset) -> list[str]:
+    """Returns fixed captions of scenes, or the first captions of pictures spread over the data set."""
     if config.data.source == "scenes" and config.data.level == "one":
         return list(CAPTIONS)
     count = min(len(CAPTIONS), len(dataset))

@@ -40,9 +40,11 @@ class JointTraining(pl.LightningModule):
         self.progress = 0.0  # fraction of the training that is over
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Returns the batch with images as floats in [-1, 1], converted on the device."""
         return batch._replace(images=as_floats(batch.images))
 
     def on_train_start(self) -> None:
+        """Sets the progress of a training that starts or is resumed."""
         self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -70,8 +72,8 @@ class JointTraining(pl.LightningModule):
         if joint.coattention is not None:
             more = self.coattention_scores(images.maps[-1], text)
             of_images, of_captions = of_images + more[0], of_captions + more[1]
-        both = (self.ranking_loss(scores, image_ids, all_ids) for scores in (of_images, of_captions))
-        loss = sum(both) / 2
+        first, second = (self.ranking_loss(scores, image_ids, all_ids) for scores in (of_images, of_captions))
+        loss = (first + second) / 2
         self.log("loss/contrastive", loss, prog_bar=True)
         return loss
 
@@ -81,6 +83,7 @@ class JointTraining(pl.LightningModule):
         Both are (B, N).
         """
         network, weight = self.joint.coattention, self.config.coattention_weight
+        assert network is not None  # called only where there is one
         regions = network.regions(last_map)
         words, mask = padded(network.words(text.words), text.mask, num_processes() > 1)
         of_images = network.score(regions, all_gather_local_first(words), all_gather_local_first(mask))
@@ -92,6 +95,7 @@ class JointTraining(pl.LightningModule):
         config, ids = self.config, (image_ids, candidate_ids)
         match config.negatives:
             case "all":
+                assert self.joint.log_scale is not None  # the joint encoder has one for these negatives
                 return losses.info_nce(scores * at_most(self.joint.log_scale, LARGEST_LOG_SCALE).exp(), *ids)
             case "hardest":
                 return losses.hardest_negative(scores, *ids, config.margin, self.hardness())
@@ -108,17 +112,20 @@ class JointTraining(pl.LightningModule):
 
     def picture_loss(self, latents: tuple[Tensor, Tensor], images: Tensor) -> Tensor:
         """Returns the L1 loss of images decoded each from its own latent or from its caption's."""
+        assert self.joint.picture_decoder is not None  # called only where there is one
         loss = losses.multiscale_l1(self.joint.picture_decoder(one_of_each(*latents)), images)
         self.log("loss/picture", loss, prog_bar=True)
         return loss
 
     def caption_loss(self, latents: tuple[Tensor, Tensor], captions: list[str]) -> Tensor:
         """Returns nats a word of captions decoded each from its own latent or from its image's."""
+        assert self.joint.caption_decoder is not None  # called only where there is one
         loss = self.joint.caption_decoder.loss(one_of_each(*latents), self.joint.tokenize(captions))
         self.log("loss/caption", loss, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> dict:
+        """Returns Muon (Adam, except for inner convolutions if asked) with a schedule of its learning rates."""
         convolutions = [layer.weight for layer in self.joint.image.modules() if isinstance(layer, nn.Conv2d)]
         matrices = convolutions[1:] if self.config.matrix_learning_rate > 0 else []
         apart = {id(weight) for weight in matrices}
@@ -131,6 +138,7 @@ class JointTraining(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def lr_scheduler_step(self, scheduler: LambdaLR, metric: None) -> None:
+        """Updates the progress and then the learning rates, after each step."""
         self.progress = progress_of(self.trainer)
         scheduler.step()
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
-from torch.utils.data import Dataset
 
 from cgan.config import RunConfig
 from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C
 from cgan.files import write_json
+from cgan.interfaces import ImageTextDataset
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.training.callbacks.health import FiniteLosses, SteppingRules
@@ -36,12 +36,13 @@ def train_joint(session: Session) -> tuple[int, dict[str, float], int]:
     chosen = loggers(config, run_dir, report=session.report)
     callbacks = [*sheet_callbacks(config, test, run_dir), *session.callbacks]
     joint, images_seen = fitted(session, chosen, callbacks)
-    evaluated = test is not None and is_first_process()
-    return images_seen, evaluate(joint, test, run_dir, chosen) if evaluated else {}, 0
+    if test is None or not is_first_process():
+        return images_seen, {}, 0
+    return images_seen, evaluate(joint, test, run_dir, chosen), 0
 
 
 def joint_encoder(session: Session) -> JointEncoder:
-    """The joint encoder of a GAN: from joint.checkpoint, from the run that is resumed, or trained on the same data."""
+    """Returns a GAN's joint encoder: from joint.checkpoint, from the resumed run, or trained on the same data."""
     config, run_dir = session.config, session.run_dir
     if config.joint.checkpoint is not None:
         return JointEncoder.load(config.joint.checkpoint)
@@ -80,7 +81,7 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
 
 
 def untrained(session: Session) -> JointEncoder:
-    """A new joint encoder with the vocabulary of the captions; words that can't be told apart are reported."""
+    """Returns a new joint encoder with the vocabulary of the captions; words that can't be told apart are reported."""
     config, dataset = session.config, session.dataset
     vocabulary = Vocabulary.of(caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     if vocabulary.wordless.count:
@@ -88,8 +89,8 @@ def untrained(session: Session) -> JointEncoder:
     return JointEncoder(config.joint, vocabulary, config.data.resolution)
 
 
-def sheet_callbacks(config: RunConfig, test: Dataset | None, run_dir: Path) -> list[pl.Callback]:
-    """The callback that writes decoded pictures and captions, where the configuration has a decoder."""
+def sheet_callbacks(config: RunConfig, test: ImageTextDataset | None, run_dir: Path) -> list[pl.Callback]:
+    """Returns the callback that writes decoded pictures and captions, where the configuration has a decoder."""
     decoders = config.joint.picture_weight > 0 or config.joint.caption_weight > 0
     if test is None or not decoders:
         return []
@@ -97,8 +98,8 @@ def sheet_callbacks(config: RunConfig, test: Dataset | None, run_dir: Path) -> l
     return [ReconstructionSheet(run_dir / "samples", config.trainer.sample_every, samples)]
 
 
-def evaluate(joint: JointEncoder, test: Dataset, run_dir: Path, chosen: list[Logger]) -> dict[str, float]:
-    """The metrics of retrieval on test pictures, written to retrieval.json and logged."""
+def evaluate(joint: JointEncoder, test: ImageTextDataset, run_dir: Path, chosen: list[Logger]) -> dict[str, float]:
+    """Returns the metrics of retrieval on test pictures, written to retrieval.json and logged."""
     from cgan.evaluation.joint import evaluate_joint
 
     metrics = evaluate_joint(joint, test)

@@ -1,4 +1,4 @@
-"""How many processes read pictures for one that trains, where trainer.num_workers leaves it open."""
+"""Chooses how many processes read pictures for each training process when trainer.num_workers is not set."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ HELD = 4  # batches of a reader in shared memory: two that wait, as torch.utils.
 
 
 def num_readers(given: int | None, batch_bytes: int, num_trainers: int) -> int:
-    """The number that is given; otherwise none without a GPU, and else one for each core that training leaves.
+    """Returns the number that is given; otherwise none without a GPU, and else one for each core that training leaves.
 
     batch_bytes are those of one process's share of a batch; num_trainers are the processes that train on this machine.
     Their batches travel through /dev/shm, which is small in many containers: there fewer readers are taken.
@@ -25,6 +25,6 @@ def num_readers(given: int | None, batch_bytes: int, num_trainers: int) -> int:
 
 
 def cores_of_one(num_trainers: int) -> int:
-    """That each process may use; SLURM gives every task its own."""
+    """Returns the CPU cores that each training process may use; SLURM gives every task its own."""
     task = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return int(task) if task.isdigit() else len(os.sched_getaffinity(0)) // num_trainers

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
@@ -33,15 +34,19 @@ class PatientWandb(WandbLogger):
         self.report = report
 
     def log_metrics(self, *args, **kwargs) -> None:
+        """Logs metrics; a failure is reported and ends nothing."""
         self.attempt(super().log_metrics, *args, **kwargs)
 
     def log_image(self, *args, **kwargs) -> None:
+        """Logs images; a failure is reported and ends nothing."""
         self.attempt(super().log_image, *args, **kwargs)
 
     def log_table(self, *args, **kwargs) -> None:
+        """Logs a table; a failure is reported and ends nothing."""
         self.attempt(super().log_table, *args, **kwargs)
 
     def finalize(self, *args, **kwargs) -> None:
+        """Finishes the upload; a failure is reported and ends nothing."""
         self.attempt(super().finalize, *args, **kwargs)
 
     def attempt(self, act: Callable, *args, **kwargs) -> None:
@@ -56,34 +61,33 @@ class PatientWandb(WandbLogger):
 
 
 def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report = silent) -> list[Logger]:
-    """The loggers of a run: metrics.csv, of which the first num_rows are kept, and W&B where it is not disabled.
+    """Returns the loggers of a run: metrics.csv, whose first num_rows rows are kept, and W&B if it is not disabled.
 
     W&B logs online when a key for it is known and its server answers, otherwise offline, and never prompts. With
     trainer.wandb=auto the environment variables WANDB_MODE and WANDB_DISABLED count. report gets why it is offline.
     Raises UserError where W&B is asked for and not installed.
     """
-    chosen = [MetricsFile(run_dir / "metrics.csv", num_rows)]
+    table = MetricsFile(run_dir / "metrics.csv", num_rows)
     mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
-        return chosen
+        return [table]
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_DATA_DIR", str((run_dir / "wandb").absolute()))  # of tables' pictures until a sync
-    import wandb
+    import wandb.errors
 
-    if mode != "offline":
-        mode = "online" if may_be_online(report) else "offline"
-    chosen.append(wandb_logger(run_dir, mode, report))
+    online = mode != "offline" and may_be_online(report)
+    logger = wandb_logger(run_dir, "online" if online else "offline", report)
     try:
-        chosen[-1].experiment.id  # noqa: B018 (it connects)
+        logger.experiment.id  # noqa: B018 (it connects)
     except (wandb.errors.Error, OSError):
         report("W&B can't be used online: logging offline")
-        chosen[-1] = wandb_logger(run_dir, "offline", report)
-    chosen[-1].attempt(describe, chosen[-1], config)
-    return chosen
+        logger = wandb_logger(run_dir, "offline", report)
+    logger.attempt(describe, logger, config)
+    return [table, logger]
 
 
 def wandb_mode(asked: str) -> str:
-    """What trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
+    """Returns what trainer.wandb means in this environment: auto, online, offline or disabled; raises UserError."""
     if asked == "auto" and os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "disabled"
     renamed = {"dryrun": "offline", "run": "online"}  # as W&B called them once
@@ -99,7 +103,7 @@ def wandb_mode(asked: str) -> str:
 
 
 def is_installed() -> bool:
-    """Whether the wandb package can be imported."""
+    """Returns whether the wandb package can be imported."""
     found = find_spec("wandb")
     return found is not None and found.origin is not None  # a folder of logs may be called so
 
@@ -112,8 +116,8 @@ def describe(logger: WandbLogger, config: RunConfig) -> None:
 
 
 def may_be_online(report: Report) -> bool:
-    """Whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
-    import wandb
+    """Returns whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
+    import wandb.errors
 
     url = wandb.setup().settings.base_url
     if not answers(url):
@@ -127,7 +131,7 @@ def may_be_online(report: Report) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers anything within PATIENCE seconds; a name's look-up alone may take longer than that."""
+    """Returns whether a server answers within PATIENCE seconds, however long the look-up of its name takes."""
     found = []
 
     def ask() -> None:
@@ -145,8 +149,8 @@ def answers(url: str) -> bool:
     return found == [True]
 
 
-def wandb_logger(run_dir: Path, mode: str, report: Report) -> WandbLogger:
-    """The logger of a run directory's W&B run, which is the same for all trainings in it."""
+def wandb_logger(run_dir: Path, mode: Literal["online", "offline"], report: Report) -> PatientWandb:
+    """Returns the logger of a run directory's W&B run, which is the same for all trainings in it."""
     import wandb
 
     path = run_dir / "wandb-id"

@@ -26,7 +26,7 @@ def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
 def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) -> Tensor:
     """Returns how far logits of fakes, (B,) or (B, heads), are from fooling the discriminator.
 
-    The relativistic kind needs the logits of real images too.
+    The relativistic kind needs the logits of real images too, and raises ValueError without them.
     """
     match kind:
         case "hinge":
@@ -34,6 +34,8 @@ def generator_loss(kind: Adversarial, fake: Tensor, real: Tensor | None = None) 
         case "nonsaturating":
             return F.softplus(-fake).mean()
         case "relativistic":
+            if real is None:
+                raise ValueError("the relativistic loss needs the logits of real images")
             return F.softplus(real - fake).mean()
         case unknown:
             assert_never(unknown)
@@ -87,8 +89,8 @@ def matching_aware_penalty(critic: Callable[[Tensor, Tensor], Tensor], images: T
     """
     images, sentence = images.detach().requires_grad_(), sentence.detach().requires_grad_()
     gradients = torch.autograd.grad(critic(images, sentence).sum(), (images, sentence), create_graph=True)
-    squares = sum(gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
-    return squares.pow(3).mean()
+    of_images, of_sentences = (gradient.flatten(1).square().sum(dim=1) for gradient in gradients)
+    return (of_images + of_sentences).pow(3).mean()
 
 
 # Contrastive losses compare the score of each row's own candidate, which has the row's number, with those of negatives:

@@ -26,23 +26,27 @@ class MetricsFile(Logger):
 
     def __init__(self, path: Path, num_rows: int = 0) -> None:
         super().__init__()
-        self.path, self.num_rows, self.waiting = path, num_rows, []
+        self.path, self.num_rows = path, num_rows
+        self.waiting: list[Row] = []
         self.names: list[str] | None = None  # of the columns; None until this training has written
 
     @property
     def name(self) -> str:
+        """The name of the file without its suffix."""
         return self.path.stem
 
     @property
     def version(self) -> str:
+        """Empty: a run directory has one file of metrics."""
         return ""
 
     @property
     def save_dir(self) -> str:
+        """The folder of the file."""
         return str(self.path.parent)
 
     def log_hyperparams(self, *_, **__) -> None:
-        """They are in config.yaml."""
+        """No-op: settings are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float | Tensor], step: int | None = None) -> None:
@@ -69,21 +73,22 @@ class MetricsFile(Logger):
         self.waiting = []
 
     def finalize(self, status: str) -> None:
+        """Writes the waiting rows at the end of a training; raises CannotWrite."""
         self.save()
 
 
 def read_rows(path: Path, num_rows: int) -> tuple[list[str], list[Row]]:
-    """The columns of a metrics.csv and its first rows; fewer where it has fewer, or where a line is cut."""
+    """Returns the columns of a metrics.csv and its first rows; fewer where it has fewer, or where a line is cut."""
     if num_rows <= 0 or not path.exists():
         return [], []
     lines = path.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
     reader = csv.DictReader(line for line in lines if line.endswith("\n"))
-    rows = [row for row in reader if None not in row and None not in row.values()]
+    rows: list[Row] = [dict(row) for row in reader if None not in row and None not in row.values()]
     return list(reader.fieldnames or ()), rows[:num_rows]
 
 
 def as_csv(names: list[str], rows: Iterable[Row], header: bool = False) -> str:
-    """Rows as CSV text with the columns of names; a row without one of them leaves its cell empty."""
+    """Returns rows as CSV text with the columns of names; a row without one of them leaves its cell empty."""
     content = io.StringIO(newline="")
     writer = csv.DictWriter(content, names)
     if header:

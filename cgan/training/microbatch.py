@@ -1,10 +1,10 @@
-"""What a training step works on: a batch without captions' words, with its noise and its mismatched pairs, in parts.
+"""Micro-batches of a training step: images, text features, noise and mismatched captions.
 
 All random numbers of a step are drawn here, outside of the losses, for the whole batch of all processes.
 """
 
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,9 +60,9 @@ def draw_discriminator_noise(config: GANConfig, images: Tensor) -> Discriminator
     real, fake = (draw_augmentation(kinds, size, device) for _ in range(2))
     if config.penalty_weight == 0:
         return DiscriminatorNoise(real, fake, [], [], None)
-    penalized = [draw_augmentation(kinds, size, device) for _ in range(2)]
+    penalized_real, penalized_fake = (draw_augmentation(kinds, size, device) for _ in range(2))
     direction = sharded_randn(*images.shape, device=device) if config.penalty == "finite" else None
-    return DiscriminatorNoise(real, fake, *penalized, direction)
+    return DiscriminatorNoise(real, fake, penalized_real, penalized_fake, direction)
 
 
 def draw_generator_noise(config: GANConfig, noise: Tensor, adversarial: bool) -> GeneratorNoise:
@@ -95,8 +95,9 @@ def mismatched_sentences(
     if config.mismatched != "random":
         directions = F.normalize(sentences.float(), dim=1)
         similarity = inner_products(directions, directions)
-    all_ids = (all_gather_with_grad(x) for x in ids)
-    index, differs = (local_shard(x) for x in mismatched_captions(*all_ids, similarity, config.mismatched == "hard"))
+    all_images, all_captions = (all_gather_with_grad(x) for x in ids)
+    found = mismatched_captions(all_images, all_captions, similarity, config.mismatched == "hard")
+    index, differs = (local_shard(x) for x in found)
     return sentences[index], differs
 
 
@@ -118,7 +119,7 @@ def mismatched_captions(
     return index, best > -torch.inf
 
 
-def rows(tree: object, chosen: slice) -> object:
+def rows(tree: Any, chosen: slice) -> Any:
     """Returns the chosen rows of all tensors and lists in nested NamedTuples."""
     return type(tree)(*(rows(branch, chosen) for branch in tree)) if isinstance(tree, tuple) else tree[chosen]
 

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024): steps whose every direction counts the same, for the matrices inside a network."""
+"""Muon (Jordan et al. 2024): an optimizer with orthogonalised steps for the matrices inside a network."""
 
 from collections.abc import Callable, Iterable
 
@@ -52,12 +52,13 @@ class Muon(torch.optim.Optimizer):
 
     def step_orthogonally(self, weight: Tensor, rate: float, momentum: float) -> None:
         """Moves a matrix, or a convolution's weight as one, along its orthogonalised gradient."""
-        state = self.state[weight]
+        state, gradient = self.state[weight], weight.grad
+        assert gradient is not None  # weights without one are passed over in `step`
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        average = state["momentum"].lerp_(weight.grad, 1 - momentum)
+        average = state["momentum"].lerp_(gradient, 1 - momentum)
         with torch.autocast(weight.device.type, enabled=False):  # in bfloat16 the iteration does not converge
-            direction = orthogonalised(weight.grad.lerp(average, momentum).flatten(1))  # Nesterov's look ahead
+            direction = orthogonalised(gradient.lerp(average, momentum).flatten(1))  # Nesterov's look ahead
         weight.add_(direction.view_as(weight), alpha=-0.2 * rate * max(direction.shape) ** 0.5)
 
     def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
@@ -68,8 +69,9 @@ class Muon(torch.optim.Optimizer):
                 self.state[weight] |= start | {"step": torch.zeros((), device=weight.device)}
         names = "exp_avg", "exp_avg_sq", "step"
         means, squares, steps = ([self.state[weight][name] for weight in weights] for name in names)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         adam(
-            weights, [weight.grad for weight in weights], means, squares, [], steps, fused=True, amsgrad=False,
+            weights, gradients, means, squares, [], steps, fused=True, amsgrad=False,
             beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
 

@@ -1,8 +1,12 @@
-"""What trainer.precision=auto means: decided by what the processor can do, so that all processes and reruns agree."""
+"""Chooses the precision for trainer.precision=auto by hardware, so that all processes and reruns agree."""
+
+from typing import Literal
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
-def chosen_precision(precision: str) -> str:
-    """bf16-mixed for auto where the GPU, or without one the CPU, has instructions for bfloat16; 32-true elsewhere.
+def chosen_precision(precision: Literal["auto"] | Precision) -> Precision:
+    """Returns what auto means: bf16-mixed if the GPU, or without one the CPU, supports bfloat16, otherwise 32-true.
 
     Anything but auto is returned as it is.
     """
@@ -18,7 +22,7 @@ def chosen_precision(precision: str) -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies in bfloat16: by AVX-512 BF16, or by AMX."""
+    """Returns whether the CPU multiplies in bfloat16: by AVX-512 BF16, or by AMX."""
     import torch
 
     names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"

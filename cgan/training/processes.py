@@ -1,4 +1,4 @@
-"""The processes of one training: how many there are, which is the first, and how they agree on a run directory."""
+"""Counts the processes of one training, tells which is the first, and lets them agree on a run directory."""
 
 import os
 from pathlib import Path
@@ -26,12 +26,12 @@ def end_all(message: str) -> NoReturn:
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that reports and writes; it is known before the processes have met."""
+    """Returns whether this process is the one that reports and writes; it is known before the processes have met."""
     return rank_zero_only.rank == 0
 
 
 def from_first_process(report: Report) -> Report:
-    """The same report function, called in the first process only."""
+    """Returns the same report function, called in the first process only."""
 
     def report_once(message: str) -> None:
         if is_first_process():
@@ -41,7 +41,7 @@ def from_first_process(report: Report) -> Report:
 
 
 def num_devices(devices: str) -> int:
-    """The number of processes on this machine, one for each device of trainer.devices.
+    """Returns the number of processes on this machine, one for each device of trainer.devices.
 
     Raises UserError where that is not a number, a list or auto, or more than this process may use.
     """
@@ -58,12 +58,12 @@ def num_devices(devices: str) -> int:
 
 
 def num_processes_of(settings: TrainerConfig) -> int:
-    """The number of processes on all machines together."""
+    """Returns the number of processes on all machines together."""
     return num_devices(settings.devices) * settings.num_nodes
 
 
 def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: str, parts: int = 1) -> int:
-    """The batch size of all processes together: at most num_images, and a multiple of processes times parts.
+    """Returns the batch size of all processes together: at most num_images, and a multiple of processes times parts.
 
     `parts` are the micro-batches of gan.accumulate; `key` names the setting of batch_size in messages. Raises UserError
     where batch_size can't be divided so, or where there are fewer images than that.
@@ -83,12 +83,12 @@ def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: 
 
 
 def job_name() -> str:
-    """The name that a cluster gives to this job; empty outside of one."""
+    """Returns the name that a cluster gives to this job; empty outside of one."""
     return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
 
 
 def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
-    """The run directory that a new run asks for, or that the first process has taken already.
+    """Returns the run directory that a new run asks for, or that the first process has taken already.
 
     Raises UserError where several processes were started together and have no name to agree on.
     """

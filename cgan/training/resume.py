@@ -1,4 +1,4 @@
-"""Which run directory a training resumes, with which settings, and which stages of it are finished."""
+"""Finds the run directory that a training resumes, its settings, and its finished stages."""
 
 import glob
 import os
@@ -18,7 +18,7 @@ from cgan.training.run_settings import changes, fixed_changes, stored_settings
 
 
 def chosen_run(config: RunConfig, time: str, report: Report = silent) -> tuple[RunConfig, Path]:
-    """The settings and the directory of a new run, or, where config.resume asks for it, of one that is resumed.
+    """Returns the settings and the directory of a new run, or, where config.resume asks for it, of one that is resumed.
 
     time names a new run. config.resume of the result is the directory that is resumed, or None. report gets the
     settings that are overridden and the runs that can't be read. Raises UserError for a directory that is no run, and
@@ -46,7 +46,7 @@ def chosen_run(config: RunConfig, time: str, report: Report = silent) -> tuple[R
 
 
 def chosen_init(config: RunConfig, stored: RunConfig, run_dir: Path, report: Report) -> str | None:
-    """What a resumed run starts from if it has no checkpoint yet; raises UserError for an init that can't be used."""
+    """Returns the init of a resumed run that has no checkpoint yet; raises UserError for an init that can't be used."""
     if config.init is None or config.init == stored.init:
         return stored.init
     if config.resume != "auto":
@@ -61,7 +61,7 @@ def chosen_init(config: RunConfig, stored: RunConfig, run_dir: Path, report: Rep
 
 
 def unfinished_run(config: RunConfig, report: Report) -> Path | None:
-    """The run that resume=auto resumes, in run_dir or the newest unfinished one of this name; None for a new run.
+    """Returns the run that resume=auto resumes: run_dir, or the newest unfinished one of this name; None if none.
 
     In a cluster's job its own runs come first, of these the newest with the same settings, finished or not; and runs
     in which another training writes are skipped. Elsewhere such a run is returned, so that it is refused.
@@ -82,7 +82,7 @@ def unfinished_run(config: RunConfig, report: Report) -> Path | None:
 
 
 def runs_named(name: str, report: Report) -> list[Path]:
-    """The runs of a name under runs/, the newest first; damaged ones are reported and skipped."""
+    """Returns the runs of a name under runs/, the newest first; damaged ones are reported and skipped."""
     found = []
     for path in Path("runs").glob(f"{glob.escape(name)}-*/config.yaml"):
         try:
@@ -94,7 +94,7 @@ def runs_named(name: str, report: Report) -> list[Path]:
 
 
 def with_settings(runs: list[Path], report: Report) -> Iterator[tuple[Path, RunConfig]]:
-    """Each run with its settings; those whose settings can't be read are reported and skipped."""
+    """Yields each run with its settings; those whose settings can't be read are reported and skipped."""
     for path in runs:
         try:
             yield path, stored_settings(path)
@@ -124,25 +124,25 @@ def note_done(run_dir: Path, stage: str, what: object) -> None:
 
 
 def budget(config: RunConfig) -> dict:
-    """How much training of the GAN a configuration asks for."""
+    """Returns how much training of the GAN a configuration asks for."""
     return {"images": config.trainer.images, "minutes": config.trainer.minutes}
 
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
-    """Whether a run has had as much training as the configuration asks for."""
+    """Returns whether a run has had as much training as the configuration asks for."""
     stages = finished_stages(run_dir)
     return stages.get("gan") == budget(config) if config.task == "gan" else "joint" in stages
 
 
 def has_joint(config: RunConfig, run_dir: Path) -> bool:
-    """Whether the joint encoder of a run that goes on is trained to its end."""
+    """Returns whether the joint encoder of a run that goes on is trained to its end."""
     path = run_dir / "joint.safetensors"
     begun = bool(checkpoints_in(run_dir))  # the GAN comes after it
     return config.resume is not None and path.exists() and ("joint" in finished_stages(run_dir) or begun)
 
 
 def checkpoint_of(config: RunConfig, run_dir: Path, report: Report) -> Found | None:
-    """The checkpoint that the GAN's training resumes from; None for a start from the beginning."""
+    """Returns the checkpoint that the GAN's training resumes from; None for a start from the beginning."""
     if config.resume is None:
         return None
     found = newest_intact(run_dir)

@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pytorch_lightning as pl
 from rich.console import Console
-from torch.utils.data import Dataset
 
 from cgan.config import RunConfig
 from cgan.data.sources import build_dataset, check_data
 from cgan.errors import CTRL_C, REQUEUE
-from cgan.interfaces import Report, TextEncoder, silent
+from cgan.interfaces import ImageTextDataset, Report, TextEncoder, silent
 from cgan.training.checks import check_batches, check_before_training, check_dataset
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan
@@ -26,13 +25,16 @@ from cgan.training.run_directory import begin, join_first, taken
 from cgan.training.session import Session, TrainingStopped
 from cgan.training.trainer import silence_lightning
 
+if TYPE_CHECKING:
+    from cgan.evaluation.plan import Plan
+
 Status = Literal["finished", "already finished", "stopped", "interrupted"]
 STATUS: dict[int, Status] = {0: "finished", REQUEUE: "stopped", CTRL_C: "interrupted"}
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What came of a training."""
+    """The result of a training."""
 
     run_dir: Path
     checkpoint: Path  # last.ckpt of a GAN, joint.safetensors of a joint encoder; not there if stopped too early
@@ -49,7 +51,7 @@ class TrainResult:
 
 def train(
     config: RunConfig,
-    dataset: Dataset | None = None,
+    dataset: ImageTextDataset | None = None,
     text_encoder: TextEncoder | None = None,
     callbacks: Sequence[pl.Callback] = (),
     extra_losses: Mapping[str, ExtraLoss] | None = None,
@@ -93,13 +95,13 @@ def train(
 
 
 def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
-    """The result of a run that has had as much training as it is asked for; report gets how to train it for longer."""
+    """Returns the result of a run that is already finished; report gets the command that trains it for longer."""
     more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
     report(f"{run_dir} is finished{more}")
     return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
 
 
-def check(config: RunConfig, dataset: Dataset | None, report: Report) -> None:
+def check(config: RunConfig, dataset: ImageTextDataset | None, report: Report) -> None:
     """Raise UserError for what can be known to be wrong before anything is written, decoded or trained."""
     if dataset is None:
         check_data(config.data)
@@ -108,8 +110,8 @@ def check(config: RunConfig, dataset: Dataset | None, report: Report) -> None:
     check_before_training(config, report)
 
 
-def with_own_parts(config: RunConfig, dataset: Dataset | None, text_encoder: TextEncoder | None) -> RunConfig:
-    """The configuration, with what is given in Python noted in it as custom."""
+def with_own_parts(config: RunConfig, dataset: ImageTextDataset | None, text_encoder: TextEncoder | None) -> RunConfig:
+    """Returns the configuration, in which parts that are given in Python are called custom."""
     if dataset is not None:
         config = replace(config, data=replace(config.data, source="custom"))
     if text_encoder is not None:
@@ -117,8 +119,8 @@ def with_own_parts(config: RunConfig, dataset: Dataset | None, text_encoder: Tex
     return config
 
 
-def opened(config: RunConfig, dataset: Dataset | None, run_dir: Path, report: Report) -> Dataset:
-    """The pictures to train on, and a run directory that holds the settings."""
+def opened(config: RunConfig, dataset: ImageTextDataset | None, run_dir: Path, report: Report) -> ImageTextDataset:
+    """Returns the pictures to train on, after the settings have been written into the run directory."""
     if dataset is None:
         report(preparing(config))
         dataset = build_dataset(config.data)
@@ -130,13 +132,13 @@ def opened(config: RunConfig, dataset: Dataset | None, run_dir: Path, report: Re
 
 
 def preparing(config: RunConfig) -> str:
-    """The message before pictures are rendered or decoded, which may take minutes."""
+    """Returns the message before pictures are rendered or decoded, which may take minutes."""
     scenes = config.data.source == "scenes"
     what = f"rendering {config.data.num_images:,} scenes" if scenes else f"reading the pictures in {config.data.root}"
     return f"{what} (cached for later runs)"
 
 
-def report_skipped(dataset: Dataset, report: Report) -> None:
+def report_skipped(dataset: ImageTextDataset, report: Report) -> None:
     """Report the pictures that can't be used, where there are any."""
     from cgan.data.pictures import CaptionedPictures, summary
     from cgan.data.shards import ShardedPictures
@@ -146,7 +148,7 @@ def report_skipped(dataset: Dataset, report: Report) -> None:
         report(f"skipped {len(skipped)} of {len(dataset) + len(skipped)} pictures: {summary(skipped)}")
 
 
-def train_stages(session: Session, plan) -> TrainResult:
+def train_stages(session: Session, plan: "Plan | None") -> TrainResult:
     """Train the stages of a task; a signal that has ended one of them is in the result's status."""
     config, run_dir, start = session.config, session.run_dir, time.monotonic()
     try:
@@ -164,5 +166,5 @@ def train_stages(session: Session, plan) -> TrainResult:
 
 
 def checkpoint_in(run_dir: Path, config: RunConfig) -> Path:
-    """The file that sampling or retrieval loads from a run directory."""
+    """Returns the file that sampling or retrieval loads from a run directory."""
     return run_dir / ("last.ckpt" if config.task == "gan" else "joint.safetensors")

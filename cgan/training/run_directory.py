@@ -1,4 +1,4 @@
-"""What happens to a run directory before a training: it is locked, tidied, emptied of an earlier one, described."""
+"""Prepares a run directory for a training: locks and tidies it, moves an earlier training aside, writes settings."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from cgan.config import RunConfig
 from cgan.data.fingerprint import Fingerprint, all_captions, differences, fingerprint_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
-from cgan.interfaces import Report, UserError, silent
+from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.training.checkpoints import checkpoints_in
 from cgan.training.processes import AGREED, is_first_process, job_name, num_processes_of
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
@@ -55,7 +55,7 @@ def taken(config: RunConfig, run_dir: Path) -> Iterator[Path]:
 
 
 def patience_of(config: RunConfig) -> float:
-    """Seconds to wait for a run directory: a job that goes on may come before the lock of a dead node is free."""
+    """Returns how many seconds to wait for the lock: a resumed job may start before a dead node's lock is free."""
     return 120.0 if job_name() and config.resume is not None else 1.0
 
 
@@ -81,7 +81,7 @@ def join_first(config: RunConfig) -> None:
 
 
 def tidy(run_dir: Path) -> None:
-    """Remove what killed trainings have left unfinished, and put back what was on its way aside."""
+    """Remove the unfinished files of killed trainings, and put back files that were being moved aside."""
     check_writable(run_dir)
     for folder in (run_dir, run_dir / "samples", run_dir / "joint"):
         remove_abandoned(folder)
@@ -95,7 +95,7 @@ def tidy(run_dir: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the beginning
 
 
-def begin(config: RunConfig, run_dir: Path, dataset, report: Report = silent) -> None:
+def begin(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, report: Report = silent) -> None:
     """Write the settings and the record of the pictures into a locked run directory; every process calls it.
 
     A training that it held is moved to earlier-1 and so on, unless it is resumed; then what has changed in the pictures
@@ -117,12 +117,12 @@ def begin(config: RunConfig, run_dir: Path, dataset, report: Report = silent) ->
 
 
 def write_settings(config: RunConfig, run_dir: Path) -> None:
-    """config.yaml, with the mark of its end, without which a file that is cut off could be taken for a whole one."""
+    """Write config.yaml with a mark at its end, by which a file that was cut off is recognised."""
     content = OmegaConf.to_yaml(OmegaConf.structured(replace(config, resume=None)))
     write_text(run_dir / "config.yaml", content + WHOLE)
 
 
-def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint, report: Report) -> None:
+def compare(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, now: Fingerprint, report: Report) -> None:
     """Report what has changed in the pictures; raises UserError where they have moved and are not the same."""
     before = recorded_data(run_dir)
     before = Fingerprint(**before) if before is not None and set(before) == set(Fingerprint._fields) else None
@@ -137,11 +137,11 @@ def compare(config: RunConfig, run_dir: Path, dataset, now: Fingerprint, report:
 
 
 def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
-    """The settings of where the pictures are that are others than before."""
+    """Returns the names of those settings for the place of the pictures that have changed."""
     return [key for key in changes(stored_settings(run_dir), config) if key in MOVABLE]
 
 
-def report_unknown_words(config: RunConfig, run_dir: Path, dataset, report: Report) -> None:
+def report_unknown_words(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, report: Report) -> None:
     """Report the words of captions that the joint encoder of a run has not learned."""
     from cgan.models.joint import JointEncoder
 

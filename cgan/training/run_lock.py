@@ -1,4 +1,4 @@
-"""A run directory is written by one training at a time: its first process holds a lock until it ends, however it ends.
+"""Locks a run directory, so that one training at a time writes it; the lock ends with its first process.
 
 A file beside the lock says who holds it, also to the other processes of the same training.
 """
@@ -41,7 +41,7 @@ def give_back(run_dir: Path, lock: FileLock) -> None:
 
 
 def take_new(path: Path) -> tuple[Path, FileLock]:
-    """A run directory of this name that nobody else has, with a number behind it where the name is taken.
+    """Returns a run directory of this name that nobody else has, with a number behind it where the name is taken.
 
     Raises CannotWrite.
     """
@@ -66,7 +66,7 @@ def take_new(path: Path) -> tuple[Path, FileLock]:
 
 
 def is_unused(run_dir: Path) -> bool:
-    """Whether there is nothing in a directory but what this module writes."""
+    """Returns whether a directory holds only the lock's own files."""
     try:
         return all(path.name.startswith((MARK, f".{MARK}")) for path in run_dir.iterdir())
     except OSError:
@@ -74,17 +74,17 @@ def is_unused(run_dir: Path) -> bool:
 
 
 def is_under_way(run_dir: Path) -> bool:
-    """Whether a training of this machine, or of one that shares the disk and its locks, writes there now."""
+    """Returns whether a training of this machine, or of one that shares the disk and its locks, writes there now."""
     return is_locked(run_dir / MARK)
 
 
 def is_of_others(run_dir: Path) -> bool:
-    """Whether a training that this process is no part of writes there now."""
+    """Returns whether a training that this process is no part of writes there now."""
     return is_under_way(run_dir) and holder(run_dir).get("launch") != launch()
 
 
 def holder(run_dir: Path) -> dict:
-    """Who holds the lock; empty where that is not known."""
+    """Returns launch, host and process of the lock's holder; an empty dict if that is not known."""
     try:
         found = json.loads((run_dir / HOLDER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -93,7 +93,7 @@ def holder(run_dir: Path) -> dict:
 
 
 def busy_line(run_dir: Path) -> str:
-    """The message of Busy: which directory, which process holds it if that is known, and what to do."""
+    """Returns the message of Busy: which directory, which process holds it if that is known, and what to do."""
     found = holder(run_dir)
     by = f" (process {found['process']} on {found['host']})" if {"process", "host"} <= set(found) else ""
     return f"{run_dir}: another training is under way in it{by}; wait for its end, or give another run_dir"
@@ -103,7 +103,7 @@ def busy_line(run_dir: Path) -> str:
 
 
 def launch() -> str:
-    """What the processes that were started together share, and no other training has."""
+    """Returns a text that all processes started together share, and that no other training has."""
     found = os.environ
     if LAUNCH in found:
         return found[LAUNCH]
@@ -132,7 +132,7 @@ def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
 
 
 def found_by_first(pattern: str, seconds: float = 120.0) -> Path:
-    """The run directory that the first process has taken, of those that a pattern names; raises UserError."""
+    """Returns the run directory that the first process has taken, of those that a pattern names; raises UserError."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for path in Path().glob(f"{pattern}/{HOLDER}"):

@@ -1,4 +1,4 @@
-"""What a run directory tells of its training: settings, metrics, how far it came. Read without torch, so at once."""
+"""Reads settings, metrics and progress from a run directory, without importing torch."""
 
 import csv
 import json
@@ -23,6 +23,8 @@ Row = dict[str, float]  # of metrics.csv, by column, without the empty cells
 
 
 class Run(NamedTuple):
+    """The content of a run directory."""
+
     path: Path
     settings: dict  # config.yaml
     rows: list[Row]
@@ -31,13 +33,13 @@ class Run(NamedTuple):
 
 
 def read_run(path: Path) -> Run:
-    """A run directory; raises UserError where it is none, or damaged."""
+    """Returns a run directory; raises UserError where it is none, or damaged."""
     rows, joint_rows = rows_of(path / "metrics.csv"), rows_of(path / "joint" / "metrics.csv")
     return Run(path, settings_in(path), rows, joint_rows, finished_stages(path))
 
 
 def settings_in(run_dir: Path) -> dict:
-    """What config.yaml says; raises UserError where it is not there, not of a run, or not whole."""
+    """Returns what config.yaml says; raises UserError where it is not there, not of a run, or not whole."""
     path = run_dir / "config.yaml"
     try:
         content = path.read_text(encoding="utf-8")
@@ -56,23 +58,23 @@ def settings_in(run_dir: Path) -> dict:
 
 
 def is_whole_unmarked(content: str, settings: dict) -> bool:
-    """Of a config.yaml that was written before its end was marked, or by hand: its last section ended with wandb."""
+    """Returns whether a config.yaml without the mark of its end is whole: its last section has the key wandb."""
     return content.endswith("\n") and set(settings) >= KEYS and "wandb" in (settings["trainer"] or ())
 
 
 def finished_stages(run_dir: Path) -> dict:
-    """What of a run is finished: {"joint": {"images_seen": ...}, "gan": {"images": ..., "minutes": ...}}."""
+    """Returns the finished stages of a run: {"joint": {"images_seen": ...}, "gan": {"images": ..., "minutes": ...}}."""
     hint = "delete it, and the last stage of the run is done once more"
     return json_object(run_dir / "progress.json", hint) or {}
 
 
 def recorded_data(run_dir: Path) -> dict | None:
-    """What a run has noted of its pictures; None for one that has noted nothing."""
+    """Returns the record of a run's pictures, data.json; None if there is none."""
     return json_object(run_dir / "data.json", "delete it, and changes of the pictures are not noticed")
 
 
 def json_object(path: Path, hint: str) -> dict | None:
-    """The content of a JSON file, None where there is none; raises UserError where it is something else."""
+    """Returns the content of a JSON file, None where there is none; raises UserError where it is something else."""
     if not path.is_file():
         return None
     try:
@@ -85,7 +87,7 @@ def json_object(path: Path, hint: str) -> dict | None:
 
 
 def rows_of(file: Path) -> list[Row]:
-    """The rows of a metrics.csv; none where there is no such file. Raises UserError where it is something else."""
+    """Returns the rows of a metrics.csv, none if there is no such file; raises UserError if it is damaged."""
     if not file.is_file():
         return []
     try:
@@ -97,7 +99,7 @@ def rows_of(file: Path) -> list[Row]:
 
 
 def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The run directories of a folder, those of races below it as well; and what else is a folder there."""
+    """Returns the run directories of a folder, those of races below it as well; and what else is a folder there."""
     if (folder / "config.yaml").is_file():
         return [folder], []
     found, others = [], []
@@ -110,7 +112,7 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def started(run: Run) -> datetime:
-    """By its name, or else by its oldest file."""
+    """Returns when a run was started, by the time in its name, or else by its oldest file."""
     named = re.search(r"-(\d{8}-\d{6})$", run.path.name)
     if named:
         try:
@@ -121,7 +123,7 @@ def started(run: Run) -> datetime:
 
 
 def files_in(folder: Path) -> Iterator[os.stat_result]:
-    """Size and time of each; a training may rename some meanwhile."""
+    """Yields the size and time of each file in a folder; files that a training renames meanwhile are skipped."""
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):
             facts = path.stat()
@@ -130,7 +132,7 @@ def files_in(folder: Path) -> Iterator[os.stat_result]:
 
 
 def state(run: Run) -> str:
-    """Whether a run is "under way", "finished" or "stopped"."""
+    """Returns whether a run is "under way", "finished" or "stopped"."""
     if is_under_way(run.path):
         return "under way"
     trainer = run.settings["trainer"]
@@ -141,12 +143,12 @@ def state(run: Run) -> str:
 
 
 def images_of(rows: list[Row]) -> int:
-    """The most images seen in any row; 0 where no row says."""
+    """Returns the most images seen in any row; 0 where no row says."""
     return round(max((row["images_seen"] for row in rows if "images_seen" in row), default=0))
 
 
 def minutes_of(rows: list[Row]) -> list[float]:
-    """The training's time at each row: that of steps by their pace, and that of measurements; pauses do not count.
+    """Returns the minutes of training at each row, the time of evaluations included and that of pauses left out.
 
     The first interval is taken to be as long as the second, as a run may go on from a checkpoint of another.
     """

@@ -1,6 +1,7 @@
 """The settings of a run directory: read back, and compared with those of a training that resumes it."""
 
 from pathlib import Path
+from typing import cast
 
 from omegaconf import OmegaConf
 
@@ -14,20 +15,21 @@ OWN = ("run_dir", "resume", "init")  # settings that are no part of what is comp
 
 
 def stored_settings(run_dir: Path) -> RunConfig:
-    """The settings of a run; raises UserError where its config.yaml is not whole, or not what cgan has written."""
+    """Returns the settings of a run; raises UserError if its config.yaml is not whole, or not one of cgan's."""
     settings_in(run_dir)
     return load_config([str(run_dir / "config.yaml")], silent)  # load_config has reported old names before
 
 
 def changes(stored: RunConfig, wanted: RunConfig) -> dict[str, tuple]:
-    """The keys in which two configurations differ, with both values; OWN apart."""
-    one, two = (dict(leaves(OmegaConf.to_container(OmegaConf.structured(c)))) for c in (stored, wanted))
+    """Returns the keys in which two configurations differ, with both values; keys in OWN are left out."""
+    trees = (cast(dict, OmegaConf.to_container(OmegaConf.structured(config))) for config in (stored, wanted))
+    one, two = (dict(leaves(tree)) for tree in trees)
     keys = [key for key in one | two if one.get(key) != two.get(key) and key not in OWN]
     return {key: (one.get(key), two.get(key)) for key in keys}
 
 
 def leaves(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
-    """The dotted keys of nested dicts, with their values."""
+    """Returns the dotted keys of nested dicts, with their values."""
     return [
         leaf
         for name, value in tree.items()
@@ -36,5 +38,5 @@ def leaves(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
 
 
 def fixed_changes(changed: dict[str, tuple]) -> list[str]:
-    """The keys that can't change during a training. Pictures may lie elsewhere, as long as they are the same."""
+    """Returns those of the changed keys that can't change during a training; the folder of the pictures can."""
     return [key for key in changed if not key.startswith("trainer.") and key not in MOVABLE or key in FIXED]

@@ -1,6 +1,6 @@
-"""A run in a few numbers: its state, how many images it has seen, and the best that it reached."""
+"""Summarizes a run in a few numbers: its state, the images it has seen, and its best evaluation."""
 
-from typing import Any
+from typing import TypedDict
 
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.training.run_records import Row, Run, files_in, images_of, minutes_of, started, state
@@ -10,8 +10,24 @@ LOSSES = ("loss/generator", "loss/discriminator", "loss/contrastive")
 RECENT = 10  # rows over which losses are averaged
 
 
-def summarize(run: Run) -> dict[str, Any]:
-    """Returns what `cgan runs` shows of a run, as plain numbers and text that JSON can hold."""
+class RunSummary(TypedDict):
+    """What `cgan runs` shows of a run; each value is one that JSON can hold."""
+
+    name: str
+    path: str
+    task: str
+    state: str
+    started: str  # in ISO format
+    images_seen: int
+    minutes: float
+    best: Row  # the metrics of the best evaluation, the followed one first
+    best_at_images: int | None
+    loss: Row  # means over the last rows, by the name without "loss/"
+    bytes: int
+
+
+def summarize(run: Run) -> RunSummary:
+    """Returns what `cgan runs` shows of a run."""
     minutes = [*minutes_of(run.joint_rows)[-1:], *minutes_of(run.rows)[-1:]]
     best = best_row(run)
     return {

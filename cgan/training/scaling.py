@@ -1,4 +1,4 @@
-"""16-bit floats in mixed precision, where a loss is scaled up lest small gradients vanish."""
+"""Loss scaling for 16-bit mixed precision, which keeps small gradients from vanishing."""
 
 import pytorch_lightning as pl
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 class ScalerForEach(MixedPrecision):
     """A loss scale for each optimizer, all of them in the checkpoints; Lightning has one scale for all optimizers.
 
-    It pays for its lines, for 16-mixed is the only mixed precision of GPUs before Ampere. And the scales differ: those
-    of a tiny GAN settle at 2^12 (generator) and 2^17 (discriminator), so a common one would cost the latter 5 bits.
+    16-mixed is the only mixed precision of GPUs before Ampere. The scales of a tiny GAN settle at 2^12 (generator) and
+    2^17 (discriminator), so a common scale would cost the discriminator 5 bits.
     """
 
     def __init__(self, device: str) -> None:
-        """device is "cuda" or "cpu", where the training takes place."""
+        """Sets the device of the training, "cuda" or "cpu"."""
         super().__init__("16-mixed", device, torch.amp.GradScaler(device))
         self.scalers = {0: self.scaler}
 
@@ -31,9 +31,11 @@ class ScalerForEach(MixedPrecision):
         return self.scalers[number]
 
     def state_dict(self) -> dict:
+        """Returns the state of each optimizer's scaler, by its number as text."""
         return {str(number): scaler.state_dict() for number, scaler in self.scalers.items()}
 
     def load_state_dict(self, state_dict: dict) -> None:
+        """Restores the scalers from a state_dict()."""
         for number, state in state_dict.items():
             self.of(int(number)).load_state_dict(state)
 

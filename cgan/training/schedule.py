@@ -1,10 +1,12 @@
-"""How far a training is, the learning rates that follow from it, and when recurring events are due."""
+"""Computes the progress of a training, its learning rates, and when recurring events are due."""
 
 import math
 import time
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Timer
+
+from cgan.training.connected import callbacks_of_kind
 
 
 def progress_of(trainer: Trainer) -> float:
@@ -13,16 +15,19 @@ def progress_of(trainer: Trainer) -> float:
     Clocks differ, so the first process broadcasts its value: all processes must call it at the same time.
     """
     shares = [trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0]
-    timers = [timer for timer in timers_of(trainer) if timer.time_remaining() is not None]
-    for timer in timers:
-        shares.append(timer.time_elapsed() / (timer.time_elapsed() + timer.time_remaining()))
+    limited = False
+    for timer in timers_of(trainer):
+        remaining = timer.time_remaining()
+        if remaining is not None:
+            limited = True
+            shares.append(timer.time_elapsed() / (timer.time_elapsed() + remaining))
     progress = min(1.0, max(shares))
-    return trainer.strategy.broadcast(progress) if timers else progress
+    return trainer.strategy.broadcast(progress) if limited else progress
 
 
 def timers_of(trainer: Trainer) -> list[Timer]:
     """Returns the Timer callbacks of a trainer."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    return callbacks_of_kind(trainer, Timer)
 
 
 def minutes_of(trainer: Trainer) -> float:
@@ -31,10 +36,11 @@ def minutes_of(trainer: Trainer) -> float:
 
 
 def pause_training_clock(trainer: Trainer, seconds: float) -> None:
-    """Takes seconds that something else has used from the time of a training, which its limit does not count then."""
+    """Subtracts seconds from the time of a training, so that they do not count towards its limit."""
     for timer in timers_of(trainer):
-        if timer.start_time() is not None and timer.end_time() is None:
-            earlier = timer.time_elapsed() - (time.monotonic() - timer.start_time())
+        start = timer.start_time()
+        if start is not None and timer.end_time() is None:
+            earlier = timer.time_elapsed() - (time.monotonic() - start)
             timer.load_state_dict({"time_elapsed": {"train": earlier - seconds}})
 
 

@@ -1,4 +1,4 @@
-"""What the stages of one training share: its settings, run directory, pictures, and where its messages go."""
+"""Holds what the stages of one training share: settings, run directory, pictures and the receiver of messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 from rich.console import Console
-from torch.utils.data import Dataset
 
 from cgan.config import RunConfig
-from cgan.interfaces import Report, TextEncoder
+from cgan.interfaces import ImageTextDataset, Report, TextEncoder
 from cgan.training.gan import ExtraLoss
 
 
 class TrainingStopped(Exception):
-    """A signal has ended a stage of the training; `status` is the exit status that it asks for."""
+    """Raised when a signal has ended a stage of the training; `status` is the exit status that it asks for."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"a signal has ended the training, status {status}")
@@ -23,11 +22,11 @@ class TrainingStopped(Exception):
 
 @dataclass(frozen=True)
 class Session:
-    """One call of train()."""
+    """The inputs of one call of train()."""
 
     config: RunConfig
     run_dir: Path  # which this training has locked
-    dataset: Dataset  # of Samples, with captions_of(index)
+    dataset: ImageTextDataset
     report: Report  # messages, a line each; called in the first process only
     console: Console | None  # where a progress bar is displayed
     handle_signals: bool

@@ -1,18 +1,18 @@
-"""The losses of a GAN's training step as pure functions of tensors, with a reconstruction path (CVAE-GAN).
+"""Computes the losses of a GAN's training step as pure functions of tensors, with a reconstruction path (CVAE-GAN).
 
 Nothing is logged, moved to another device or drawn at random in here, and no network changes its mode.
 """
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, assert_never, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cgan.config import GANConfig
-from cgan.interfaces import ImageEncoder
+from cgan.interfaces import ImageEncoder, ImageFeatures
 from cgan.models.augment import augment
 from cgan.models.coattention import CoAttention, padded
 from cgan.models.discriminator import Discriminator
@@ -68,7 +68,7 @@ def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], T
     encoder = networks.image_encoder
     if encoder is None:
         return [], None
-    found = recomputed(encoder, images) if networks.config.recompute else encoder(images)
+    found = cast(ImageFeatures, recomputed(encoder, images) if networks.config.recompute else encoder(images))
     return found.maps, found.embedding
 
 
@@ -156,9 +156,11 @@ def gradient_penalty(networks: Networks, batch: MicroBatch, fakes: Fakes, noise:
         fake = augment(fakes.images.detach().float(), config.augmentation, noise.penalized_fake)
         match config.penalty:
             case "finite":
-                return sum(losses.finite_gradient_penalty(critic, x, noise.direction) for x in (real, fake))
+                assert noise.direction is not None  # drawn for this penalty
+                of_real = losses.finite_gradient_penalty(critic, real, noise.direction)
+                return of_real + losses.finite_gradient_penalty(critic, fake, noise.direction)
             case "exact":
-                return sum(losses.exact_gradient_penalty(critic, x) for x in (real, fake))
+                return losses.exact_gradient_penalty(critic, real) + losses.exact_gradient_penalty(critic, fake)
             case "matching_aware":
                 return losses.matching_aware_penalty(critic, real, sentence)
             case unknown:
@@ -212,6 +214,7 @@ def reconstruction_loss(
     It sums their distance from the real ones by pixels and by frozen features, the posterior's divergence from a
     standard normal distribution, and the loss of the latent prior.
     """
+    assert fakes.moments is not None  # there is a posterior where images are reconstructed
     config, count, (mean, log_variance) = networks.config, fakes.num_reconstructed, fakes.moments
     pixels = losses.multiscale_l1(fakes.images[:count], batch.images[:count])
     divergence = losses.kl_to_normal(mean, log_variance)
@@ -226,6 +229,7 @@ def reconstruction_loss(
 
 def prior_loss(generator: Generator, moments: tuple[Tensor, Tensor], sentence: Tensor, noise: GeneratorNoise) -> Tensor:
     """Returns how badly the latent prior explains latents of the posterior, of which it sees several an image."""
+    assert noise.latent is not None and noise.start is not None and noise.time is not None  # drawn for a posterior
     mean, log_variance, sentence = (x.repeat_interleave(PRIOR_SAMPLES, dim=0) for x in (*moments, sentence))
     latent = mean + noise.latent * (log_variance / 2).exp()
     return generator.latent_prior.loss(latent, sentence, noise.start, noise.time)
@@ -233,14 +237,17 @@ def prior_loss(generator: Generator, moments: tuple[Tensor, Tensor], sentence: T
 
 def matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes) -> Tensor:
     """Returns how far fakes are from their captions by the joint encoder."""
+    embedding, coattention = fakes.embedding, networks.coattention
+    assert embedding is not None  # matching needs an image encoder
     match networks.config.matching:
         case "contrastive":
-            return contrastive_loss(batch, fakes.embedding)
+            return contrastive_loss(batch, embedding)
         case "spherical":
-            return losses.spherical_distance(fakes.embedding.float(), batch.text.sentence.float())
+            return losses.spherical_distance(embedding.float(), batch.text.sentence.float())
         case "attention":  # DAMSM, with both of its parts
-            attention = attention_loss(networks.coattention, batch, fakes.maps[-1])
-            return contrastive_loss(batch, fakes.embedding) + attention
+            assert coattention is not None  # TextToImageGAN refuses this term without one
+            attention = attention_loss(coattention, batch, fakes.maps[-1])
+            return contrastive_loss(batch, embedding) + attention
         case unknown:
             assert_never(unknown)
 

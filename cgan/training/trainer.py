@@ -1,4 +1,4 @@
-"""Lightning's Trainer as cgan sets it up, in one process or in several, and the call that trains a module."""
+"""Builds Lightning's Trainer for one process or several, and trains a module with it."""
 
 import logging
 import warnings
@@ -9,19 +9,20 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
-from torch.utils.data import Dataset
 
 from cgan.config import RunConfig, TrainerConfig
 from cgan.data.loading import endless_loader
 from cgan.files import CannotWrite
-from cgan.interfaces import UserError
+from cgan.interfaces import ImageTextDataset, UserError
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, StopOnSignal, Stopped
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.callbacks.throughput import GAN_PARTS, JOINT_PARTS, Stopwatch, Throughput
 from cgan.training.checkpoints import Found, PlainFiles, resume_hint
+from cgan.training.connected import callbacks_of_kind
 from cgan.training.distributed import SharedGradients, SyncTrainedBatchNorm
 from cgan.training.loader_workers import num_readers
+from cgan.training.precision import chosen_precision
 from cgan.training.processes import num_devices, num_processes_of
 from cgan.training.scaling import ScalerForEach
 
@@ -42,22 +43,23 @@ def trainer_of(
     callbacks: list[Callback],
     num_optimizers: int = 1,
 ) -> Trainer:
-    """The Trainer of a module with one or two optimizers.
+    """Returns the Trainer of a module with one or two optimizers.
 
     It ends after max_steps, or after so many minutes of training where they are given; evaluations do not count in
     these. seed makes its steps repeatable. Callbacks are called in their order, after those that cgan always uses.
     """
     several, watch = num_processes_of(settings) > 1, Stopwatch()
+    precision = chosen_precision(settings.precision)
     parts = GAN_PARTS if num_optimizers > 1 else JOINT_PARTS
     timer = Timer(None if minutes is None else timedelta(minutes=minutes))
     trainer = Trainer(
         max_steps=max(1, max_steps),
-        precision=None if settings.precision == "16-mixed" else settings.precision,
+        precision=None if precision == "16-mixed" else precision,
         accelerator="cuda" if torch.cuda.is_available() else "cpu",  # not MPS, which has none of the metrics' float64
         devices=settings.devices if torch.cuda.is_available() else num_devices(settings.devices),
         num_nodes=settings.num_nodes,
         strategy=strategy_of(several, num_optimizers),
-        plugins=plugins_of(settings.precision, several and torch.cuda.is_available()),
+        plugins=plugins_of(precision, several and torch.cuda.is_available()),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
         callbacks=[timer, SeededSteps(seed), Throughput(parts, watch), *callbacks],
@@ -72,14 +74,14 @@ def trainer_of(
 
 
 def plugins_of(precision: str, several_gpus: bool) -> list:
-    """Lightning's plugins: for checkpoint files, for loss scales of 16-mixed, for shared batch normalisation."""
+    """Returns Lightning's plugins: for checkpoint files, for loss scales of 16-mixed, for shared batch statistics."""
     device = "cuda" if torch.cuda.is_available() else "cpu"  # as the accelerator
     scaler = [ScalerForEach(device)] if precision == "16-mixed" else []
     return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
 def strategy_of(several: bool, num_optimizers: int) -> str | Strategy:
-    """How several processes share gradients: a module with two optimizers averages its own."""
+    """Returns how several processes share gradients: a module with two optimizers averages its own."""
     if not several:
         return "auto"
     return SharedGradients() if num_optimizers > 1 else "ddp_find_unused_parameters_true"
@@ -88,7 +90,7 @@ def strategy_of(several: bool, num_optimizers: int) -> str | Strategy:
 def fit(
     trainer: Trainer,
     module: LightningModule,
-    dataset: Dataset,
+    dataset: ImageTextDataset,
     batch_size: int,
     config: RunConfig,
     found: Found | None = None,
@@ -101,13 +103,12 @@ def fit(
     """
     settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
     start_index = found.content.get("draws", found.content["global_step"] * batch_size) if found else 0
-    for callback in trainer.callbacks:
-        if isinstance(callback, Checkpoints):
-            callback.count_draws(start_index, batch_size)
+    for callback in callbacks_of_kind(trainer, Checkpoints):
+        callback.count_draws(start_index, batch_size)
     batch_bytes = batch_size // ranks * 3 * config.data.resolution**2
     readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices))
     loader = endless_loader(dataset, batch_size, config.seed, readers, start_index, rank, ranks)
-    (stop,) = (callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal))
+    (stop,) = callbacks_of_kind(trainer, StopOnSignal)
     try:
         with stop.signals:
             trainer.fit(module, loader, ckpt_path=found and found.path, weights_only=True)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
-from torch import distributed
 
 from cgan.training.callbacks.health import FiniteLosses
 from cgan.training.checkpoints import save_checkpoint
+from cgan.training.connected import callbacks_of_kind
+from cgan.training.distributed import all_gather_values
+from cgan.training.gan import TextToImageGAN
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import end_all
 from cgan.training.schedule import checkpoints
@@ -22,22 +24,25 @@ class Checkpoints(pl.Callback):
     """
 
     def __init__(self, folder: Path, every_images: int | None, num_kept: int) -> None:
-        self.folder, self.cadence, self.num_kept, self.written = folder, checkpoints(every_images), num_kept, None
-        self.draws, self.batch_size, self.first_step = 0, None, 0
+        self.folder, self.cadence, self.num_kept = folder, checkpoints(every_images), num_kept
+        self.written: int | None = None  # how often one was due before; None at the start
+        self.batch_size: int | None = None  # None until count_draws sets it
+        self.draws, self.first_step = 0, 0
 
     def count_draws(self, start_index: int, batch_size: int) -> None:
         """Set how many pictures were drawn from the data set before, and how many each step draws from now on."""
         self.draws, self.batch_size = start_index, batch_size
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Starts to count, and ends a training whose processes go on from different steps."""
         self.written, self.first_step = None, trainer.global_step
         if trainer.world_size > 1:
-            found = [None] * trainer.world_size
-            distributed.all_gather_object(found, trainer.global_step)
+            found = all_gather_values(trainer.global_step)
             if len(set(found)) > 1:
                 end_all(f"the processes go on from different steps, {found}: {self.folder} must be on a shared disk")
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
+        """Writes last.ckpt before a step, if one is due since the step before."""
         # Lightning counts one too many when it goes on from a checkpoint that was written here
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
@@ -46,7 +51,8 @@ class Checkpoints(pl.Callback):
         if before is not None and self.written > before:
             save_if_healthy(trainer, self.folder / "last.ckpt", self.num_kept)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: TextToImageGAN, checkpoint: dict) -> None:
+        """Adds the rows of metrics.csv and the number of pictures drawn to a checkpoint."""
         checkpoint["rows"] = rows_written(trainer)
         if self.batch_size is not None:
             checkpoint["draws"] = self.draws + (trainer.global_step - self.first_step) * self.batch_size
@@ -57,14 +63,13 @@ def save_if_healthy(trainer: pl.Trainer, path: Path, num_kept: int) -> None:
 
     Raises UserError, or FirstProcessReports, otherwise.
     """
-    for callback in trainer.callbacks:
-        if isinstance(callback, FiniteLosses):
-            callback.check(trainer)
+    for callback in callbacks_of_kind(trainer, FiniteLosses):
+        callback.check(trainer)
     save_checkpoint(trainer, path, num_kept)
 
 
 def rows_written(trainer: pl.Trainer) -> int:
-    """The number of rows of metrics.csv, after all waiting rows have been written."""
+    """Returns the number of rows of metrics.csv, after all waiting rows have been written."""
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile) and trainer.is_global_zero:
             logger.save()

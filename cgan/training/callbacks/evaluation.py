@@ -9,14 +9,15 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
-from torch import distributed
 
 from cgan.evaluation.plan import Evaluator
-from cgan.interfaces import Report, silent
+from cgan.interfaces import Batch, Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, interruptible
 from cgan.training.checkpoints import save_checkpoint
+from cgan.training.distributed import all_gather_values
+from cgan.training.gan import TextToImageGAN
 from cgan.training.processes import end_all
 from cgan.training.schedule import minutes_of, pause_training_clock
 
@@ -44,14 +45,19 @@ class Evaluation(pl.Callback):
     ) -> None:
         self.evaluator, self.folder, self.every_images = evaluator, folder, every_images
         self.followed, self.captions, self.progress, self.report = followed, captions, progress, report
-        self.best, self.latest, self.evaluated_at, self.columns = None, {}, None, []
+        self.seen = 0  # images, until now
+        self.evaluated_at: int | None = None  # images seen at the last evaluation, or at the start
+        self.latest: dict[str, float] = {}
+        self.best: float | None = None
+        self.columns: list[tuple[int, np.ndarray]] = []  # images seen, and samples (N, H, W, 3) uint8
 
     @property
     def state_key(self) -> str:
-        """The key of this callback's state in a checkpoint; the class was once called Measures."""
+        """The key of this callback's state in a checkpoint: the former name of the class."""
         return "Measures"
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Checks that all processes have the same metrics, and evaluates if a signal has interrupted it before."""
         self.check_agreement(trainer)
         self.seen = module.images_seen
         if self.evaluated_at is None:
@@ -62,35 +68,41 @@ class Evaluation(pl.Callback):
         """End the training where its processes have different metrics: they would wait for each other for ever."""
         if trainer.world_size == 1:
             return
-        found = [None] * trainer.world_size
-        distributed.all_gather_object(found, self.evaluator.names)
+        found = all_gather_values(self.evaluator.names)
         if any(names != found[0] for names in found):
             end_all("trainer.metrics: the weights that they need are on some of the machines only; copy them to all")
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs, batch, *_) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: TextToImageGAN, outputs: object, batch: Batch, *_
+    ) -> None:
+        """Counts the images of the step, and evaluates if it is due."""
         self.seen += len(batch.images) * trainer.world_size
         self.evaluate_if_due(trainer, module)
 
-    def evaluate_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def evaluate_if_due(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
         """Evaluate where a multiple of every_images has been passed; a signal interrupts it."""
-        if self.every_images > 0 and self.seen // self.every_images > self.evaluated_at // self.every_images:
+        before = self.seen if self.evaluated_at is None else self.evaluated_at
+        if self.every_images > 0 and self.seen // self.every_images > before // self.every_images:
             with suppress(EvaluationInterrupted):
                 self.evaluate(trainer, module)
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.evaluated_at < self.seen:
+    def on_train_end(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
+        """Evaluates at the end, unless the last step has been evaluated."""
+        if self.evaluated_at is not None and self.evaluated_at < self.seen:
             self.evaluate(trainer, module)
 
     def state_dict(self) -> dict:
+        """Returns the last metrics, the best value and the images seen at the last evaluation."""
         state = {"followed": self.followed, "best": self.best}
         return state | {"latest": self.latest, "measured_at": self.evaluated_at}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores a state_dict(); the best value only if the followed metric is the same."""
         self.latest, self.evaluated_at = state["latest"], state["measured_at"]
         if state["followed"] == self.followed:
             self.best = state["best"]
 
-    def evaluate(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def evaluate(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
         """Compute, log and report the metrics; write best.ckpt where they are the best so far.
 
         The time that this takes does not count as time of training.
@@ -112,7 +124,7 @@ class Evaluation(pl.Callback):
             self.log_samples(trainer, module)
 
     def line(self, seconds: float, better: bool) -> str:
-        """The metrics that count most, the followed one first, in one line."""
+        """Returns the metrics that count most, the followed one first, in one line."""
         others = [name for name in PREFERRED + HIGHER + LOWER if name in self.latest and name != self.followed]
         first, *rest = [self.followed, *dict.fromkeys(others)][:5]
         best = " (best so far)" if better else ""
@@ -121,7 +133,7 @@ class Evaluation(pl.Callback):
         return f"evaluated {self.evaluator.num_captions} captions in {seconds:.0f} s: {', '.join(values)}"
 
     @torch.no_grad()
-    def log_samples(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def log_samples(self, trainer: pl.Trainer, module: TextToImageGAN) -> None:
         """Log a sample of each caption as a new column of W&B's table, always from the same noise."""
         if not any(isinstance(logger, WandbLogger) for logger in trainer.loggers):
             return
@@ -151,5 +163,5 @@ def log(trainer: pl.Trainer, values: dict[str, float], seen: int) -> None:
 
 
 def thinned(columns: list) -> list:
-    """The columns, without every second of the older ones where there are more than MOST_COLUMNS."""
+    """Returns the columns, without every second of the older ones where there are more than MOST_COLUMNS."""
     return columns if len(columns) <= MOST_COLUMNS else [*columns[:-1:2], columns[-1]]

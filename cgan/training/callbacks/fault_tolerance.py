@@ -14,7 +14,7 @@ from cgan.training.callbacks.interrupts import Signals, StopOnSignal
 def fault_tolerance_callbacks(
     config: RunConfig, run_dir: Path, report: Report = silent, handle_signals: bool = False
 ) -> list[pl.Callback]:
-    """The callbacks of a GAN's training that must come last, as its checkpoints save the states of all others."""
+    """Returns the callbacks that must come last in a GAN's training: its checkpoints save the states of all others."""
     settings, num_kept = config.trainer, config.trainer.keep_checkpoints
     return [
         SteppingRules(settings.on_nan, settings.gradient_clip),

@@ -7,10 +7,13 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from cgan.interfaces import Batch, Report, silent
 from cgan.training.checkpoints import resume_hint
+from cgan.training.connected import is_logging_step
+from cgan.training.distributed import all_gather_values
+from cgan.training.gan import TextToImageGAN
 from cgan.training.processes import end_all
 from cgan.training.schedule import grids
 
@@ -24,11 +27,13 @@ class SteppingRules(pl.Callback):
 
     def __init__(self, on_nan: Literal["stop", "skip"], clip: float | None, most_in_a_row: int = 50) -> None:
         self.skip, self.clip, self.most_in_a_row = on_nan == "skip", clip, most_in_a_row
-        self.num_skipped, self.in_a_row = 0, defaultdict(int)
+        self.num_skipped = 0
+        self.in_a_row: defaultdict[int, int] = defaultdict(int)  # by the id of an optimizer
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        """Clips the gradients of an optimizer, or skips its step if they are not finite."""
         if not self.skip and self.clip is None:
             return
         weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
@@ -51,13 +56,16 @@ class SteppingRules(pl.Callback):
             end_all(f"no finite gradient of the {network} in {self.most_in_a_row} steps, up to {trainer.global_step}")
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Logs the number of skipped steps."""
         if self.skip:
             module.log("skipped_steps", float(self.num_skipped))
 
     def state_dict(self) -> dict:
+        """Returns the number of skipped steps."""
         return {"num_skipped": self.num_skipped}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores the number of skipped steps."""
         self.num_skipped = state["num_skipped"]
 
 
@@ -68,9 +76,11 @@ class FiniteLosses(pl.Callback):
     """
 
     def __init__(self, folder: Path, every_steps: int = 20) -> None:
-        self.folder, self.every_steps, self.seen = folder, every_steps, []
+        self.folder, self.every_steps = folder, every_steps
+        self.seen: list[tuple[int, list[str], Tensor]] = []  # steps, names of losses, and whether each is finite
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Notes which losses of the step are finite, and checks them every `every_steps` steps."""
         losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("loss/")}
         if losses:
             self.seen.append((trainer.global_step, list(losses), torch.stack(list(losses.values())).isfinite()))
@@ -81,16 +91,14 @@ class FiniteLosses(pl.Callback):
         """Read the results since the last check; the earliest loss that is not finite in any process counts."""
         wrong, self.seen = first_wrong(self.seen), []
         if trainer.world_size > 1:
-            found = [None] * trainer.world_size
-            distributed.all_gather_object(found, wrong)
-            wrong = min((one for one in found if one is not None), default=None)
+            wrong = min((one for one in all_gather_values(wrong) if one is not None), default=None)
         if wrong is not None:
             step, term = wrong
             end_all(f"{term} is not finite in step {step}; {resume_hint(self.folder)}")
 
 
 def first_wrong(seen: list[tuple[int, list[str], Tensor]]) -> tuple[int, str] | None:
-    """The first step with a loss that is not finite, and the name of that loss; None if all are finite."""
+    """Returns the first step with a loss that is not finite, and the name of that loss; None if all are finite."""
     for step, names, finite in seen:
         if not bool(finite.all()):
             return step, names[finite.tolist().index(False)]
@@ -117,15 +125,16 @@ class CollapseSigns(pl.Callback):
         self.report = report
         self.chance, self.cadence = self.CHANCE[kind], grids(every_images)
         self.least_diversity, self.least_loss = least_diversity, least_loss
-        self.recent, self.warned = [], []
+        self.recent: list[float] = []  # losses of the discriminator, relative to those of a random guess
+        self.warned: list[str] = []  # the signs that were reported
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, module: TextToImageGAN, *_) -> None:
+        """Notes how often the diversity was due before the step."""
         self.before = self.cadence.count(module.images_seen, module.progress)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
-    ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0 and "loss/discriminator" in trainer.callback_metrics:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN, outputs: None, batch: Batch, *_) -> None:
+        """Checks the discriminator's loss in logged steps, and the diversity of samples when it is due."""
+        if is_logging_step(trainer, trainer.global_step) and "loss/discriminator" in trainer.callback_metrics:
             self.check_discriminator(trainer, float(trainer.callback_metrics["loss/discriminator"]))
         due = self.cadence.count(module.images_seen, module.progress) > self.before
         if due and trainer.is_global_zero:
@@ -138,7 +147,7 @@ class CollapseSigns(pl.Callback):
             advice = "a lower gan.discriminator_learning_rate, gan.penalty_weight=1 or gan.augmentation may help"
             self.warn(trainer, "saturated", f"the discriminator's loss is near 0, 20 times in a row: {advice}")
 
-    def check_diversity(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Batch) -> None:
+    def check_diversity(self, trainer: pl.Trainer, module: TextToImageGAN, batch: Batch) -> None:
         """Log the diversity of samples, and warn where it is too low after a fifth of the training."""
         value = diversity(module, batch)
         for logger in trainer.loggers:
@@ -156,15 +165,17 @@ class CollapseSigns(pl.Callback):
         self.warned = [*self.warned, sign]
 
     def state_dict(self) -> dict:
+        """Returns the recent losses and the signs that were warned of."""
         return {"recent": self.recent, "warned": self.warned}
 
     def load_state_dict(self, state: dict) -> None:
+        """Restores a state_dict()."""
         self.recent, self.warned = state["recent"], state["warned"]
 
 
 @torch.no_grad()
-def diversity(module: pl.LightningModule, batch: Batch, num: int = 8) -> float:
-    """Mean distance of two pictures of the same caption, relative to that of neighbouring real pictures."""
+def diversity(module: TextToImageGAN, batch: Batch, num: int = 8) -> float:
+    """Returns the mean distance of two pictures of the same caption, relative to that of neighbouring real pictures."""
     real, captions = batch.images[:num], batch.captions[:num]
     noise = torch.randn(2, len(captions), module.config.generator.noise_dim, generator=torch.Generator().manual_seed(0))
     text = module.text_encoder(captions)

@@ -1,10 +1,11 @@
-"""How a training ends when a signal asks for it: after the current step, with a checkpoint; an evaluation at once."""
+"""Ends a training on a signal: after the current step, with a checkpoint; an evaluation ends at once."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,22 +14,22 @@ from cgan.errors import CTRL_C, REQUEUE
 from cgan.sharding import num_processes
 from cgan.training.callbacks.checkpointing import save_if_healthy
 
-STATUS = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
+STATUS: dict[int, int] = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 
 
 class EvaluationInterrupted(Exception):
-    """A signal has come during an evaluation, which may take longer than there is time."""
+    """Raised when a signal comes during an evaluation, which may take longer than the job has time."""
 
 
 class InterruptState:
-    """Whether a signal is waiting to be answered, and whether the code that runs now may be interrupted for it."""
+    """Says whether a signal waits for an answer, and whether the code that runs now may be interrupted for it."""
 
     pending = interruptible = False
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """A block that a signal ends at once with EvaluationInterrupted, in a training by one process.
+    """Lets a signal end the block at once with EvaluationInterrupted, in a training by one process.
 
     Several processes finish the block together, and stop after it.
     """
@@ -45,7 +46,7 @@ def interruptible() -> Iterator[None]:
 
 
 class Stopped(Exception):
-    """A signal has ended the training, between two steps."""
+    """Raised when a signal has ended the training, between two steps."""
 
 
 class Signals:
@@ -57,7 +58,8 @@ class Signals:
     """
 
     def __init__(self, handle: bool = True) -> None:
-        self.status, self.handle, self.before = 0, handle, {}
+        self.status, self.handle = 0, handle
+        self.before: dict[int, Any] = {}  # handlers, by the signal's number
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -73,7 +75,7 @@ class Signals:
             signal.signal(number, handler)
 
     def on_signal(self, number: int, _) -> None:
-        """The handler: notes the status, and ends an evaluation that is running."""
+        """Handles a signal: sets the status, and ends an evaluation that is running."""
         if self.status == CTRL_C and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice
         self.status, InterruptState.pending = STATUS[number], True
@@ -91,6 +93,7 @@ class StopOnSignal(pl.Callback):
         self.signals, self.folder, self.num_kept = signals, folder, num_kept
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Writes a checkpoint and raises Stopped, if any process has received a signal."""
         status = self.signals.status
         if trainer.world_size > 1:
             received = torch.tensor(status, device=trainer.strategy.root_device)

@@ -11,13 +11,15 @@ from rich.text import Text
 
 from cgan.interfaces import Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED
+from cgan.training.gan import TextToImageGAN
+from cgan.training.joint import JointTraining
 from cgan.training.processes import is_first_process
 
 SECONDS_BETWEEN = 60  # of lines where there is no bar
 
 
 class ProgressLine(pl.Callback):
-    """A bar of images seen on a console that is a terminal; elsewhere a reported line a minute.
+    """Displays a bar of images seen on a terminal; elsewhere it reports one line a minute.
 
     title names what is trained. batch_size counts the images of a step of all processes. latest gives the last metrics,
     of which the most important ones are displayed below the bar. evaluating(done, total) moves a second bar.
@@ -39,6 +41,7 @@ class ProgressLine(pl.Callback):
         self.live = Live(Group(self.bars, self.news), console=console)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Starts the clock, and the bars on a terminal."""
         self.start = self.reported_at = self.updated_at = time.monotonic()
         self.first_step = trainer.global_step
         if self.shows_bar:
@@ -47,14 +50,15 @@ class ProgressLine(pl.Callback):
         self.second = self.bars.add_task("evaluating", total=1, visible=False)
 
     def seen(self, trainer: pl.Trainer) -> int:
-        """Images seen until now."""
+        """Returns the number of images seen until now."""
         return trainer.global_step * self.batch_size
 
     def planned(self, trainer: pl.Trainer, progress: float) -> int:
-        """Images of the whole training; where its time is limited, as many as the present pace allows."""
+        """Returns the images of the whole training; if its time is limited, as many as the present pace allows."""
         return round(self.seen(trainer) / progress) if progress > 0 else trainer.max_steps * self.batch_size
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN | JointTraining, *_) -> None:
+        """Updates the bar at most twice a second, or reports a line at most once a minute."""
         now = time.monotonic()
         if now - self.updated_at < 0.5 and trainer.global_step < trainer.max_steps:
             return
@@ -75,7 +79,7 @@ class ProgressLine(pl.Callback):
             self.report(line)
 
     def last_metrics(self) -> list[str]:
-        """A line of the last metrics that count most, once there are some."""
+        """Returns a line of the last metrics that count most, once there are some."""
         values = self.latest()
         names = [name for name in dict.fromkeys(PREFERRED + HIGHER + LOWER) if name in values][:3]
         return [f"last metrics: {', '.join(f'{name} {values[name]:.3g}' for name in names)}"] if names else []
@@ -86,7 +90,9 @@ class ProgressLine(pl.Callback):
         self.report_sometimes(f"evaluating: {done} of {total} pictures")
 
     def on_train_end(self, *_) -> None:
+        """Removes the live display from the terminal."""
         self.live.stop()
 
     def on_exception(self, *_) -> None:
+        """Removes the live display before an error is printed."""
         self.live.stop()

@@ -14,4 +14,5 @@ class SeededSteps(pl.Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_) -> None:
+        """Seeds torch for the step."""
         torch.manual_seed(self.seed * 1_000_003 + trainer.global_step)

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.profilers import Profiler
 
 from cgan.interfaces import Batch
+from cgan.training.connected import is_logging_step
 
 GAN_PARTS = {"generator": ("generator", "prior", "matrices"), "discriminator": ("discriminator",)}
 JOINT_PARTS = {"joint": ("joint", "joint_matrices")}
@@ -21,10 +22,12 @@ class Stopwatch(Profiler):
         self.waited, self.since = 0.0, 0.0
 
     def start(self, action_name: str) -> None:
+        """Starts the watch if the action is the wait for a batch."""
         if action_name == FETCHING:
             self.since = time.monotonic()
 
     def stop(self, action_name: str) -> None:
+        """Stops the watch if the action is the wait for a batch."""
         if action_name == FETCHING:
             self.waited += time.monotonic() - self.since
 
@@ -41,18 +44,22 @@ class Throughput(pl.Callback):
         self.parts, self.watch = parts, watch
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Starts to count images and seconds."""
         self.seen = getattr(module, "images_seen", 0)
-        self.images, self.busy, self.waited, self.due = 0, 0.0, None, False
+        self.images, self.busy, self.due = 0, 0.0, False
+        self.waited: float | None = None  # the stopwatch's seconds when rates were logged before
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
+        """Notes the start of a step, and whether its metrics are logged."""
         if self.waited is None:  # the first batch is not waited for: workers start
             self.waited = self.watch.waited
-        self.due = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        self.due = is_logging_step(trainer, trainer.global_step + 1)
         self.began = time.monotonic()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
+        """Logs the norm of a network's gradient, in logged steps."""
         if not self.due:
             return
         network = list(self.parts)[trainer.optimizers.index(optimizer)]
@@ -63,6 +70,7 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
     ) -> None:
+        """Counts the images and seconds of a step, and logs the rates in logged steps."""
         if self.due and module.device.type == "cuda":
             torch.cuda.synchronize()  # it may lag behind; work counts when it is done
         self.busy += time.monotonic() - self.began
@@ -73,14 +81,15 @@ class Throughput(pl.Callback):
             self.images, self.busy, self.waited = 0, 0.0, self.watch.waited
 
     def pace(self) -> dict[str, float]:
-        """images_seen, and the rates since they were logged before: images a second, and data_wait in [0, 1]."""
+        """Returns images_seen, and since the last call images_per_second and data_wait in [0, 1]."""
+        assert self.waited is not None  # set when the first batch came
         waited = self.watch.waited - self.waited
         seconds = self.busy + waited
         rates = {"images_per_second": self.images / seconds, "data_wait": waited / seconds}
         return {"images_seen": float(self.seen), **rates}
 
     def learning_rates(self, trainer: pl.Trainer) -> dict[str, float]:
-        """The learning rate of each group of parameters that is not empty."""
+        """Returns the learning rate of each group of parameters that is not empty."""
         return {
             f"learning_rate/{name}": group["lr"]
             for names, optimizer in zip(self.parts.values(), trainer.optimizers, strict=True)
