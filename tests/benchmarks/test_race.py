@@ -17,8 +17,8 @@ from cgan.cli.benchmark import main
 from cgan.figures.plots import Line
 from cgan.files import write_json
 from cgan.interfaces import UserError
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 JOINT = ROOT / "configs/joint/scenes.yaml"
 TINY = """data.num_images=64 data.resolution=32 data.test_images=12 trainer.joint_images=1024
     trainer.joint_batch_size=32 trainer.joint_minutes=null trainer.precision=32-true joint.image.width=8

@@ -18,20 +18,10 @@ from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_GAN
 from cgan.sampling.pipeline import TextToImage
+from helpers import ROOT
+from helpers.runs import EVALUATED, script
 
-ROOT = Path(__file__).parents[1]
-TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32
-    trainer.sample_every=800 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
-    joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16 joint.decoder.hidden_dim=32
-    trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64 trainer.precision=32-true
-    gan.adversarial_from=0""".split()
-TINY_JOINT = [str(ROOT / "configs/joint/scenes.yaml"), *TINY, "data.test_images=12", "trainer.joint_batch_size=32"]
-
-
-def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / name), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+TINY_JOINT = [str(ROOT / "configs/joint/scenes.yaml"), *EVALUATED, "data.test_images=12", "trainer.joint_batch_size=32"]
 
 
 def verb(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -46,7 +36,7 @@ def workplace(tmp_path_factory) -> Path:
     """A folder in which train.py has run to its end, in runs/tiny."""
     pytest.importorskip("wandb")
     folder = tmp_path_factory.mktemp("workplace")
-    ended = script("train.py", *TINY, "run_dir=runs/tiny", cwd=folder)
+    ended = script("train.py", *EVALUATED, "run_dir=runs/tiny", cwd=folder)
     assert ended.returncode == 0, ended.stderr
     assert "next: python sample.py" in ended.stdout
     return folder
@@ -86,7 +76,9 @@ def test_exported_weights_draw_what_the_checkpoint_draws(workplace, tmp_path):
 @pytest.mark.slow
 def test_a_joint_encoder_is_taken_from_its_checkpoint_and_not_trained_again(workplace):
     joint = workplace / "runs/tiny/joint.safetensors"
-    ended = script("train.py", *TINY, f"joint.checkpoint={joint}", "trainer.images=64", "run_dir=again", cwd=workplace)
+    ended = script(
+        "train.py", *EVALUATED, f"joint.checkpoint={joint}", "trainer.images=64", "run_dir=again", cwd=workplace
+    )
     assert ended.returncode == 0 and not (workplace / "again/joint").exists()
     words = JointEncoder.load(joint).text.vocabulary.words
     assert TextToImage.load(workplace / "again/last.ckpt").text_encoder.vocabulary.words == words
@@ -95,7 +87,7 @@ def test_a_joint_encoder_is_taken_from_its_checkpoint_and_not_trained_again(work
 @pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint(workplace):
     run = workplace / "runs/tiny"
-    start = [*TINY, f"joint.checkpoint={run}/joint.safetensors", f"init={run}/last.ckpt", "trainer.images=64"]
+    start = [*EVALUATED, f"joint.checkpoint={run}/joint.safetensors", f"init={run}/last.ckpt", "trainer.images=64"]
     ended = script("train.py", *start, "gan.learning_rate=0", "run_dir=more", cwd=workplace)
     assert ended.returncode == 0, ended.stderr
     before, after = (torch.load(p / "last.ckpt", weights_only=True) for p in (run, workplace / "more"))
@@ -121,7 +113,7 @@ def test_it_trains_on_a_folder_of_pictures_and_draws_from_it(tmp_path):
         Image.new("RGB", (48, 40), tuple(int(c) for c in colour)).save(pictures / f"{i}.jpg")
         (pictures / f"{i}.txt").write_text(f"a {name} card")
     (pictures / "5.jpg").write_bytes(b"cut off")
-    settings = [setting for setting in TINY if not setting.startswith("data.num_images")]
+    settings = [setting for setting in EVALUATED if not setting.startswith("data.num_images")]
     ended = script("train.py", str(ROOT / "configs/gan/folder.yaml"), *settings, "data.root=pictures", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "skipped 1 of 24 pictures: 1 damaged or not a picture (such as 5.jpg)" in ended.stdout
@@ -276,7 +268,7 @@ def interrupted(*arguments: str, cwd: Path) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_with_a_checkpoint(tmp_path):
-    status, stdout, stderr = interrupted(*TINY, "trainer.images=10000000", cwd=tmp_path)
+    status, stdout, stderr = interrupted(*EVALUATED, "trainer.images=10000000", cwd=tmp_path)
     assert status == 130 and "Traceback" not in stderr and "stopped after" in stdout
     assert TextToImage.load(tmp_path / "run/last.ckpt").sample(["a dog"], [0]).shape == (1, 32, 32, 3)
 
@@ -293,7 +285,7 @@ def test_without_a_wandb_login_a_run_logs_offline(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    settings = [setting for setting in TINY if not setting.startswith("trainer.wandb")]
+    settings = [setting for setting in EVALUATED if not setting.startswith("trainer.wandb")]
     ended = script("train.py", *settings, "trainer.images=64", "run_dir=run", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert list(tmp_path.glob("run/wandb/offline-run-*"))

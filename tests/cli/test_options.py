@@ -9,8 +9,9 @@ from PIL import Image
 from cgan.cli import benchmark, caption, evaluate, export, judge, plot, prepare, retrieve, sample
 from cgan.errors import UserError
 from cgan.resources import STARTER_GAN
+from helpers import ROOT
 
-RACE = Path(__file__).parents[1] / "configs/race/joint-scenes.yaml"
+RACE = ROOT / "configs/race/joint-scenes.yaml"
 
 
 def test_a_race_has_no_against():

@@ -14,11 +14,11 @@ from PIL import Image
 
 from cgan.cli.sample import main
 from cgan.errors import UserError
-from cgan.resources import STARTER_GAN
 from cgan.sampling.naming import OutputPaths, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
+from helpers import ROOT
+from helpers.pictures import pixels
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/sampling.md").read_text(encoding="utf-8")
 NEW = ("negative", "guidance")  # in files, since 2026-11-25
 HEAVY = ("pytorch_lightning", "lightning_fabric", "transformers", "torchvision", "wandb", "torchmetrics", "omegaconf")
@@ -28,16 +28,6 @@ HEAVY = ("pytorch_lightning", "lightning_fabric", "transformers", "torchvision",
 def workplace(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def pipe() -> TextToImage:
-    return TextToImage.load(STARTER_GAN)
-
-
-def pixels(path: str | Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 def sample(capsys, *arguments: str) -> list[str]:

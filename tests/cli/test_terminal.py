@@ -26,8 +26,7 @@ from cgan.training.curves import MOST_POINTS, Curves, curves_of, smooth
 from cgan.training.resume import budget, is_finished
 from cgan.training.run_lock import give_back, is_under_way, take
 from cgan.training.run_records import minutes_of, read_run, rows_of, runs_in, state
-
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
 
 
 def write_run(folder: Path, settings: list[str], rows: list[dict], progress: dict | None = None) -> Path:

@@ -2,11 +2,9 @@
 
 import errno
 import os
-import resource
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from threading import Thread
@@ -14,7 +12,6 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cgan.cli import env, run
 from cgan.data.cache import cache_folder, made_once, mapped, mark_used, tidy, write_array
@@ -26,28 +23,10 @@ from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
 from cgan.evaluation.loop import store
 from cgan.files import DAY, CannotWrite, one_at_a_time, temporary_name
+from helpers.disks import NO_PROCESS, full_disk
+from helpers.pictures import some_pictures
 
 OLD = time.time() - 40 * DAY
-NO_PROCESS = 2**22 + 1  # above the largest number of a process
-
-
-@contextmanager
-def files_of_at_most(num_bytes):
-    """Larger ones can't be written, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def some_pictures(root, number=6):
-    root.mkdir()
-    for i in range(number):
-        Image.new("RGB", (40, 36), (i, 9, 99)).save(root / f"{i}.png")
-        (root / f"{i}.txt").write_text("a thing")
-    return root
 
 
 def names(folder):
@@ -115,7 +94,7 @@ def test_ctrl_c_ends_a_command_with_130_and_no_traceback(monkeypatch, capsys):
 def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path, monkeypatch, source):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
     config = DataConfig(source, str(some_pictures(tmp_path / "pictures")), num_images=6, resolution=32)
-    with files_of_at_most(10_000), pytest.raises(CannotWrite) as error:
+    with full_disk(10_000), pytest.raises(CannotWrite) as error:
         build_dataset(config)
     assert "the disk is full" in str(error.value) and "set CGAN_CACHE" in str(error.value)
     assert "\n" not in str(error.value) and names(tmp_path / "cache") == []

@@ -4,22 +4,25 @@ import argparse
 import os
 import shutil
 import signal
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from test_cache import NO_PROCESS, files_of_at_most, some_pictures
 
 from cgan.cli.prepare import main, write
 from cgan.data.checking import check_shards
 from cgan.data.pictures import Entry
 from cgan.data.preparation import LOCK, ShardOptions, write_shards
-from cgan.data.readers.folder import read_folder
 from cgan.data.shards import ShardedPictures, index_of, sidecar_of, tars_in
 from cgan.errors import UserError
 from cgan.files import CannotWrite, one_at_a_time, temporary_name
+from helpers import pictures as made
+from helpers.disks import NO_PROCESS, contents, full_disk
+from helpers.pictures import no_one, some_pictures
 
 MANIFEST = "manifest.json"
+shards_of = partial(made.shards_of, num_workers=1, shard_size=2)  # three shards of two pictures each
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +48,6 @@ def no_patience(monkeypatch):
     monkeypatch.setattr("cgan.data.preparation.PATIENCE", 0.05)
 
 
-def no_one(*numbers):
-    pass
-
-
-def shards_of(root, out, advance=no_one):
-    """Three shards of two pictures each."""
-    return write_shards(read_folder(root), out, ShardOptions(32, format="png", shard_size=2), 1, advance)
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
 def stopped(root, out):
     """A folder that was left after its first shard."""
 
@@ -66,7 +56,7 @@ def stopped(root, out):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        shards_of(root, out, stop)
+        shards_of(root, out, advance=stop)
 
 
 def line_of(error):
@@ -140,7 +130,7 @@ def test_a_full_disk_is_one_line_and_what_is_whole_stays(tmp_path, pictures, who
     stopped(pictures, out)
     before = contents(out)
     said = "shard-00001.tar can't be written: the disk is full"
-    with files_of_at_most(5_000), pytest.raises(CannotWrite, match=said) as error:
+    with full_disk(5_000), pytest.raises(CannotWrite, match=said) as error:
         shards_of(pictures, out)
     assert "run the same again, and it goes on" in line_of(error) and contents(out) == before
     shards_of(pictures, out)

@@ -12,6 +12,8 @@ from PIL import Image
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 CAPTIONS = {
     "plain.jpg": ['a red, "very" red thing', "red;\nand on a second line | with a bar", "it's #1"],
     "grey.jpg": ["grey"],
@@ -34,11 +36,6 @@ COLOURS |= {"turned.jpg": (255, 255, 255), "Käfer 日本.jpg": (0, 0, 255)}  # 
 BAD = {"cut.jpg": "damaged or not a picture", "nothing.jpg": "damaged or not a picture", "gone.jpg": "missing"}
 BAD |= {"silent.jpg": "no caption"}
 BIRDS, FLOWERS = "001.Black_footed_Albatross", "class_00077"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
 
 
 def write_pictures(folder):

@@ -19,10 +19,7 @@ from cgan.data.records import captions_from, id_from, image_id_of, printable
 from cgan.data.sources import DataConfig, build_dataset, read_entries
 from cgan.interfaces import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def picture(file: Path) -> None:

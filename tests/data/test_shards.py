@@ -23,12 +23,10 @@ from cgan.data.readers.folder import read_folder
 from cgan.data.shards import ShardedPictures, read_shards, scanned, sidecar_of
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
+from helpers.disks import contents
+from helpers.pictures import no_one, shards_of
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def a_picture(seed, width=50, height=40):
@@ -50,20 +48,6 @@ def some_pictures(root, number=25):
     rows[9]["text"] = [" "]
     (root / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return root
-
-
-def no_one(*numbers):
-    pass
-
-
-def shards_of(root, out, num_workers=2, advance=no_one, **options):
-    """Shards of a folder's pictures, 32 px high and eight in each unless said otherwise."""
-    options = ShardOptions(**{"size": 32, "format": "png", "shard_size": 8, **options})
-    return write_shards(read_folder(root), out, options, num_workers, advance)
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def samples(data):

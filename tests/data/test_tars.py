@@ -19,11 +19,7 @@ from cgan.data.shards import ShardedPictures, read_shards
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def jpeg(colour="red", size=32):

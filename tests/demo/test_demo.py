@@ -29,10 +29,10 @@ from cgan.demo.backend import MAX_CAPTION, STEPS, Backend, PageRequest
 from cgan.errors import UserError
 from cgan.resources import STARTER_GAN
 from cgan.sampling.metadata import read_request
-from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.weights import all_checkpoints
+from helpers import ROOT
+from helpers.pictures import pixels
 
-ROOT = Path(__file__).parents[1]
 STARTER = "assets/scenes-64.safetensors"
 DOG = PageRequest(STARTER, "a small red dog on grass", 4)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -51,11 +51,6 @@ socket.getaddrinfo = recorded(socket.getaddrinfo, 0)
 
 
 @pytest.fixture(scope="module")
-def pipe() -> TextToImage:
-    return TextToImage.load(STARTER_GAN)
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """A folder of scenes."""
     folder, scenes = tmp_path_factory.mktemp("pictures"), Scenes(12, 64, 0)
@@ -70,11 +65,6 @@ def backend(tmp_path, pictures, monkeypatch) -> Backend:
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
     (tmp_path / "answers").mkdir()
     return Backend({STARTER: STARTER_GAN}, tmp_path / "answers", pictures)
-
-
-def pixels(path: str | Path | io.BytesIO) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def again(path: Path) -> np.ndarray:

@@ -18,8 +18,8 @@ from cgan.cli.completion import keys_of
 from cgan.cli.train import with_resume_as_key
 from cgan.config import RunConfig, load_config
 from cgan.errors import UserError
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXTENDING = ROOT / "docs/extending.md"
 PARSERS = {verb: parser_of_verb(verb) for verb in VERBS}

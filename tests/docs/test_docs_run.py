@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from test_docs import PAGES, ROOT, command_of, commands_in
-from test_quality import random_inception  # noqa: F401 (a fixture)
 
 from cgan.data.scenes.dataset import Scenes
 
-ELSEWHERE = {"gallery.md": "tests/test_gallery.py", "extending.md": "tests/test_docs.py"}
+ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/docs/test_docs.py"}
 NEEDS = {
     "cgan demo": "gradio",
     "way.mp4": "imageio",
@@ -43,7 +42,7 @@ def call(verb: str, *arguments: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory, random_inception) -> Path:  # noqa: F811
+def world(tmp_path_factory, random_inception) -> Path:
     """A folder with what the pages' capital letters and examples stand for, and a finished run."""
     folder = tmp_path_factory.mktemp("world")
     with pytest.MonkeyPatch.context() as patch:
@@ -108,7 +107,7 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
         case "benchmark", "guidance":
             return [*arguments, "--num-images", "8"]
         case "benchmark", "quality":
-            return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # tests/test_race.py runs small ones
+            return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # tests/benchmarks/test_race.py runs small ones
     return arguments
 
 
@@ -128,7 +127,7 @@ def lacks(words: list[str]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
-def test_every_command_runs(page, world, random_inception, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_every_command_runs(page, world, random_inception, tmp_path, monkeypatch, capsys):
     commands = commands_in(page)
     shutil.copytree(world, tmp_path / "world", symlinks=True)
     monkeypatch.chdir(tmp_path / "world")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from cgan.version import __version__
+from helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 WEIGHTS = ("joint-64", "judge", "judge-two", "scenes-64", "scenes-two-64")
 
 pytestmark = pytest.mark.slow

@@ -20,10 +20,7 @@ from cgan.evaluation.loop import of_files
 from cgan.interfaces import UserError
 from cgan.retrieval import pictures_in
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from test_clip import save_clip
-from test_quality import random_inception  # noqa: F401 (a fixture)
 from torchmetrics import MetricCollection
 
 from cgan.cli.evaluate import main
@@ -37,8 +35,9 @@ from cgan.metrics.scenes import load_scene_classifier
 from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
 from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
+from helpers import ROOT
+from helpers.clip import save_clip
 
-ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "assets" / "scenes-64.safetensors"
 
 

@@ -18,15 +18,12 @@ from cgan.models.generators.modulated import ModulatedGenerator
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
+from helpers.pictures import as_images
 
 
 @pytest.fixture(scope="module")
 def judge():
     return load_scene_classifier()
-
-
-def as_images(pictures: list[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def test_the_judge_reads_real_scenes_above_99_percent(judge):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.colors
 import numpy as np
@@ -12,6 +11,7 @@ from PIL import Image
 
 from cgan.errors import UserError
 from cgan.figures.plots import COLOURS, DPI, HEIGHT, WIDTH, Line, Plot, figure_of, is_logarithmic, save_figure
+from helpers import ROOT
 
 
 def line(name: str, *y: float, spread: float = 0.0) -> Line:
@@ -114,5 +114,5 @@ def test_the_settings_of_matplotlib_are_left_alone(tmp_path):
 
 def test_matplotlib_is_imported_by_plots_alone():
     code = "import sys, cgan, cgan.cli.plot, cgan.__main__; print('matplotlib' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout == "False\n", ended.stderr

@@ -1,4 +1,4 @@
-"""What test_processes.py starts twice: a tiny GAN's steps on one part of each batch, by Lightning and gloo."""
+"""What test_distributed.py starts twice: a tiny GAN's steps on one part of each batch, by Lightning and gloo."""
 
 import sys
 from pathlib import Path
@@ -7,16 +7,12 @@ import pytorch_lightning as pl
 import torch
 
 from cgan import sharding
-from cgan.config import GANConfig
 from cgan.data.loading import endless_loader
 from cgan.interfaces import Sample
-from cgan.models.discriminator import DiscriminatorConfig
-from cgan.models.encoders.resnet import SmallResNet
-from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.distributed import SharedGradients
-from cgan.training.gan import TextToImageGAN
+from helpers.gan import tiny_gan
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree", "a red cat"]
 BATCH, STEPS = 8, 3
@@ -47,22 +43,11 @@ class Chance(pl.Callback):
         self.words = torch.nn.functional.pad(self.words, (0, 5 - self.words.shape[1]))
 
 
-def tiny_gan() -> TextToImageGAN:
-    torch.manual_seed(0)
-    config = GANConfig(
-        generator=GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
-        discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
-        penalty_weight=0.01,
-    )
-    text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
-    return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
-
-
 def main(num_processes: int, folder: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
-    gan, gradients, chance = tiny_gan(), Gradients(), Chance()
+    gan, gradients, chance = tiny_gan(penalty_weight=0.01), Gradients(), Chance()
     strategy = SharedGradients() if num_processes > 1 else "auto"
     trainer = pl.Trainer(
         max_steps=STEPS, accelerator="cpu", devices=num_processes, strategy=strategy,

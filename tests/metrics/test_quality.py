@@ -7,14 +7,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch_fidelity
 from PIL import Image
-from test_clip import save_clip
 from torch.utils.data import Dataset
 from torch_fidelity import feature_extractor_inceptionv3
 
@@ -24,21 +22,8 @@ from cgan.metrics.features import Inception, PrecomputedFeatures, resized_clean
 from cgan.metrics.quality import PictureQuality, kernel_distance, neighbourhoods
 from cgan.metrics.weights import MissingWeights, in_lines, inception_weights, missing_weights
 from cgan.pixels import as_bytes, as_floats
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def random_inception(tmp_path_factory) -> Path:
-    """Weights that torch-fidelity accepts in place of the real ones, which are not on every machine."""
-    file, module = tmp_path_factory.mktemp("inception") / "weights.pth", feature_extractor_inceptionv3
-    torch.manual_seed(0)
-    with (
-        mock.patch.object(module, "load_state_dict_from_url", lambda *_, **__: {}),
-        mock.patch.object(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None),
-    ):
-        torch.save(module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict(), file)
-    return file
+from helpers import ROOT
+from helpers.clip import save_clip
 
 
 class Pictures(Dataset):
@@ -202,21 +187,20 @@ def test_a_file_that_is_not_inception_s_is_one_line(tmp_path):
 
 # ------------------------------------------------------------------------------------------------ processes
 
-MEASURED_APART = ROOT / "tests" / "measured_apart.py"
-
 
 @pytest.mark.slow
 def test_several_processes_find_what_one_finds(random_inception, tmp_path):
     """A set of 53 pictures: the shares are 27 and 26, and the last batches of different sizes; a third one has none."""
     found, clip = {}, tmp_path / "clip"
+    script = [sys.executable, "-m", "helpers.measured_apart"]
     clip.mkdir()
     save_clip(clip)
     for world in (1, 2, 3):
         environment = {**os.environ, "CGAN_CACHE": str(tmp_path / f"cache{world}"), "OMP_NUM_THREADS": "1"}
-        environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+        environment |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
         outs = [tmp_path / f"{world}-{rank}.json" for rank in range(world)]
         shared = [str(world), f"file://{tmp_path}/meet{world}", str(random_inception), str(clip)]
-        commands = [[sys.executable, str(MEASURED_APART), str(r), *shared, str(out)] for r, out in enumerate(outs)]
+        commands = [[*script, str(r), *shared, str(out)] for r, out in enumerate(outs)]
         processes = [subprocess.Popen(command, env=environment) for command in commands]
         assert [process.wait(timeout=500) for process in processes] == [0] * world
         found[world] = [json.loads(out.read_text()) for out in outs]

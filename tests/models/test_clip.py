@@ -3,10 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import transformers
-from torch.utils.data import DataLoader
 
 from cgan.config import GANConfig
 from cgan.interfaces import Batch, UserError
@@ -20,34 +18,11 @@ from cgan.models.text.lstm import Vocabulary
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
+from helpers.clip import processor, save_clip
+from helpers.gan import fit
+from helpers.pictures import as_images
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat", "a blue tree"]
-SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-COLOURS = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25]}  # unlike those of any CLIP
-
-
-def save_clip(folder, projection_dim: int = 12, halves_projection_dim: int = 12) -> str:
-    """A tiny random CLIP in the published layout: letters as its pieces of words, pictures of 32 px in 16 patches."""
-    torch.manual_seed(0)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    files = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}
-    transformers.CLIPTokenizer(**files, model_max_length=77).save_pretrained(folder)
-    text = SIZES | {"vocab_size": len(pieces), "bos_token_id": 52, "eos_token_id": 53, "pad_token_id": 53}
-    halves = {
-        "text_config": text | {"projection_dim": halves_projection_dim},
-        "vision_config": SIZES | {"image_size": 32, "patch_size": 8, "projection_dim": halves_projection_dim},
-    }
-    config = transformers.CLIPConfig(**halves, projection_dim=projection_dim)
-    transformers.CLIPModel(config).save_pretrained(folder)
-    processor().save_pretrained(folder)
-    return str(folder)
-
-
-def processor() -> transformers.CLIPImageProcessor:
-    return transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, **COLOURS)
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +46,6 @@ def some_pictures(size: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (4, size, size, 3), dtype=np.uint8)
 
 
-def as_images(pictures: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
-
-
 def some_batch() -> Batch:
     return Batch(as_images(some_pictures()), CAPTIONS, torch.arange(4))
 
@@ -84,15 +55,6 @@ def finetuned(folder: str | None, **changes) -> JointEncoder:
     decoder = DecoderConfig(width=4, max_channels=16, word_dim=8, hidden_dim=16)
     config = JointConfig(encoders="clip", clip=folder, decoder=decoder, learning_rate=1e-3, **changes)
     return JointEncoder(config, Vocabulary.of(CAPTIONS), 32)
-
-
-def fit(module: pl.LightningModule, max_steps: int, **settings) -> pl.Trainer:
-    trainer = pl.Trainer(
-        max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
-        enable_model_summary=False, **settings,
-    )  # fmt: skip
-    trainer.fit(module, DataLoader([some_batch()] * max_steps, batch_size=None))
-    return trainer
 
 
 # ---------------------------------------------------------------------------------------------- encoders
@@ -193,7 +155,7 @@ def test_weights_in_half_precision_are_finetuned_in_single(copy):
     (copy / "config.json").write_text(json.dumps(settings))
     joint = finetuned(str(copy))
     assert {value.dtype for value in joint.parameters()} == {torch.float32}
-    fit(JointTraining(joint), 1)
+    fit(JointTraining(joint), tmp_path, 1, batches=[some_batch()] * 1)
 
 
 # ---------------------------------------------------------------------------------------------- finetuning
@@ -204,7 +166,7 @@ def test_weights_in_half_precision_are_finetuned_in_single(copy):
 def test_finetuning_moves_all_of_both_towers(folder, coattention_weight, precision):
     joint = finetuned(folder, coattention_weight=coattention_weight)
     before = {name: value.clone() for name, value in joint.named_parameters()}
-    fit(JointTraining(joint), 2, precision=precision)
+    fit(JointTraining(joint), tmp_path, 2, batches=[some_batch()] * 2, precision=precision)
     still = [name for name, value in joint.named_parameters() if torch.equal(value, before[name])]
     assert not still and all(value.isfinite().all() for value in joint.parameters())
 
@@ -212,7 +174,7 @@ def test_finetuning_moves_all_of_both_towers(folder, coattention_weight, precisi
 @pytest.mark.parametrize("half", [False, True])
 def test_a_finetuned_clip_comes_back_without_its_folder(copy, tmp_path, half):
     joint = finetuned(str(copy), coattention_weight=0.5)
-    fit(JointTraining(joint), 2)
+    fit(JointTraining(joint), tmp_path, 2, batches=[some_batch()] * 2)
     joint.eval().save(tmp_path / "joint.safetensors", half)
     shutil.rmtree(copy)
     again, images = JointEncoder.load(tmp_path / "joint.safetensors"), as_images(some_pictures())
@@ -228,7 +190,7 @@ def test_a_gan_on_a_finetuned_clip_trains_and_its_sampler_needs_no_folder(copy, 
         discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
     )
     gan = TextToImageGAN(config, joint.text, joint.image, 32)
-    fit(gan, 2).save_checkpoint(tmp_path / "last.ckpt")
+    fit(gan, tmp_path, 2, batches=[some_batch()] * 2).save_checkpoint(tmp_path / "last.ckpt")
     assert all(value.isfinite().all() for value in gan.parameters())
     shutil.rmtree(copy)
     drawn = TextToImage.load(tmp_path / "last.ckpt").sample(["a dog"], [3])

@@ -6,7 +6,6 @@ import pytest
 import timm
 import torch
 import transformers
-from test_gan import CAPTIONS, fit
 from torchvision.transforms import v2
 
 from cgan.config import GANConfig
@@ -18,6 +17,7 @@ from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training.build import outside_image_encoder
 from cgan.training.gan import TextToImageGAN
+from helpers.gan import CAPTIONS, fit
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from torchvision.models import resnet18, resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
-from cgan.interfaces import TextFeatures, UserError
+from cgan.interfaces import UserError
 from cgan.models.augment import augment, cut_out, draw_augmentation, translate
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
@@ -15,11 +15,7 @@ from cgan.models.generators import build_generator
 from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import CouplingPrior, FlowMatchingPrior, NoPrior, build_prior
 from cgan.models.posterior import Posterior
-
-
-def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:
-    mask = torch.arange(length)[None] < torch.tensor([length, 2])[:, None]
-    return TextFeatures(torch.randn(batch, dim), torch.randn(batch, length, dim), mask)
+from helpers.gan import some_text
 
 
 def tiny_generator(resolution: int = 32, word_attention: bool = False) -> Generator:

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from test_gan import CAPTIONS, some_batch, tiny_gan
 from torch.nn import functional as F
 
 from cgan.models.coattention import CoAttention
@@ -16,6 +15,7 @@ from cgan.models.precision import inner_products
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.training import losses, step
 from cgan.training.joint import JointTraining
+from helpers.gan import CAPTIONS, some_batch, tiny_gan
 
 
 def in_bfloat16(function, *inputs) -> torch.Tensor:

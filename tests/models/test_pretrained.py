@@ -7,24 +7,9 @@ import transformers
 from cgan.interfaces import UserError
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.pretrained import PretrainedTextEncoder
+from helpers.clip import save_clip
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat"]
-
-
-def save_clip(folder):
-    """A tiny random CLIP in the published layout: letters as its pieces of words."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = transformers.CLIPTokenizer(
-        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77
-    )
-    tokenizer.save_pretrained(folder)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = sizes | {"vocab_size": len(pieces), "bos_token_id": 52, "eos_token_id": 53, "pad_token_id": 53}
-    config = transformers.CLIPConfig(text_config=text, vision_config=sizes | {"image_size": 32, "patch_size": 16})
-    transformers.CLIPModel(config).save_pretrained(folder)
 
 
 def save_word_model(folder, kind):

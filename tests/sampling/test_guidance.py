@@ -13,7 +13,6 @@ from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_GAN
 from cgan.resources import STARTER_JOINT as JOINT
 from cgan.sampling.guidance import away_from
-from cgan.sampling.pipeline import TextToImage
 
 
 def features(sentence: torch.Tensor) -> TextFeatures:
@@ -36,11 +35,6 @@ def test_a_sentence_turns_away_from_the_negative_one_the_more_the_stronger_and_k
 def test_the_own_caption_as_negative_one_changes_nothing():
     sentence = torch.randn(1, 8)
     assert torch.allclose(away_from(features(sentence), sentence[0] * 5, 3.0).sentence, sentence, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def pipe() -> TextToImage:
-    return TextToImage.load(STARTER_GAN)
 
 
 def test_a_pipe_that_pushes_draws_the_pushed_sentence_and_leaves_the_other_pipe_alone(pipe):

@@ -17,13 +17,7 @@ from cgan.resources import STARTER_GAN
 from cgan.sampling.interpolation import frames, turned
 from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.weights import find
-
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def pipe() -> TextToImage:
-    return TextToImage.load(STARTER_GAN)
+from helpers import ROOT
 
 
 @pytest.mark.parametrize("name", ["scenes-long", "scenes-two"])

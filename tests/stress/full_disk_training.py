@@ -18,7 +18,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[level]) for level in range(3)]
 
 from kill_training import inventory, lost  # noqa: E402
-from test_recovery import TINY, ended, start  # noqa: E402
+
+from helpers.runs import TINY, ended, start  # noqa: E402
 
 ENOUGH = 256_000  # kB, for a whole training
 SETTINGS = [*TINY, "trainer.images=480", "trainer.keep_checkpoints=3", "run_dir=disk/run", "resume=auto"]

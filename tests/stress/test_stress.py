@@ -1,13 +1,7 @@
 """One round of what tests/stress does many times."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.append(str(Path(__file__).parent / "stress"))
-
-import two_trainings  # noqa: E402
+import two_trainings
 
 
 @pytest.mark.slow

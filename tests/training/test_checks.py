@@ -1,7 +1,6 @@
 """What is wrong with a training is told before anything is decoded or trained."""
 
 import pytest
-from test_gan import fit, tiny_gan
 
 from cgan.cli.train import main
 from cgan.config import load_config
@@ -11,6 +10,7 @@ from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.health import CollapseSigns
 from cgan.training.callbacks.samples import ReconstructionSheet, SampleGrid
 from cgan.training.checks import check_batches, check_before_training
+from helpers.gan import fit, tiny_gan
 
 TINY = """data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4
     joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16 joint.decoder.hidden_dim=32

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from test_gan import fit, tiny_gan
+
+from helpers.gan import fit, tiny_gan
 
 pytestmark = pytest.mark.cuda
 

@@ -10,14 +10,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgan import sharding
-
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
 
 
 def train_in(num_processes: int, folder: Path) -> list[dict]:
     """What each process found: the gradients of each player's steps, and the weights at the end."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests/two_processes.py"), str(num_processes), str(folder)]
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "helpers.two_processes", str(num_processes), str(folder)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return [torch.load(folder / f"{num_processes}-{rank}.pt", weights_only=True) for rank in range(num_processes)]

@@ -10,8 +10,6 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from test_cli import ROOT, TINY, script
-from test_clip import save_clip
 
 from cgan.config import load_config
 from cgan.data.scenes.dataset import Scenes
@@ -26,8 +24,11 @@ from cgan.resources import STARTER_JOINT
 from cgan.training.callbacks.evaluation import thinned
 from cgan.training.callbacks.throughput import FETCHING, Stopwatch
 from cgan.training.evaluation_plan import evaluation_callbacks
+from helpers import ROOT
+from helpers.clip import save_clip
+from helpers.runs import EVALUATED, script
 
-FAST = [x for x in TINY if not x.startswith(("trainer.images", "trainer.evaluate_every", "trainer.joint_images"))]
+FAST = [x for x in EVALUATED if not x.startswith(("trainer.images", "trainer.evaluate_every", "trainer.joint_images"))]
 FAST += ["trainer.images=1280", "trainer.evaluate_every=640", "trainer.joint_images=64", "run_dir=run"]
 MEASURED = {"scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "r_precision", "clip_score"}
 RUNNING = {

@@ -10,38 +10,17 @@ from pytorch_lightning.callbacks import Timer
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.utils.data import DataLoader
 
-from cgan.config import GANConfig
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.dataset import Scenes
-from cgan.interfaces import Batch
-from cgan.models.discriminator import DiscriminatorConfig
-from cgan.models.encoders.resnet import SmallResNet
-from cgan.models.generators.base import GeneratorConfig
 from cgan.models.joint import JointConfig, JointEncoder
-from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.text.lstm import Vocabulary
 from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 from cgan.training.losses import exact_gradient_penalty
 from cgan.training.microbatch import caption_ids, draw_discriminator_noise, draw_generator_noise, mismatched_captions
 from cgan.training.schedule import progress_of
-
-CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
-
-
-def some_batch() -> Batch:
-    return Batch(torch.rand(4, 3, 32, 32) * 2 - 1, CAPTIONS, torch.tensor([0, 1, 2, 1]))
-
-
-def tiny_gan(**changes) -> TextToImageGAN:
-    torch.manual_seed(0)
-    config = GANConfig(
-        generator=GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
-        discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
-        **changes,
-    )
-    text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
-    return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
+from helpers.gan import CAPTIONS, fit, moved, some_batch, tiny_gan
 
 
 def without_images(gan: TextToImageGAN) -> TextToImageGAN:
@@ -49,19 +28,6 @@ def without_images(gan: TextToImageGAN) -> TextToImageGAN:
     gan.config.discriminator.form = "trunk"
     torch.manual_seed(0)
     return TextToImageGAN(gan.config, gan.text_encoder, None, 32)
-
-
-def fit(gan: TextToImageGAN, tmp_path, max_steps: int, ckpt_path=None, **settings) -> pl.Trainer:
-    trainer = pl.Trainer(
-        max_steps=max_steps, logger=False, enable_progress_bar=False, default_root_dir=tmp_path,
-        enable_checkpointing=False, enable_model_summary=False, **{"accelerator": "cpu"} | settings,
-    )  # fmt: skip
-    trainer.fit(gan, DataLoader([some_batch() for _ in range(8)], batch_size=None), ckpt_path=ckpt_path)
-    return trainer
-
-
-def moved(before: dict, network: torch.nn.Module) -> bool:
-    return any(not torch.equal(before[name], value) for name, value in network.named_parameters())
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])

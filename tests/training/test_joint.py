@@ -12,7 +12,6 @@ import pytorch_lightning as pl
 import torch
 from torch import multiprocessing
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 
 from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Batch, UserError
@@ -23,6 +22,8 @@ from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.pixels import as_floats
 from cgan.training import losses
 from cgan.training.joint import JointTraining
+from helpers import ROOT
+from helpers.gan import fit
 
 NEGATIVES = ["all", "hardest", "semihard", "weighted"]
 
@@ -51,13 +52,8 @@ def tiny_joint(batch: Batch, width: int = 4, dim: int = 16, **changes) -> JointE
     return JointEncoder(config, Vocabulary.of(batch.captions), 32)
 
 
-def fit(joint: JointEncoder, batch: Batch, max_steps: int, **settings) -> pl.Trainer:
-    trainer = pl.Trainer(
-        max_steps=max_steps, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
-        enable_model_summary=False, **settings,
-    )  # fmt: skip
-    trainer.fit(JointTraining(joint), DataLoader([batch] * max_steps, batch_size=None))
-    return trainer
+def trained(joint: JointEncoder, batch: Batch, max_steps: int, **settings) -> pl.Trainer:
+    return fit(JointTraining(joint), ".", max_steps, batches=[batch] * max_steps, **settings)
 
 
 # ---------------------------------------------------------------------------------------------- training
@@ -67,7 +63,7 @@ def fit(joint: JointEncoder, batch: Batch, max_steps: int, **settings) -> pl.Tra
 def test_training_makes_pictures_find_their_captions(batch, coattention_weight):
     settings = {"coattention_weight": coattention_weight, "picture_weight": 0.0, "caption_weight": 0.0}
     joint = tiny_joint(batch, width=8, dim=64, learning_rate=3e-3, **settings)
-    fit(joint, batch, 40)
+    trained(joint, batch, 40)
     found = joint.eval().scores(batch.images, batch.captions).argmax(dim=1) == torch.arange(32)
     assert found.float().mean() > 0.8
 
@@ -75,7 +71,7 @@ def test_training_makes_pictures_find_their_captions(batch, coattention_weight):
 def test_muon_moves_all_convolutions_but_the_first_by_steps_of_its_rate(batch):
     joint = tiny_joint(batch, matrix_learning_rate=0.05)
     before = copy.deepcopy(joint)
-    fit(joint, batch, 1)
+    trained(joint, batch, 1)
     layers = zip(before.image.stages.modules(), joint.image.stages.modules(), strict=True)
     moves = [new.weight - old.weight for old, new in layers if isinstance(new, torch.nn.Conv2d)]
     assert all(0.2 < move.square().mean().sqrt() / (0.2 * 0.05) < 1.3 for move in moves)
@@ -88,7 +84,7 @@ def test_muon_moves_all_convolutions_but_the_first_by_steps_of_its_rate(batch):
 def test_every_kind_of_negatives_trains_with_finite_weights(batch, negatives, precision):
     joint = tiny_joint(batch, negatives=negatives, coattention_weight=0.5)
     before = {name: value.clone() for name, value in joint.named_parameters()}
-    fit(joint, first(batch, 8), 4, precision=precision)
+    trained(joint, first(batch, 8), 4, precision=precision)
     assert all(value.isfinite().all() for value in joint.state_dict().values())
     still = {name for name, value in joint.named_parameters() if torch.equal(value, before[name])}
     assert not still
@@ -113,9 +109,9 @@ def test_training_compares_the_scores_that_retrieval_uses(batch, negatives, coat
     settings = {"negatives": negatives, "coattention_weight": coattention_weight, "similarity": similarity}
     joint = tiny_joint(batch, learning_rate=0.0, warm_up=0.0, **settings).eval()  # Lightning leaves it so
     scores = joint.scores(batch.images, batch.captions)
-    trained = fit(joint, batch, 1).callback_metrics["loss/contrastive"]
+    loss = trained(joint, batch, 1).callback_metrics["loss/contrastive"]
     expected = sum(ranking_loss(joint.config, s, batch.image_ids) for s in (scores, scores.t())) / 2
-    assert trained.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("weight", ["picture_weight", "caption_weight"])
@@ -125,8 +121,8 @@ def test_a_decoder_learns_what_its_weight_asks_for(batch, weight):
     def ratio(**weights: float) -> float:
         """Of the decoder's loss at the end to that at the start."""
         joint = tiny_joint(batch, contrastive_weight=1e-9, learning_rate=1e-2, **weights)
-        start = fit(joint, batch, 1).callback_metrics[name]
-        return float(fit(joint, batch, 40).callback_metrics[name] / start)
+        start = trained(joint, batch, 1).callback_metrics[name]
+        return float(trained(joint, batch, 40).callback_metrics[name] / start)
 
     others = {"picture_weight": 1e-9, "caption_weight": 1e-9}
     assert ratio(**others | {weight: 1.0}) < 0.6
@@ -135,7 +131,7 @@ def test_a_decoder_learns_what_its_weight_asks_for(batch, weight):
 def test_a_picture_is_described_as_it_was_in_training(batch):
     batch = first(batch, 4)
     joint = tiny_joint(batch, learning_rate=1e-2, picture_weight=0.0, caption_weight=1.0, decay_from=1.0)
-    fit(joint, batch, 75)
+    trained(joint, batch, 75)
     known = [joint.vocabulary.decode(joint.vocabulary.encode(caption)) for caption in batch.captions]
     joint.eval()
     assert joint.captions_of(batch.images) == known
@@ -156,13 +152,13 @@ class Record(pl.Callback):
 def test_hardness_rises_to_1_in_the_warm_up(batch):
     for warm_up, expected in ((0.5, [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]), (0.0, [1] * 8)):
         record, joint = Record(), tiny_joint(batch, negatives="hardest", warm_up=warm_up)
-        fit(joint, first(batch, 4), 8, callbacks=[record])
+        trained(joint, first(batch, 4), 8, callbacks=[record])
         assert record.hardness == pytest.approx(expected)
 
 
 def test_the_learning_rate_falls_to_a_twentieth_at_the_end(batch):
     record, joint = Record(), tiny_joint(batch, learning_rate=0.01, decay_from=0.5)
-    trainer = fit(joint, first(batch, 4), 8, callbacks=[record])
+    trainer = trained(joint, first(batch, 4), 8, callbacks=[record])
     assert record.rates == pytest.approx([0.01] * 5 + [0.007625, 0.00525, 0.002875])
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0005)
 
@@ -170,10 +166,10 @@ def test_the_learning_rate_falls_to_a_twentieth_at_the_end(batch):
 def test_the_temperature_is_learned_and_the_scale_is_100_at_most(batch):
     joint = tiny_joint(batch, temperature=0.001, learning_rate=0.0).eval()
     assert joint.log_scale.item() == pytest.approx(math.log(1000), rel=1e-5)
-    trained = fit(joint, batch, 1).callback_metrics["loss/contrastive"]
+    loss = trained(joint, batch, 1).callback_metrics["loss/contrastive"]
     scores, ids = 100 * joint.scores(batch.images, batch.captions), batch.image_ids
     expected = (losses.info_nce(scores, ids, ids) + losses.info_nce(scores.t(), ids, ids)) / 2
-    assert trained.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------- processes
@@ -194,7 +190,7 @@ def gradients(batch: Batch, negatives: str, coattention_weight: float, **setting
     joint.image.eval()  # batch statistics would be those of each process alone
     kept = Gradients()
     mine = settings.pop("part", batch)
-    fit(joint, mine, 1, callbacks=[kept], **settings)
+    trained(joint, mine, 1, callbacks=[kept], **settings)
     return kept.seen
 
 
@@ -287,7 +283,7 @@ def test_both_halves_must_share_a_latent():
 @pytest.mark.parametrize("half", [False, True])
 def test_a_joint_encoder_comes_back_from_its_file(batch, settings, half, tmp_path):
     joint = tiny_joint(batch, **settings)
-    fit(joint, batch, 3)
+    trained(joint, batch, 3)
     joint.eval().save(tmp_path / "joint.safetensors", half)
     again = JointEncoder.load(tmp_path / "joint.safetensors")
     near = {"atol": 1e-2, "rtol": 1e-2} if half else {"atol": 1e-6}
@@ -341,5 +337,5 @@ def test_a_missing_file_is_one_line(tmp_path):
 def test_using_a_joint_encoder_imports_no_lightning():
     imports = "import sys, cgan.models.joint, cgan.retrieval, cgan.sampling.pipeline, cgan.evaluation.joint"
     code = f"{imports}; print('pytorch_lightning' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert ended.stdout.strip() == "False", ended.stderr

@@ -2,31 +2,17 @@
 
 import csv
 import os
-import resource
-import signal
-from contextlib import contextmanager
 
 import pytest
 import torch
 
 from cgan.files import CannotWrite
 from cgan.training.metrics_file import MetricsFile
+from helpers.disks import full_disk
 
 
 def rows(path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.open(newline="")))
-
-
-@contextmanager
-def full_disk(at: int):
-    """No file may grow above so many bytes: as near to a full disk as a test may come."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (at, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def written(path, num: int, first: int = 0, num_rows: int = 0, **more: float) -> MetricsFile:

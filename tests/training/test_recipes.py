@@ -1,15 +1,12 @@
 """The published recipes of configs/race/recipes, and the pieces that they are made of."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Timer
-from test_gan import CAPTIONS, fit, some_batch
-from test_networks import some_text
 
 from cgan.config import load_config
 from cgan.interfaces import UserError
@@ -25,8 +22,9 @@ from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.losses import info_nce, spherical_distance
 from cgan.training.schedule import by_cosine, minutes_of, pause_training_clock
+from helpers import ROOT
+from helpers.gan import CAPTIONS, fit, some_batch, some_text
 
-ROOT = Path(__file__).parents[1]
 SCENES = str(ROOT / "configs/gan/scenes.yaml")
 RECIPES = sorted((ROOT / "configs/race/recipes").glob("*.yaml"))
 TINY = """gan.generator.noise_dim=8 gan.generator.style_dim=16 gan.generator.width=4 gan.generator.max_channels=16

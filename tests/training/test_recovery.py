@@ -1,7 +1,6 @@
 """Trainings that are killed, stopped, short of disk, or fed with nonsense: real ones, as python train.py."""
 
 import csv
-import os
 import random
 import signal
 import subprocess
@@ -12,27 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
+from helpers.runs import TINY, ended, kill, start, state, wait_for
+
 TIMED = "images_per_second", "data_wait"
-TINY = """data.num_images=64 data.resolution=32 trainer.joint_images=128 trainer.joint_batch_size=32
-    trainer.batch_size=16 trainer.joint_minutes=null trainer.minutes=null trainer.sample_every=96
-    trainer.evaluate_every=0 trainer.checkpoint_every=48 trainer.wandb=disabled trainer.precision=32-true
-    gan.generator.width=4 gan.generator.max_channels=16 gan.discriminator.width=4 joint.image.width=8
-    joint.decoder.width=4 joint.decoder.max_channels=16 joint.decoder.hidden_dim=32 gan.adversarial_from=0""".split()
-
-
-def start(*arguments: str, cwd: Path, **settings) -> subprocess.Popen:
-    """train.py in a session of its own, so that all of its processes can be killed at once."""
-    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes, **settings)
-
-
-def ended(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
-    """Status, stdout and stderr."""
-    stdout, stderr = process.communicate(timeout=timeout)
-    return process.returncode, stdout, stderr
 
 
 def test_forked_workers_die_by_a_signal_that_the_training_would_take():
@@ -51,23 +32,6 @@ os.kill(child, signal.SIGTERM)
 assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
-
-
-def kill(process: subprocess.Popen) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def wait_for(paths: Path, pattern: str, process: subprocess.Popen, seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not list(paths.glob(pattern)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def state(run: Path) -> dict:
-    return torch.load(run / "last.ckpt", map_location="cpu", weights_only=True)
 
 
 def images_in(run: Path) -> int:

@@ -133,7 +133,7 @@ def test_signal_handlers_stay_as_they_were(own):
 def test_a_library_call_prints_nothing(tmp_path):
     code = f"""if True:
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from test_train import Cards, Hashed, TINY
+        from test_run import Cards, Hashed, TINY
         from cgan import load_config, train
         train(load_config([*TINY, "run_dir=run", "trainer.images=16"]), Cards(), Hashed())"""
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -7,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
-from test_shards import shards_of
 
 from cgan.cli.runs import main as runs_main
 from cgan.config import RunConfig, load_config
@@ -22,54 +20,12 @@ from cgan.interfaces import UserError
 from cgan.training.resume import chosen_run
 from cgan.training.run import train
 from cgan.training.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
-from cgan.training.run_lock import (
-    HOLDER,
-    MARK,
-)
 from cgan.training.run_records import read_run, settings_in
 from cgan.training.run_settings import stored_settings
+from helpers.pictures import shards_of, some_pictures
+from helpers.runs import RUN_FILES, files_in, run_of, settings
 
-ROOT = Path(__file__).parents[1]
-FOLDER = str(ROOT / "configs/gan/folder.yaml")
-RUN_FILES = (
-    "last.ckpt", "last-1.ckpt", "best.ckpt", "joint.safetensors", "metrics.csv", "progress.json", "wandb-id",
-    "retrieval.json", "data.json", "config.yaml", "samples/images_000000064.png", "joint/metrics.csv", "wandb/run-1/x",
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("SLURM_JOB_ID", "CGAN_RUN_DIR", "CGAN_LAUNCH", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def run_of(content: str, run_dir: Path = Path("r")) -> Path:
-    """A directory with all that a training may leave."""
-    for name in RUN_FILES:
-        path = run_dir / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}" if name.endswith(".json") else content)
-    write_settings(RunConfig(), run_dir)
-    return run_dir
-
-
-def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {MARK, HOLDER}
-
-
-def pictures(folder: Path, num: int = 4, word: str = "card") -> Path:
-    folder.mkdir()
-    for i in range(num):
-        Image.fromarray(np.full((32, 32, 3), 40 * i, np.uint8)).save(folder / f"{i}.png")
-        (folder / f"{i}.txt").write_text(f"{word} number {i}")
-    return folder
-
-
-def settings(root: str, *more: str) -> list[str]:
-    return [FOLDER, f"data.root={root}", "data.resolution=32", *more]
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # ---------------------------------------------------------------------------------------------- an earlier training
@@ -212,7 +168,7 @@ def gone_on(*more: str) -> None:
 
 
 def test_other_pictures_are_noticed_when_a_run_goes_on(place, capsys):
-    begun(pictures(place / "pics", 6))
+    begun(some_pictures(place / "pics", 6))
     gone_on()
     assert "pictures before" not in capsys.readouterr().out
     for i in range(3):
@@ -234,7 +190,7 @@ def test_words_that_the_vocabulary_does_not_hold_are_told(place, capsys):
     from cgan.models.joint import JointConfig, JointEncoder
     from cgan.models.text.lstm import Vocabulary
 
-    begun(pictures(place / "pics"))
+    begun(some_pictures(place / "pics"))
     JointEncoder(JointConfig(), Vocabulary(["card", "number", "0"]), 32).save(Path("r/joint.safetensors"))
     (place / "pics/0.txt").write_text("completely other card")
     gone_on()
@@ -242,12 +198,12 @@ def test_words_that_the_vocabulary_does_not_hold_are_told(place, capsys):
 
 
 def test_pictures_may_move_where_they_are_the_same(place, capsys):
-    begun(pictures(place / "pics"))
+    begun(some_pictures(place / "pics"))
     (place / "pics").rename(place / "moved")
     gone_on(f"data.root={place}/moved")
     assert f"data.root: {place}/moved from now on, {place}/pics before" in capsys.readouterr().out
     assert stored_settings(Path("r")).data.root == f"{place}/moved"
-    pictures(place / "others", 5)
+    some_pictures(place / "others", 5)
     with pytest.raises(UserError, match=r"data.root can't change on the way \(4 pictures before, 5 now\)"):
         gone_on(f"data.root={place}/others")
     assert stored_settings(Path("r")).data.root == f"{place}/moved"
@@ -275,12 +231,12 @@ def test_a_run_dir_that_cannot_be_written_is_one_line_before_any_work(run_dir, m
 
 
 def test_the_record_of_a_run_is_plain_json(place):
-    begun(pictures(place / "pics"))
+    begun(some_pictures(place / "pics"))
     assert set(json.loads(Path("r/data.json").read_text())) == {"num_pictures", "captions", "pictures"}
 
 
 def test_shards_are_known_again_elsewhere_and_others_are_not(place):
-    pictures(place / "pictures", 6)
+    some_pictures(place / "pictures", 6)
     for name in ("one", "two"):
         shards_of(place / "pictures", place / name)
         (place / "pictures/3.txt").write_text("longer words than those before")

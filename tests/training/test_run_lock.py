@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from test_run_directory import ROOT, files_in, place, run_of, settings
 
 from cgan.config import load_config
 from cgan.errors import FirstProcessReports
@@ -25,8 +24,10 @@ from cgan.training.run_lock import (
     take_new,
     wait_for_first,
 )
+from helpers import ROOT
+from helpers.runs import files_in, run_of, settings
 
-__all__ = ["place"]  # the fixture, which all tests here use
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # ---------------------------------------------------------------------------------------------- one writer

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from test_gan import fit, moved, tiny_gan
 
 from cgan.training.scaling import ScalerForEach
 from cgan.training.trainer import plugins_of
+from helpers.gan import fit, moved, tiny_gan
 
 
 def test_an_overflow_of_one_player_leaves_the_other_ones_scale_and_steps_alone(tmp_path):

@@ -1,11 +1,10 @@
-from pathlib import Path
-
 import pytest
 
 from cgan.config import load_config
 from cgan.training.schedule import Cadence, checkpoints, grids, late_decay
+from helpers import ROOT
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 @pytest.mark.parametrize(
