@@ -19,25 +19,14 @@ from cgan.cli.train import with_resume_as_key
 from cgan.config import RunConfig, load_config
 from cgan.errors import UserError
 from helpers import ROOT
+from helpers.pages import PAGES, command_of, commands_in
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXTENDING = ROOT / "docs/extending.md"
 PARSERS = {verb: parser_of_verb(verb) for verb in VERBS}
 PARSERS |= {f"benchmark {subject}": make_parser() for subject, (make_parser, _) in COMMANDS.items()}
 KEY = re.compile(r"(data|text|joint|gan|trainer)\.[a-z_.]+(=.*)?")
 FILES = ("py", "md", "json", "ckpt", "yaml", "safetensors")
 KEYS = set(keys_of(RunConfig))
-
-
-def code_lines(page: Path) -> list[str]:
-    """Of indented blocks, and of fenced ones that name no language; lines that a backslash continues are one."""
-    lines, fence = [], None
-    for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
-        if line.startswith("```"):
-            fence = line[3:] if fence is None else None
-        elif fence == "" or (fence is None and line.startswith("    ")):
-            lines.append(line.strip())
-    return lines
 
 
 def test_no_hint_installs_cgan_from_an_index_where_it_is_not():
@@ -47,22 +36,6 @@ def test_no_hint_installs_cgan_from_an_index_where_it_is_not():
     hint = r"how_to_install\([\"'](\w+)|-e \"\.\[(\w+)\]\""
     named = {name for path in texts for name in re.findall(hint, path.read_text("utf-8"))}
     assert not wrong and {one or other for one, other in named} <= set(extras)
-
-
-def commands_in(page: Path) -> list[list[str]]:
-    """The words of each command of cgan, without comments and what is optional."""
-    lines = [re.sub(r"\[[^\]]*\.\.\.\]", "", line) for line in code_lines(page)]
-    parts = [part.strip() for line in lines for part in line.split("&&")]
-    starts = ("cgan ", "python train.py", "python sample.py", "torchrun ")
-    return [shlex.split(part, comments=True) for part in parts if part.startswith(starts)]
-
-
-def command_of(words: list[str]) -> tuple[str, list[str]]:
-    """The verb and its arguments."""
-    for script, verb in (("train.py", "train"), ("sample.py", "sample")):
-        if script in words:
-            return verb, words[words.index(script) + 1 :]
-    return words[1], words[2:]
 
 
 @cache

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_docs import PAGES, ROOT, command_of, commands_in
 
 from cgan.data.scenes.dataset import Scenes
+from helpers import ROOT
+from helpers.pages import PAGES, command_of, commands_in
 
 ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/docs/test_docs.py"}
 NEEDS = {
@@ -107,7 +108,7 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
         case "benchmark", "guidance":
             return [*arguments, "--num-images", "8"]
         case "benchmark", "quality":
-            return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # tests/benchmarks/test_race.py runs small ones
+            return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # test_race.py runs small ones
     return arguments
 
 

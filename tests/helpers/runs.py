@@ -16,18 +16,12 @@ from helpers import ROOT
 
 NETWORKS = """data.num_images=64 data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16
     gan.discriminator.width=4 joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16
-    joint.decoder.hidden_dim=32 gan.adversarial_from=0 trainer.precision=32-true""".split()
-TINY = (
-    """trainer.joint_images=128 trainer.joint_batch_size=32 trainer.batch_size=16 trainer.joint_minutes=null
-    trainer.minutes=null trainer.sample_every=96 trainer.evaluate_every=0 trainer.checkpoint_every=48
-    trainer.wandb=disabled""".split()
-    + NETWORKS
-)
-MEASURED = (
-    """trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32 trainer.sample_every=800
+    joint.decoder.hidden_dim=32 gan.adversarial_from=0 trainer.precision=32-true"""
+TINY = f"""{NETWORKS} trainer.joint_images=128 trainer.joint_batch_size=32 trainer.batch_size=16
+    trainer.joint_minutes=null trainer.minutes=null trainer.sample_every=96 trainer.evaluate_every=0
+    trainer.checkpoint_every=48 trainer.wandb=disabled""".split()
+EVALUATED = f"""{NETWORKS} trainer.joint_images=256 trainer.images=1600 trainer.batch_size=32 trainer.sample_every=800
     trainer.wandb=offline trainer.evaluate_every=800 trainer.evaluation_images=64""".split()
-    + NETWORKS
-)
 
 # ---------------------------------------------------------------------------------------------- processes
 

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import transformers
 
@@ -55,6 +56,10 @@ def finetuned(folder: str | None, **changes) -> JointEncoder:
     decoder = DecoderConfig(width=4, max_channels=16, word_dim=8, hidden_dim=16)
     config = JointConfig(encoders="clip", clip=folder, decoder=decoder, learning_rate=1e-3, **changes)
     return JointEncoder(config, Vocabulary.of(CAPTIONS), 32)
+
+
+def trained(module: pl.LightningModule, max_steps: int, **settings) -> pl.Trainer:
+    return fit(module, ".", max_steps, batches=[some_batch()] * max_steps, **settings)
 
 
 # ---------------------------------------------------------------------------------------------- encoders
@@ -155,7 +160,7 @@ def test_weights_in_half_precision_are_finetuned_in_single(copy):
     (copy / "config.json").write_text(json.dumps(settings))
     joint = finetuned(str(copy))
     assert {value.dtype for value in joint.parameters()} == {torch.float32}
-    fit(JointTraining(joint), tmp_path, 1, batches=[some_batch()] * 1)
+    trained(JointTraining(joint), 1)
 
 
 # ---------------------------------------------------------------------------------------------- finetuning
@@ -166,7 +171,7 @@ def test_weights_in_half_precision_are_finetuned_in_single(copy):
 def test_finetuning_moves_all_of_both_towers(folder, coattention_weight, precision):
     joint = finetuned(folder, coattention_weight=coattention_weight)
     before = {name: value.clone() for name, value in joint.named_parameters()}
-    fit(JointTraining(joint), tmp_path, 2, batches=[some_batch()] * 2, precision=precision)
+    trained(JointTraining(joint), 2, precision=precision)
     still = [name for name, value in joint.named_parameters() if torch.equal(value, before[name])]
     assert not still and all(value.isfinite().all() for value in joint.parameters())
 
@@ -174,7 +179,7 @@ def test_finetuning_moves_all_of_both_towers(folder, coattention_weight, precisi
 @pytest.mark.parametrize("half", [False, True])
 def test_a_finetuned_clip_comes_back_without_its_folder(copy, tmp_path, half):
     joint = finetuned(str(copy), coattention_weight=0.5)
-    fit(JointTraining(joint), tmp_path, 2, batches=[some_batch()] * 2)
+    trained(JointTraining(joint), 2)
     joint.eval().save(tmp_path / "joint.safetensors", half)
     shutil.rmtree(copy)
     again, images = JointEncoder.load(tmp_path / "joint.safetensors"), as_images(some_pictures())
@@ -190,7 +195,7 @@ def test_a_gan_on_a_finetuned_clip_trains_and_its_sampler_needs_no_folder(copy, 
         discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
     )
     gan = TextToImageGAN(config, joint.text, joint.image, 32)
-    fit(gan, tmp_path, 2, batches=[some_batch()] * 2).save_checkpoint(tmp_path / "last.ckpt")
+    trained(gan, 2).save_checkpoint(tmp_path / "last.ckpt")
     assert all(value.isfinite().all() for value in gan.parameters())
     shutil.rmtree(copy)
     drawn = TextToImage.load(tmp_path / "last.ckpt").sample(["a dog"], [3])
