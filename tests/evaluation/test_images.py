@@ -249,7 +249,7 @@ def test_distances_of_a_handful_of_pictures_are_left_out_with_a_word(tmp_path, c
 
 
 @pytest.mark.slow
-def test_two_folders_are_compared_and_the_protocol_says_how(tmp_path, cache, random_inception, clip, capsys):  # noqa: F811
+def test_two_folders_are_compared_and_the_protocol_says_how(tmp_path, cache, random_inception, clip, capsys):
     drawn = save_pictures(tmp_path / "drawn", 12, 1, captions=True)
     real = save_pictures(tmp_path / "real", 14, 2, captions=False)
     out = tmp_path / "report.json"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgan.evaluation.scene_classifier_training import draw_example, draw_examples, spoilt_kinds
 from helpers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -23,14 +22,6 @@ def test_one_round_of_what_breaks_the_data(script):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("whole again") == len(ended.stdout.splitlines()) >= 3
-
-
-def test_the_pictures_of_the_judge_come_in_order_from_several_processes():
-    kinds = ["real", *spoilt_kinds(3, "one")]
-    images, scenes, _ = draw_examples(kinds, "one", seed=4)
-    for index, kind in enumerate(kinds):
-        image, scene = draw_example((kind, "one", 4, index, None))
-        assert (images[index].permute(1, 2, 0).numpy() == image).all() and scenes[index].tolist() == list(scene)
 
 
 def slow_pictures(root):
