@@ -1,12 +1,11 @@
-from pathlib import Path
-
 import pytest
 from omegaconf import OmegaConf
 
 from cgan.config import load_config
 from cgan.interfaces import UserError
+from helpers import ROOT
 
-CONFIGS = [path for path in Path(__file__).parents[1].glob("configs/**/*.yaml") if path.parent.name != "race"]
+CONFIGS = [path for path in ROOT.glob("configs/**/*.yaml") if path.parent.name != "race"]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS), ids=lambda p: p.name)

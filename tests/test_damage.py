@@ -1,9 +1,5 @@
 """What is called damage, and what is told as the system's fault or as a mistake of the program."""
 
-import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,32 +13,13 @@ from cgan.models.encoders.imagenet import resnet
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import EmbeddingIndex
 from cgan.sampling.pipeline import TextToImage
+from helpers.disks import no_more_files
 
 READERS = [
     ("x.ckpt", TextToImage.load), ("x.safetensors", TextToImage.load), ("x.safetensors", JointEncoder.load),
     ("x.safetensors", EmbeddingIndex.load), ("x.pth", check_weights_file),
     ("x.pth", lambda path: resnet("resnet18", str(path), "weights")),
 ]  # fmt: skip
-
-
-@contextmanager
-def no_more_files(spare: int = 0) -> Iterator[None]:
-    """As many files are open as this process may have, but for a few to spare."""
-    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
-    try:
-        while True:
-            held.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError:
-        pass
-    for _ in range(spare):
-        os.close(held.pop())
-    try:
-        yield
-    finally:
-        for number in held:
-            os.close(number)
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize(("name", "read"), READERS)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "cgan"
+from helpers import ROOT
+
+PACKAGE = ROOT / "cgan"
 FLOORS = (  # from the ground up: what stands in a row imports from the rows above it here
     {"errors", "version"},
     {"files", "renamed", "resources", "ranges", "damage", "workers"},

@@ -1,7 +1,6 @@
 """No match statement passes over a value that it does not know."""
 
 import ast
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +9,9 @@ from cgan.models.augment import augment
 from cgan.models.discriminator import DiscriminatorConfig, build_trunk
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.training import losses
+from helpers import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "cgan"
+PACKAGE = ROOT / "cgan"
 
 
 def is_silent(match: ast.Match, following: ast.stmt | None) -> bool:

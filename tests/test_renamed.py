@@ -5,15 +5,11 @@ import re
 import pytest
 import torch
 
-from cgan.config import GANConfig, load_config
-from cgan.models.discriminator import DiscriminatorConfig
-from cgan.models.encoders.resnet import SmallResNet
-from cgan.models.generators.base import GeneratorConfig
-from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.config import load_config
 from cgan.ranges import RANGES
 from cgan.renamed import SETTINGS, rename_settings
-from cgan.training.gan import TextToImageGAN
 from cgan.training.muon import Muon
+from helpers.gan import tiny_gan
 
 
 def test_an_earlier_name_of_a_setting_is_understood_and_the_new_one_is_named_once(tmp_path):
@@ -54,16 +50,6 @@ def test_every_present_name_is_a_setting():
             section = getattr(section, part)
         assert hasattr(section, name), new
     assert not set(SETTINGS) & set(RANGES)
-
-
-def tiny_gan(seed: int) -> TextToImageGAN:
-    torch.manual_seed(seed)
-    config = GANConfig(
-        generator=GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
-        discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
-    )
-    text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary(["dog"]))
-    return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
 
 
 def earlier(name: str) -> str:

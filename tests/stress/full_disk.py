@@ -10,27 +10,27 @@ end in the same bytes, and write nothing again that was whole. Default: 10 round
 import os
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from activities import ACTIVITIES, Activity, begin, check_next_start, ended, make_pictures, passing, references
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+from activities import (  # noqa: E402
+    ACTIVITIES,
+    Activity,
+    begin,
+    check_next_start,
+    ended,
+    make_pictures,
+    passing,
+    references,
+)
+
+from helpers.disks import small_disk  # noqa: E402
 
 SIZE = 40_000_000  # bytes of the small disk
-
-
-@contextmanager
-def small_disk(place: Path) -> Iterator[None]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(place)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def fill(file: Path) -> None:
@@ -96,7 +96,7 @@ def one_round(activity: Activity, root: Path, pictures: Path, moment: float, sec
         what = check_said(activity, limit_files(activity, folder, pictures, log, moment / seconds), folder, log)
         check_next_start(activity, folder, pictures, log, result)
         return what
-    with small_disk(place / "disk"):
+    with small_disk(place / "disk", SIZE):
         folder = place / "disk" / "out"
         status = fill_meanwhile(activity, folder, pictures, log, moment)
         what = check_said(activity, status, folder, log)

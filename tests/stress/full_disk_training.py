@@ -11,27 +11,17 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[level]) for level in range(3)]
 
 from kill_training import inventory, lost  # noqa: E402
-from test_recovery import TINY, ended, start  # noqa: E402
+
+from helpers.disks import small_disk  # noqa: E402
+from helpers.runs import TINY, ended, start  # noqa: E402
 
 ENOUGH = 256_000  # kB, for a whole training
 SETTINGS = [*TINY, "trainer.images=480", "trainer.keep_checkpoints=3", "run_dir=disk/run", "resume=auto"]
-
-
-@contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def grow(folder: Path) -> None:
@@ -50,7 +40,7 @@ def temporary_files(run: Path) -> list[Path]:
 def one_round(folder: Path, kilobytes: int) -> str:
     """A training on a disk of this size, then on one that is large enough; returns what came of it."""
     run = folder / "disk" / "run"
-    with small_disk(folder / "disk", kilobytes):
+    with small_disk(folder / "disk", 1024 * kilobytes):
         status, stdout, stderr = ended(start(*SETTINGS, cwd=folder))
         if status == 0:
             return "there was room enough"
@@ -68,7 +58,7 @@ def one_round(folder: Path, kilobytes: int) -> str:
 def main(rounds: int = 10, seed: int = 0) -> None:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        with small_disk(Path(name) / "disk", ENOUGH):
+        with small_disk(Path(name) / "disk", 1024 * ENOUGH):
             status, _, stderr = ended(start(*SETTINGS, cwd=Path(name)))
             assert status == 0, stderr
             whole = used(Path(name) / "disk")

@@ -17,9 +17,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
-from test_recovery import TINY, ended, start, state  # noqa: E402
-
 from cgan.training.run_records import settings_in  # noqa: E402
+from helpers.runs import TINY, ended, start, state  # noqa: E402
 
 IMAGES, BATCH, SEEDS = 1600, 16, (1, 2)
 LONGEST = 6.0  # seconds between the starts

@@ -1,0 +1,401 @@
+"""cgan demo: what a visitor may ask for, the page in a real browser, and what its server refuses.
+
+The last two need gradio, and playwright with a Chromium on the machine; docs/demo.md says how to get them.
+"""
+
+import base64
+import http.client
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cgan.cli import demo, sample
+from cgan.data.scenes.dataset import Scenes
+from cgan.demo import backend as backend_module
+from cgan.demo.backend import MAX_CAPTION, STEPS, Backend, PageRequest
+from cgan.errors import UserError
+from cgan.resources import STARTER_GAN
+from cgan.sampling.metadata import read_request
+from cgan.sampling.weights import all_checkpoints
+from helpers import ROOT
+from helpers.pictures import pixels
+
+STARTER = "assets/scenes-64.safetensors"
+DOG = PageRequest(STARTER, "a small red dog on grass", 4)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CALL = "/gradio_api/call/sample"
+RECORDER = """
+import os, socket
+def recorded(function, place):
+    def call(*arguments, **more):
+        with open(os.environ["CONNECTIONS"], "a") as file:
+            file.write(f"{arguments[place]}\\n")
+        return function(*arguments, **more)
+    return call
+socket.socket.connect = recorded(socket.socket.connect, 1)
+socket.getaddrinfo = recorded(socket.getaddrinfo, 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of scenes."""
+    folder, scenes = tmp_path_factory.mktemp("pictures"), Scenes(12, 64, 0)
+    for i in range(12):
+        Image.fromarray(scenes[i].image.permute(1, 2, 0).numpy()).save(folder / f"scene-{i}.png")
+    return folder
+
+
+@pytest.fixture
+def backend(tmp_path, pictures, monkeypatch) -> Backend:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "answers").mkdir()
+    return Backend({STARTER: STARTER_GAN}, tmp_path / "answers", pictures)
+
+
+def again(path: Path) -> np.ndarray:
+    """What sample.py draws by what a file says of itself."""
+    sample.main(["--again", str(path), "--out", "again.png"])
+    return pixels("again.png")
+
+
+# ---------------------------------------------------------------------------------------------- requests
+
+
+def test_each_picture_is_the_samplers_and_says_how_it_was_drawn(backend, pipe):
+    shown, archive = backend.sample(DOG, 3)
+    for each, seed in zip(shown, (4, 5, 6), strict=True):
+        assert (pixels(each.path) == pipe.sample([DOG.caption], [seed])[0]).all()
+    assert (again(shown[2].path) == pixels(shown[2].path)).all()
+    assert sorted(zipfile.ZipFile(archive).namelist()) == sorted(each.path.name for each in shown)
+
+
+def test_a_walk_is_the_strip_that_sample_draws(backend):
+    strip = backend.interpolate(DOG, "a big blue car on sand", 7)
+    assert pixels(strip).shape == (64, 64 * STEPS, 3) and (again(strip) == pixels(strip)).all()
+    with pytest.raises(UserError, match="nothing changes"):
+        backend.interpolate(DOG, "", DOG.seed)
+
+
+def test_the_nearest_picture_to_a_copy_is_the_copied_one(backend, pictures, pipe):
+    Image.fromarray(pipe.sample([DOG.caption], [DOG.seed])[0]).save(pictures / "copy.png")
+    by_caption, by_picture = backend.nearest(DOG)
+    (pictures / "copy.png").unlink()
+    assert by_picture[0].words.startswith("copy.png, 1.00") and len(by_caption) == len(by_picture) == 8
+    assert all(each.path.is_relative_to(backend.folder) for each in by_caption + by_picture)
+
+
+def test_words_that_training_never_saw_are_told(backend):
+    assert "'zeppelin'" in backend.unknown(DOG, "a red zeppelin") and backend.unknown(DOG) == ""
+
+
+@pytest.mark.parametrize(
+    "change, num, told",
+    [
+        ({"caption": "a " * 5000}, 1, "10,000 characters"),
+        ({"caption": "\x00\x1b \n"}, 1, "empty"),
+        ({"caption": None}, 1, "caption"),
+        ({"seed": -1}, 1, "seed"),
+        ({"seed": 2**32}, 1, "seed"),
+        ({"seed": 2**32 - 1}, 2, "seed"),
+        ({"seed": None}, 1, "seed"),
+        ({"truncation": float("nan")}, 1, "truncation"),
+        ({"truncation": 1e9}, 1, "truncation"),
+        ({"checkpoint": "../../etc/passwd"}, 1, "no such checkpoint here"),
+        ({}, 10**9, "from 1 to 16"),
+        ({}, 0, "from 1 to 16"),
+        ({}, None, "from 1 to 16"),
+    ],
+)
+def test_what_no_visitor_of_the_page_would_ask_for_is_refused(backend, change, num, told):
+    with pytest.raises(UserError, match=told):
+        backend.sample(DOG._replace(**change), num)
+    assert not list(backend.folder.iterdir())
+
+
+def test_control_characters_and_paths_in_a_caption_stay_out_of_names(backend):
+    shown, _ = backend.sample(DOG._replace(caption="../../etc/\x1b[31mpasswd\x00 <img src=x>\u202e.exe"), 1)
+    assert shown[0].path.resolve().parent.parent == backend.folder.resolve() and "etc-31mpasswd" in shown[0].path.name
+    (longest, *_), _ = backend.sample(DOG._replace(caption="é" * MAX_CAPTION), 1)
+    assert longest.path.is_file()
+
+
+def test_files_of_old_answers_go(backend, monkeypatch):
+    monkeypatch.setattr(backend_module, "KEPT", 2)
+    first, *_, last = [backend.sample(DOG, 1)[1] for _ in range(4)]
+    assert not first.exists() and last.exists() and len(list(backend.folder.iterdir())) == 2
+
+
+def test_pictures_of_a_run_are_those_it_was_trained_on(tmp_path, pictures):
+    data = {"source": "folder", "root": str(pictures)}
+    settings = {"name": "a", "task": "gan", "seed": 0, "data": data, "trainer": {"wandb": "disabled"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(settings) + "\n")
+    assert backend_module.pictures_of_run(tmp_path / "last.ckpt") == pictures
+    (tmp_path / "config.yaml").write_text(json.dumps({**settings, "data": {"source": "scenes", "root": None}}) + "\n")
+    assert backend_module.pictures_of_run(tmp_path / "last.ckpt") is None
+
+
+def test_the_checkpoint_that_is_given_comes_first_then_runs_then_starter_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate(("runs/new", "runs/old", "other")):
+        Path(name).mkdir(parents=True)
+        Path(name, "last.ckpt").touch()
+        os.utime(Path(name, "last.ckpt"), (10**9 - age, 10**9 - age))
+    assert list(all_checkpoints(None)) == ["new/last.ckpt", "old/last.ckpt", STARTER]
+    assert list(all_checkpoints(Path("other"))) == ["other/last.ckpt", "new/last.ckpt", "old/last.ckpt", STARTER]
+
+
+def test_without_gradio_one_line_says_what_to_install(monkeypatch):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR", "GRADIO_EXAMPLES_CACHE"):
+        monkeypatch.setenv(name, "")  # so that they are put back
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(UserError, match='pip install "gradio>=6"'):
+        demo.main([])
+
+
+@pytest.mark.parametrize("arguments", [["--images", "nowhere"], ["--port", "70000"], ["--checkpoint", "nowhere.ckpt"]])
+def test_mistakes_are_told_before_anything_is_loaded(arguments):
+    with pytest.raises(UserError, match=arguments[1]):
+        demo.main(arguments)
+
+
+# ---------------------------------------------------------------------------------------------- the server
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, pictures) -> Iterator[SimpleNamespace]:
+    """cgan demo in a process of its own, which writes down each address that it connects to."""
+    pytest.importorskip("gradio")
+    home = tmp_path_factory.mktemp("served")
+    (home / "recorder").mkdir()
+    (home / "recorder" / "sitecustomize.py").write_text(RECORDER)
+    (home / "temporary").mkdir()
+    (home / "secret.txt").write_text("secret")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": f"{home / 'recorder'}{os.pathsep}{ROOT}", "TMPDIR": f"{home}/temporary",
+                   "CONNECTIONS": str(home / "connections"), "CGAN_CACHE": str(home / "cache")}  # fmt: skip
+    command = [sys.executable, "-m", "cgan", "demo", "--port", str(port), "--images", str(pictures)]
+    process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
+    assert "the page is at" in process.stdout.readline()
+    yield SimpleNamespace(home=home, port=port, url=f"http://127.0.0.1:{port}/")
+    process.terminate()
+    process.wait(30)
+    assert not list((home / "temporary").glob("cgan-demo-*"))  # nothing is left
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    from gradio_client import Client
+
+    return Client(served.url, verbose=False, download_files=str(served.home / "received"))
+
+
+def answer(served, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """Of a path that is sent as it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
+    connection.request(method, path, body, headers)
+    response = connection.getresponse()
+    return response.status, response.read()
+
+
+def asked(served, request: tuple) -> tuple[int, str]:
+    """What the server says to a request that no client has looked at."""
+    body = json.dumps({"data": request}).encode()
+    status, content = answer(served, CALL, "POST", body, **{"Content-Type": "application/json"})
+    if status != 200:
+        return status, content.decode()
+    told = answer(served, f"{CALL}/{json.loads(content)['event_id']}")[1].decode()
+    return status, told.replace("event: heartbeat\ndata: null\n\n", "")
+
+
+@pytest.mark.slow
+def test_a_client_gets_pictures_with_all_they_say_of_themselves(served, client, pipe):
+    gallery, told, file = client.predict(STARTER, "a blue car with a zeppelin", 3, 1.0, 1, api_name="/sample")
+    path = file["value"] if isinstance(file, dict) else file
+    assert read_request(Path(path))[0].seeds == [3] and "zeppelin" in told
+    assert (pixels(path) == pipe.sample(["a blue car with a zeppelin"], [3])[0]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "values",
+    [
+        (STARTER, "a " * 5000, 0, 1.0, 1),
+        (STARTER, "\x00\x07", 0, 1.0, 1),
+        (STARTER, "a cat", -5, 1.0, 1),
+        (STARTER, "a cat", 10**30, 1.0, 1),
+        (STARTER, "a cat", 0, 1e30, 1),
+        (STARTER, "a cat", 0, 1.0, 10**9),
+        ("/etc/passwd", "a cat", 0, 1.0, 1),
+        ({"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "a cat", 0, 1.0, 1),
+        (STARTER, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, 0, 1.0, 1),
+    ],
+)
+def test_a_hostile_request_is_refused_and_the_next_one_served(served, values):
+    _, told = asked(served, values)
+    assert told.startswith("event: error") and "root:" not in told
+    assert asked(served, (STARTER, "a cat", 0, 1.0, 1))[1].startswith("event: complete")
+
+
+@pytest.mark.slow
+def test_no_file_but_its_own_is_served_and_none_is_taken(served, client):
+    client.predict(STARTER, "a cat", 0, 1.0, 1, api_name="/sample")
+    (folder,) = (served.home / "temporary").glob("cgan-demo-*")
+    own = next(folder.rglob("a-cat-0.png"))
+    own.with_name("link.txt").symlink_to(served.home / "secret.txt")
+    status, content = answer(served, f"/gradio_api/file={own}")
+    assert status == 200 and content == own.read_bytes()
+    tricks = ["/etc/passwd", "../../../../etc/passwd", f"{served.home}/secret.txt", f"{folder}/../../secret.txt",
+              f"{folder}/%2e%2e/%2e%2e/secret.txt", f"{folder}/..%2f..%2fsecret.txt", f"{own.with_name('link.txt')}",
+              "file:///etc/passwd", f"{served.url}config", "http://example.com/", f"{folder}\\..\\..\\secret.txt",
+              f"{folder}", f"{folder}/%00", "secret.txt", "C:/Windows/win.ini",
+              f"//{served.home}/secret.txt"]  # fmt: skip
+    for trick in tricks:
+        for start in ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/gradio_api/proxy=", "/static/", "/assets/"):
+            status, content = answer(served, f"{start}{trick}")
+            assert status >= 400 and b"secret" not in content.replace(b"secret.txt", b"") and b"root:" not in content
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="../../evil.txt"\r\n\r\nevil\r\n--x--\r\n'
+    for path in ("/gradio_api/upload", "/upload", "//gradio_api/upload", "/gradio_api//upload"):
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        assert answer(served, path, "POST", form, **kind)[0] >= 400
+    assert not list(served.home.rglob("*evil*"))
+    assert {path.name for path in served.home.iterdir()} <= {"recorder", "temporary", "secret.txt", "connections",
+                                                             "cache", "received"}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_nobody_passes_by_the_queue(served):
+    body = json.dumps({"data": [STARTER, "a cat", 0, 1.0, 1]}).encode()
+    for path in ("/gradio_api/run/sample", "/gradio_api/api/sample", "/run/sample", "/api/sample"):
+        assert answer(served, path, "POST", body, **{"Content-Type": "application/json"})[0] >= 400
+
+
+@pytest.mark.slow
+def test_many_at_once_wait_or_are_refused_and_each_gets_its_own(served, pipe):
+    def drawn(seed: int) -> Path | None:
+        """The first picture of a request; None where the queue is full."""
+        status, told = asked(served, (STARTER, "a cat", seed, 1.0, 8))
+        if status == 503:
+            return None
+        assert told.startswith("event: complete"), told
+        return Path(json.loads(told.partition("data: ")[2])[0][0]["image"]["path"])
+
+    with ThreadPoolExecutor(50) as visitors:
+        paths = list(visitors.map(drawn, range(50)))
+    assert all((pixels(path) == pipe.sample(["a cat"], [seed])[0]).all() for seed, path in enumerate(paths) if path)
+    assert 10 < sum(path is not None for path in paths) < 50
+
+
+# ---------------------------------------------------------------------------------------------- the browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    api = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser:
+            yield browser
+
+
+def opened(browser, served, width: int, height: int, requests: list[str]):
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(60_000)
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(served.url)
+    return page
+
+
+def write(page, name: str, text: str) -> None:
+    page.locator(f"#{name} textarea, #{name} input").first.fill(text)
+
+
+def as_shown(page, selector: str) -> np.ndarray:
+    """The pixels of a picture in the page, as the browser has decoded it."""
+    script = """async (image) => {
+      await image.decode();
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+      canvas.getContext("2d").drawImage(image, 0, 0);
+      return canvas.toDataURL("image/png");
+    }"""
+    encoded = page.locator(selector).first.evaluate(script)
+    return pixels(io.BytesIO(base64.b64decode(encoded.partition(",")[2])))
+
+
+def overflow(page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+@pytest.mark.slow
+def test_a_caption_that_is_typed_becomes_the_samplers_picture_without_any_other_host(served, browser, pipe, tmp_path):
+    requests: list[str] = []
+    page = opened(browser, served, 1280, 900, requests)
+    write(page, "caption", "a white zeppelin at night")
+    write(page, "seed", "11")
+    page.click("#sample")
+    page.wait_for_selector("#pictures img")
+    assert (as_shown(page, "#pictures img") == pipe.sample(["a white zeppelin at night"], [11])[0]).all()
+    assert "'zeppelin'" in page.inner_text("#message")
+    with page.expect_download() as download:
+        page.click("#download")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert len(archive.namelist()) == 4
+        (tmp_path / "one.png").write_bytes(archive.read("a-white-zeppelin-at-night-12.png"))
+    assert read_request(tmp_path / "one.png")[0].seeds == [12]
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    assert overflow(page) <= 0 and pixels(tmp_path / "page.png").std() > 20
+    hosts = {request.split("/")[2] for request in requests if not request.startswith(("data:", "blob:"))}
+    assert hosts == {f"127.0.0.1:{served.port}"}
+
+
+@pytest.mark.slow
+def test_the_slider_walks_and_the_nearest_are_found_on_a_phone(served, browser, pipe, tmp_path):
+    page = opened(browser, served, 390, 844, [])
+    write(page, "caption", "a red ball on sand")
+    write(page, "to-caption", "a blue house at night")
+    page.click("#interpolate")
+    page.wait_for_selector("#strip-view")
+    for place, (caption, seed) in ((0, ("a red ball on sand", 0)), (STEPS - 1, ("a blue house at night", 1))):
+        page.locator("#place input[type=number]").fill(str(place))
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(500)
+        seen = Image.open(io.BytesIO(page.locator("#strip-view").screenshot())).convert("RGB").resize((64, 64))
+        difference = np.abs(np.asarray(seen).astype(int) - pipe.sample([caption], [seed])[0])
+        assert difference[:, 4:-4].mean() < 8
+    page.get_by_role("tab", name="Nearest training pictures").click()
+    page.click("#find")
+    page.wait_for_selector("#by-picture img")
+    page.screenshot(path=tmp_path / "phone.png", full_page=True)
+    assert page.locator("#by-caption img").count() == 8 and overflow(page) <= 0
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_on_the_page(served, browser):
+    page = opened(browser, served, 1280, 900, [])
+    page.click("#sample")
+    page.get_by_text("a caption is empty; give one").wait_for()
+
+
+@pytest.mark.slow
+def test_the_server_has_spoken_to_nobody_but_itself(served, client):
+    named = set((served.home / "connections").read_text().split("\n")) - {""}
+    assert all("127.0.0.1" in address or address in ("None", "localhost") or "::1" in address for address in named)

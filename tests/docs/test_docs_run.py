@@ -1,0 +1,151 @@
+"""Every command of README.md and docs/ runs to its end: made small, on files that are made on the spot.
+
+What it draws, measures or writes is looked at by the tests of its module.
+"""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cgan.data.scenes.dataset import Scenes
+from helpers import ROOT
+from helpers.pages import PAGES, command_of, commands_in
+
+ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/docs/test_docs.py"}
+NEEDS = {
+    "cgan demo": "gradio",
+    "film.mp4": "imageio",
+}  # a package; a page that waits for visitors is run by test_demo.py
+BENCHMARKS: set[tuple[str, ...]] = set()  # that have run: they leave nothing behind, so once is enough
+NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.latent_prior_dim=16
+    gan.discriminator.width=4 gan.discriminator.max_channels=16 gan.discriminator.head_resolution=4 joint.image.width=8
+    joint.image.embedding_dim=16 joint.text.dim=16 joint.decoder.width=4 joint.decoder.max_channels=16
+    joint.decoder.hidden_dim=32 data.resolution=32""".split()
+SHORT = """trainer.images=64 trainer.joint_images=64 trainer.batch_size=32 trainer.joint_batch_size=32 trainer.devices=1
+    trainer.num_nodes=1 trainer.evaluate_every=0 trainer.sample_every=64 trainer.wandb=disabled
+    trainer.precision=32-true""".split()
+RUN = """trainer.images=1280 trainer.evaluate_every=1280 trainer.evaluation_images=8 data.num_images=64
+    gan.adversarial_from=0""".split()
+
+
+def call(verb: str, *arguments: str) -> None:
+    import_module(f"cgan.cli.{verb}").main(list(arguments))
+
+
+# ------------------------------------------------------------------------------------------------ what the pages name
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, random_inception) -> Path:
+    """A folder with what the pages' capital letters and examples stand for, and a finished run."""
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("CGAN_CACHE", str(folder.with_name("cache")))
+        for name in ("configs", "assets"):
+            (folder / name).symlink_to(ROOT / name)
+        write_pictures()
+        call("train", *NETWORKS, *SHORT, *RUN, "run_dir=runs/NAME")
+        for name in ("RUN_A", "RUN_B", "CHECKPOINT"):
+            shutil.copytree("runs/NAME", name)
+        shutil.copy("runs/NAME/joint.safetensors", "OTHER.safetensors")
+        call("export", "runs/NAME", "OWNER/NAME")
+    return folder
+
+
+def write_pictures() -> None:
+    """Scenes with their captions: as a folder, as COCO, and as what else the pages name."""
+    scenes, images, annotations = Scenes(12, 48, 0), [], []
+    for name in ("PICTURES", "train2017", "val2014"):
+        Path(name).mkdir()
+    for i in range(len(scenes)):
+        pixels = scenes[i].image.permute(1, 2, 0).numpy()
+        for name in ("PICTURES", "train2017", "val2014"):
+            Image.fromarray(pixels).save(f"{name}/{i}.png")
+        Path(f"PICTURES/{i}.txt").write_text(scenes[i].captions[0])
+        images.append({"id": i, "file_name": f"{i}.png"})
+        annotations.append({"id": i, "image_id": i, "caption": scenes[i].captions[0]})
+    for name in ("CAPTIONS", "captions_train2017", "captions_val2014"):
+        Path(f"{name}.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    for name in ("DIR", "EMOJI"):
+        shutil.copytree("PICTURES", name)
+    shutil.copy("PICTURES/0.png", "p.png")
+    for name in ("FILE", "captions.txt"):
+        Path(name).write_text("a red car\na dog on grass\n")
+    Path("CONFIG.yaml").write_text((ROOT / "configs/gan/folder.yaml").read_text() + "trainer: {keep_checkpoints: 1}\n")
+
+
+# ------------------------------------------------------------------------------------------------ the same, but small
+
+
+def made_small(verb: str, arguments: list[str], inception: Path, number: int) -> list[str]:
+    """What a command would do in hours, in seconds; the number-th one of a page."""
+    match verb, arguments[0] if arguments else "":
+        case "train", "--resume":
+            return [*arguments, f"trainer.images={1312 + 32 * number}"]
+        case "train", _:
+            pictures = ["data.test_images=2"] if any("joint" in each for each in arguments[:1]) else []
+            own = any(each.startswith("data.root=") for each in arguments) or "CONFIG.yaml" in arguments
+            root = ["data.root=PICTURES"] if arguments[:1] == ["CONFIG.yaml"] else []
+            arguments = [each.replace("run_dir=runs/NAME", "run_dir=runs/OTHER") for each in arguments]
+            return [*arguments, *NETWORKS, *SHORT, *pictures, *root, *([] if own else ["data.num_images=64"])]
+        case "prepare", _:
+            return ["32" if each == "256" else each for each in arguments]
+        case "evaluate", _:
+            arguments = ["configs/gan/coco.yaml" if each == "CONFIG.yaml" else each for each in arguments]
+            drawn = [] if "--images" in arguments else ["--num-images", "8"]
+            network = ["--inception", str(inception)] if "fid,kid" in arguments else ["--joint", "OTHER.safetensors"]
+            return [*arguments, *drawn, *network]
+        case "benchmark", "speed":
+            return [*without(arguments, "--steps"), *NETWORKS, "trainer.batch_size=4", "--steps", "1"]
+        case "benchmark", "guidance":
+            return [*arguments, "--num-images", "8"]
+        case "benchmark", "quality":
+            return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # test_race.py runs small ones
+    return arguments
+
+
+def without(arguments: list[str], option: str) -> list[str]:
+    """Without an option and its value."""
+    if option not in arguments:
+        return arguments
+    place = arguments.index(option)
+    return arguments[:place] + arguments[place + 2 :]
+
+
+def lacks(words: list[str]) -> bool:
+    """Whether a package is missing that the command needs, or the command waits for visitors."""
+    needed = [package for part, package in NEEDS.items() if part in shlex.join(words)]
+    return words[:2] == ["cgan", "demo"] or any(importlib.util.find_spec(package) is None for package in needed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ELSEWHERE], ids=lambda page: page.name)
+def test_every_command_runs(page, world, random_inception, tmp_path, monkeypatch, capsys):
+    commands = commands_in(page)
+    shutil.copytree(world, tmp_path / "world", symlinks=True)
+    monkeypatch.chdir(tmp_path / "world")
+    monkeypatch.setenv("CGAN_CACHE", str(world.with_name("cache")))
+    for number, words in enumerate(commands):
+        verb, arguments = command_of(words)
+        arguments = made_small(verb, arguments, random_inception, number)
+        if lacks(words) or (verb == "benchmark" and (*arguments,) in BENCHMARKS):
+            continue
+        before = set(Path().rglob("*"))
+        call(verb, *arguments)
+        assert capsys.readouterr().out or set(Path().rglob("*")) - before, shlex.join(words)
+        BENCHMARKS.add((*arguments,))
+
+
+def test_what_is_left_out_stands_on_a_page():
+    every = [shlex.join(words) for page in PAGES for words in commands_in(page)]
+    assert all(any(part in command for command in every) for part in NEEDS)
+    assert set(ELSEWHERE) <= {page.name for page in PAGES}
+    assert all(os.path.exists(ROOT / test) for test in ELSEWHERE.values())

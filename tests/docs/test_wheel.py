@@ -1,0 +1,71 @@
+"""The wheel holds all that commands need, and works outside of the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cgan.version import __version__
+from helpers import ROOT
+
+WEIGHTS = ("joint-64", "judge", "judge-two", "scenes-64", "scenes-two-64")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built without a network."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """A folder with what an installer would put into site-packages."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run(installed: Path, place: Path, *arguments: str) -> str:
+    """What `python ARGUMENTS` prints outside of the checkout, with the wheel's package before any other."""
+    environment = {**os.environ, "PYTHONPATH": str(installed), "CGAN_CACHE": str(place / "cache")}
+    ended = subprocess.run([sys.executable, *arguments], cwd=place, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_a_wheel_holds_the_package_its_configurations_and_weights(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        entry_points = archive.read(f"cgan-{__version__}.dist-info/entry_points.txt").decode()
+    configs = {f"cgan/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "cgan").rglob("*.py")}
+    weights = {f"cgan/assets/{name}.safetensors" for name in WEIGHTS}
+    assert len(configs) > 20 and configs | modules | weights | {"cgan/py.typed"} <= names
+    assert "cgan = cgan.__main__:main" in entry_points
+
+
+def test_an_installed_wheel_samples_outside_of_the_checkout(installed, tmp_path):
+    place = run(installed, tmp_path, "-c", "import cgan; print(cgan.__file__, cgan.__version__)").split()
+    assert place == [str(installed / "cgan" / "__init__.py"), __version__]
+    (path,) = run(installed, tmp_path, "-m", "cgan", "sample", "a dog on grass").splitlines()
+    with Image.open(tmp_path / path) as picture:
+        assert picture.size == (64, 64)
+
+
+def test_an_installed_wheel_finds_its_configurations(installed, tmp_path):
+    code = "from cgan.config import load_config; from cgan.resources import DEFAULT_CONFIG; "
+    code += "print(load_config([str(DEFAULT_CONFIG)]).data.source, DEFAULT_CONFIG)"
+    source, path = run(installed, tmp_path, "-c", code).split()
+    assert source == "scenes" and Path(path).is_relative_to(installed)
