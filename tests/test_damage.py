@@ -8,7 +8,7 @@ import torch
 from cgan.cli import run
 from cgan.damage import Damaged, building, reading, system_fault
 from cgan.errors import UserError
-from cgan.metrics.weights import check_weights_file
+from cgan.metrics.required_weights import check_weights_file
 from cgan.models.encoders.imagenet import resnet
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import EmbeddingIndex

@@ -36,13 +36,13 @@ from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import Batch, Report, UserError, silent
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
+from cgan.training.auto_precision import chosen_precision
 from cgan.training.build import build_gan
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGrid
 from cgan.training.gan import TextToImageGAN
 from cgan.training.loggers import loggers
-from cgan.training.precision import chosen_precision
 from cgan.training.trainer import silence_lightning, trainer_of
 from cgan.version import __version__
 

@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser, ParserOf, add_subcommands
 from cgan.cli.tables import print_parts, print_table
-from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable, check_writable_file, write_json
 
@@ -60,8 +60,8 @@ def quality(options: argparse.Namespace) -> None:
     """Train what has no result yet, then write and print the table; raises UserError when a run failed."""
     if options.jobs < 1:
         raise UserError(f"--jobs={options.jobs}: must be at least 1")
-    from cgan.benchmarks.quality import check_result, run_race
     from cgan.benchmarks.race import read_race, runs_of
+    from cgan.benchmarks.race_run import check_result, run_race
 
     out = options.out or Path(f"runs/race-{options.race.stem}")
     race = read_race(options.race, options.settings)
@@ -91,7 +91,7 @@ def print_files(folder: Path, *names: str) -> None:
 
 def plan(runs: "list[Run]", jobs: int) -> str:
     """Returns a line for each run, and one with the minutes of all runs to train."""
-    from cgan.benchmarks.quality import minutes_of
+    from cgan.benchmarks.race_run import minutes_of
 
     lines = [f"{'finished' if run.result.is_file() else 'to train'}  {shlex.join(run.command[1:])}" for run in runs]
     left = [minutes_of(run.config) for run in runs if not run.result.is_file()]

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser
-from cgan.cli.unused import refuse_unused
 from cgan.evaluation.settings import evaluation_settings
 from cgan.files import check_writable_file, write_json
 from cgan.metrics.names import NAMES

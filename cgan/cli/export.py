@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser, captions_in, warn
-from cgan.cli.unused import refuse_unused
 
 
 def main(arguments: list[str]) -> None:

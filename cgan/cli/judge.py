@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser
-from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable_file
 from cgan.ranges import Range, check_number, check_seed

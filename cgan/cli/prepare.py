@@ -4,8 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser
-from cgan.cli.unused import refuse_unused
 from cgan.errors import CTRL_C, UserError
 from cgan.workers import num_cores
 

@@ -5,8 +5,8 @@ import os
 import re
 from pathlib import Path
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser, captions_in, warn
-from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 from cgan.files import check_writable
 

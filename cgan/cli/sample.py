@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser, captions_in, warn
-from cgan.cli.unused import refuse_unused
 from cgan.errors import UserError
 
 if TYPE_CHECKING:
-    from cgan.sampling.metadata import SamplingRequest
     from cgan.sampling.naming import OutputPaths
     from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.request import SamplingRequest
     from cgan.sampling.reranker import Reranker
 
 MAX_NUM = 10_000  # pictures of a caption
@@ -29,8 +29,8 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_intermixed_args(arguments)
     check(options)
     from cgan.sampling import writing
-    from cgan.sampling.metadata import read_request
     from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.request import read_request
     from cgan.sampling.weights import default_checkpoint, find
 
     before, about = (None, {}) if options.again is None else read_request(options.again)
@@ -130,8 +130,8 @@ def check_unused(options: argparse.Namespace) -> None:
 
 def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
     """Returns a request for each file."""
-    from cgan.sampling.metadata import SamplingRequest
     from cgan.sampling.naming import cleaned
+    from cgan.sampling.request import SamplingRequest
 
     from_file = [] if options.caption_file is None else captions_in(options.caption_file)
     captions = [cleaned(caption) for caption in options.captions + from_file]

@@ -16,9 +16,9 @@ from cgan.figures.sheets import save_png
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
 from cgan.sampling.interpolation import frames
-from cgan.sampling.metadata import SamplingRequest
 from cgan.sampling.naming import OutputPaths, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
+from cgan.sampling.request import SamplingRequest
 from cgan.sampling.reranker import joint_encoder_for
 from cgan.sampling.writing import provenance, unknown_words
 from cgan.training.run_records import read_run

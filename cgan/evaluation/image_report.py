@@ -37,8 +37,8 @@ from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
 from cgan.metrics.names import NAMES
 from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
+from cgan.metrics.required_weights import clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
-from cgan.metrics.weights import clip_source, in_lines, inception_weights, missing_weights
 from cgan.models.joint import JointEncoder
 from cgan.models.weights_hash import hash_weights
 from cgan.resources import STARTER_JOINT

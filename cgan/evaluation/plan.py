@@ -22,8 +22,8 @@ from cgan.metrics.features import Inception, SceneClassifierFeatures
 from cgan.metrics.matching import GeneratedRPrecision
 from cgan.metrics.names import NAMES, PREFERRED, is_known
 from cgan.metrics.quality import NEIGHBOURS, named
+from cgan.metrics.required_weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
-from cgan.metrics.weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.models.joint import JointEncoder
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cgan.damage import unreadable
 from cgan.interfaces import UserError
 from cgan.metrics.features import MatchingNetwork
-from cgan.metrics.weights import is_cached
+from cgan.metrics.required_weights import is_cached
 
 
 class CLIPNetwork(MatchingNetwork):

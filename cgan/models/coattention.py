@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.models.float32 import in_float32, widened
 from cgan.models.layers import at_most
-from cgan.models.precision import in_float32, widened
 
 MAX_MAP_SIZE = 7  # height and width that larger feature maps are pooled to; each position is a region
 MAX_WORDS = 77  # of captions whose words are put together: CLIP's, the longest of all encoders

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.interfaces import UserError
+from cgan.models.float32 import in_float32, widened
 from cgan.models.generators.dfgan import StridedTrunk
 from cgan.models.generators.r3gan import PlainTrunk
 from cgan.models.latent_prior import normalised
 from cgan.models.layers import Downsample, channels_at, pooled
-from cgan.models.precision import in_float32, widened
 from cgan.renamed import weights_renamed
 
 

@@ -24,7 +24,7 @@ from cgan.models.coattention import MAX_WORDS, CoAttention, padded
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.encoders.clip import CLIPImageEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
-from cgan.models.precision import inner_products
+from cgan.models.float32 import inner_products
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary
 

@@ -21,10 +21,10 @@ from cgan.files import (
     write_json,
     write_text,
 )
-from cgan.sampling.metadata import SamplingRequest
 from cgan.sampling.model_card import facts_of, model_card
 from cgan.sampling.naming import cleaned
 from cgan.sampling.pipeline import TextToImage, pairs
+from cgan.sampling.request import SamplingRequest
 from cgan.sampling.weights import CONFIG, EXPORTED, FORMAT, find, write
 from cgan.sampling.writing import vocabulary_warnings
 from cgan.version import __version__

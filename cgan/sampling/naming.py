@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from cgan.errors import UserError
-from cgan.sampling.metadata import read_request
+from cgan.sampling.request import read_request
 
 MAX_BYTES = 100  # of a caption in a name; a folder takes 255 in all
 

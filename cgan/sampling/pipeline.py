@@ -27,7 +27,7 @@ from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.renamed import rename_settings
 from cgan.sampling.guidance import away_from
-from cgan.sampling.metadata import MAX_GUIDANCE
+from cgan.sampling.request import MAX_GUIDANCE
 from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)

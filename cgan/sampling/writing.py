@@ -11,9 +11,9 @@ from cgan.errors import UserError
 from cgan.figures.sheets import save_animation, save_png
 from cgan.files import check_writable, check_writable_file
 from cgan.sampling.interpolation import frames
-from cgan.sampling.metadata import SamplingRequest
 from cgan.sampling.naming import OutputPaths, cleaned
 from cgan.sampling.pipeline import Score, TextToImage
+from cgan.sampling.request import SamplingRequest
 from cgan.sampling.weights import label
 from cgan.version import __version__
 

@@ -14,7 +14,7 @@ from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGrid
-from cgan.training.checkpoints import Found, save_checkpoint
+from cgan.training.checkpoint_files import Found, save_checkpoint
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint_run import joint_encoder
 from cgan.training.loggers import loggers
@@ -78,7 +78,7 @@ def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[
     line = ProgressLine("GAN", batch_size, report, session.console)
     evaluations = []
     if plan is not None:
-        from cgan.training.evaluation_plan import evaluation_callbacks
+        from cgan.training.evaluation_callback import evaluation_callbacks
 
         evaluations = evaluation_callbacks(plan, config, session.dataset, run_dir, captions, line.evaluating, report)
     if evaluations:

@@ -13,9 +13,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.interfaces import Batch, ImageFeatures, TextFeatures
 from cgan.models.coattention import padded
+from cgan.models.float32 import inner_products
 from cgan.models.joint import JointEncoder
 from cgan.models.layers import at_most
-from cgan.models.precision import inner_products
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses

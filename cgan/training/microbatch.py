@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cgan.config import GANConfig
 from cgan.interfaces import TextFeatures
 from cgan.models.augment import draw_augmentation
-from cgan.models.precision import inner_products
+from cgan.models.float32 import inner_products
 from cgan.sharding import local_shard, sharded_rand, sharded_randn
 from cgan.training.distributed import all_gather_with_grad
 

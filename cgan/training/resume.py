@@ -10,7 +10,7 @@ from pathlib import Path
 from cgan.config import RunConfig
 from cgan.files import write_json
 from cgan.interfaces import Report, UserError, silent
-from cgan.training.checkpoints import Found, checkpoints_in, newest_intact
+from cgan.training.checkpoint_files import Found, checkpoints_in, newest_intact
 from cgan.training.processes import AGREED, chosen_run_dir, is_first_process, job_name
 from cgan.training.run_lock import is_of_others
 from cgan.training.run_records import finished_stages, settings_in

@@ -14,11 +14,11 @@ from cgan.config import RunConfig
 from cgan.data.sources import build_dataset, check_data
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import ImageTextDataset, Report, TextEncoder, silent
+from cgan.training.auto_precision import chosen_precision
 from cgan.training.checks import check_batches, check_before_training, check_dataset
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan
 from cgan.training.joint_run import train_joint
-from cgan.training.precision import chosen_precision
 from cgan.training.processes import from_first_process
 from cgan.training.resume import chosen_run, is_finished
 from cgan.training.run_directory import begin, join_first, taken

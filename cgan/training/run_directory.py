@@ -14,7 +14,7 @@ from cgan.config import RunConfig
 from cgan.data.fingerprint import Fingerprint, all_captions, differences, fingerprint_of
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
-from cgan.training.checkpoints import checkpoints_in
+from cgan.training.checkpoint_files import checkpoints_in
 from cgan.training.processes import AGREED, is_first_process, job_name, num_processes_of
 from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
 from cgan.training.run_records import WHOLE, recorded_data

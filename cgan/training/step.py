@@ -16,10 +16,10 @@ from cgan.interfaces import ImageEncoder, ImageFeatures
 from cgan.models.augment import augment
 from cgan.models.coattention import CoAttention, padded
 from cgan.models.discriminator import Discriminator
+from cgan.models.float32 import inner_products
 from cgan.models.generators.base import Generator
 from cgan.models.layers import recomputed
 from cgan.models.posterior import Posterior
-from cgan.models.precision import inner_products
 from cgan.sharding import num_processes
 from cgan.training import losses
 from cgan.training.distributed import all_gather_local_first

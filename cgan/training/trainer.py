@@ -14,17 +14,17 @@ from cgan.config import RunConfig, TrainerConfig
 from cgan.data.loading import endless_loader
 from cgan.files import CannotWrite
 from cgan.interfaces import ImageTextDataset, UserError
+from cgan.training.auto_precision import chosen_precision
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, StopOnSignal, Stopped
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.callbacks.throughput import GAN_PARTS, JOINT_PARTS, Stopwatch, Throughput
-from cgan.training.checkpoints import Found, PlainFiles, resume_hint
+from cgan.training.checkpoint_files import Found, PlainFiles, resume_hint
 from cgan.training.connected import callbacks_of_kind
 from cgan.training.distributed import SharedGradients, SyncTrainedBatchNorm
 from cgan.training.loader_workers import num_readers
-from cgan.training.precision import chosen_precision
+from cgan.training.loss_scaling import ScalerForEach
 from cgan.training.processes import num_devices, num_processes_of
-from cgan.training.scaling import ScalerForEach
 
 
 def silence_lightning() -> None:

@@ -28,7 +28,7 @@ from cgan.demo import backend as backend_module
 from cgan.demo.backend import MAX_CAPTION, STEPS, Backend, PageRequest
 from cgan.errors import UserError
 from cgan.resources import STARTER_GAN
-from cgan.sampling.metadata import read_request
+from cgan.sampling.request import read_request
 from cgan.sampling.weights import all_checkpoints
 from helpers import ROOT
 from helpers.pictures import pixels

@@ -31,8 +31,8 @@ from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, SceneClassifierFeatures
 from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.required_weights import MissingWeights, clip_source, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
-from cgan.metrics.weights import MissingWeights, clip_source, missing_weights
 from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
 from helpers import ROOT

@@ -20,7 +20,7 @@ from cgan.interfaces import UserError
 from cgan.metrics import quality
 from cgan.metrics.features import Inception, PrecomputedFeatures, resized_clean
 from cgan.metrics.quality import PictureQuality, kernel_distance, neighbourhoods
-from cgan.metrics.weights import MissingWeights, in_lines, inception_weights, missing_weights
+from cgan.metrics.required_weights import MissingWeights, in_lines, inception_weights, missing_weights
 from cgan.pixels import as_bytes, as_floats
 from helpers import ROOT
 from helpers.clip import save_clip

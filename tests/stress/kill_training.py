@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from cgan.models.joint import JointEncoder  # noqa: E402
-from cgan.training.checkpoints import checkpoints_in, intact  # noqa: E402
+from cgan.training.checkpoint_files import checkpoints_in, intact  # noqa: E402
 from cgan.training.run_directory import HALF_ASIDE  # noqa: E402
 from cgan.training.run_records import finished_stages, recorded_data, rows_of, settings_in  # noqa: E402
 from helpers.runs import TINY, ended, kill, start  # noqa: E402

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from cgan.training.callbacks.health import FiniteLosses
-from cgan.training.checkpoints import save_checkpoint
+from cgan.training.checkpoint_files import save_checkpoint
 from cgan.training.connected import callbacks_of_kind
 from cgan.training.distributed import all_gather_values
 from cgan.training.gan import TextToImageGAN

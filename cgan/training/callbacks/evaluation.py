@@ -15,7 +15,7 @@ from cgan.interfaces import Batch, Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, interruptible
-from cgan.training.checkpoints import save_checkpoint
+from cgan.training.checkpoint_files import save_checkpoint
 from cgan.training.distributed import all_gather_values
 from cgan.training.gan import TextToImageGAN
 from cgan.training.processes import end_all

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cgan.interfaces import Batch, Report, silent
-from cgan.training.checkpoints import resume_hint
+from cgan.training.checkpoint_files import resume_hint
 from cgan.training.connected import is_logging_step
 from cgan.training.distributed import all_gather_values
 from cgan.training.gan import TextToImageGAN

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import ConcatHead, Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.resnet import ImageEncoderConfig
+from cgan.models.float32 import inner_products
 from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.layers import at_most
-from cgan.models.precision import inner_products
 from cgan.models.text.lstm import LSTMConfig, Vocabulary
 from cgan.training import losses, step
 from cgan.training.joint import JointTraining

@@ -23,7 +23,7 @@ from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
 from cgan.training.callbacks.evaluation import thinned
 from cgan.training.callbacks.throughput import FETCHING, Stopwatch
-from cgan.training.evaluation_plan import evaluation_callbacks
+from cgan.training.evaluation_callback import evaluation_callbacks
 from helpers import ROOT
 from helpers.clip import save_clip
 from helpers.runs import EVALUATED, script
@@ -46,8 +46,8 @@ def plan_of(*arguments: str):
 def offline(monkeypatch, tmp_path):
     """No weights from outside, wherever the tests run."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("cgan.metrics.weights.answers", lambda url: False)
-    monkeypatch.setattr("cgan.metrics.weights.is_cached", lambda name: False)
+    monkeypatch.setattr("cgan.metrics.required_weights.answers", lambda url: False)
+    monkeypatch.setattr("cgan.metrics.required_weights.is_cached", lambda name: False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
 
 

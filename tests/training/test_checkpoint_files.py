@@ -15,7 +15,7 @@ from cgan.interfaces import Batch, UserError
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.health import CollapseSigns, FiniteLosses, SteppingRules
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, Signals, StopOnSignal, Stopped, interruptible
-from cgan.training.checkpoints import (
+from cgan.training.checkpoint_files import (
     PlainFiles,
     checkpoints_in,
     intact,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cgan.training.scaling import ScalerForEach
+from cgan.training.loss_scaling import ScalerForEach
 from cgan.training.trainer import plugins_of
 from helpers.gan import fit, moved, tiny_gan
 
