@@ -5,7 +5,8 @@ import secrets
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from http.client import HTTPException
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from cgan.interfaces import Report, silent
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import is_first_process
 
+DATA_FOLDERS: list[str] = []  # that earlier runs of this process have set
 PATIENCE = 2  # seconds for the first answer of the server
 
 
@@ -72,18 +74,43 @@ def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report 
     if mode == "disabled" or not is_first_process():
         return [table]
     os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_DATA_DIR", str((run_dir / "wandb").absolute()))  # of tables' pictures until a sync
+    set_data_folder(run_dir / "wandb")
+    online = mode != "offline" and may_be_online(report)
+    return [table, connected(config, run_dir, online, report)]
+
+
+def connected(config: RunConfig, run_dir: Path, online: bool, report: Report) -> PatientWandb:
+    """Returns the W&B logger of a run with its settings logged; offline where the server can't be used after all."""
     import wandb.errors
 
-    online = mode != "offline" and may_be_online(report)
     logger = wandb_logger(run_dir, "online" if online else "offline", report)
+    with mode_restored():
+        try:
+            logger.experiment.id  # noqa: B018 (it connects)
+        except (wandb.errors.Error, OSError):
+            report("W&B can't be used online: logging offline")
+            logger = wandb_logger(run_dir, "offline", report)
+        logger.attempt(describe, logger, config)
+    return logger
+
+
+@contextmanager
+def mode_restored() -> Iterator[None]:
+    """Restores WANDB_MODE, which Lightning sets for an offline run and a later run of this process would heed."""
+    before = os.environ.get("WANDB_MODE")
     try:
-        logger.experiment.id  # noqa: B018 (it connects)
-    except (wandb.errors.Error, OSError):
-        report("W&B can't be used online: logging offline")
-        logger = wandb_logger(run_dir, "offline", report)
-    logger.attempt(describe, logger, config)
-    return [table, logger]
+        yield
+    finally:
+        os.environ.pop("WANDB_MODE", None)
+        if before is not None:
+            os.environ["WANDB_MODE"] = before
+
+
+def set_data_folder(folder: Path) -> None:
+    """Sets the folder of tables' pictures until a sync, unless the user has set one; each run has its own."""
+    if os.environ.get("WANDB_DATA_DIR") in (None, *DATA_FOLDERS):
+        os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
+        DATA_FOLDERS.append(os.environ["WANDB_DATA_DIR"])
 
 
 def wandb_mode(asked: str) -> str:

@@ -100,6 +100,8 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             return ["32" if each == "256" else each for each in arguments]
         case "evaluate", _:
             arguments = ["configs/gan/coco.yaml" if each == "CONFIG.yaml" else each for each in arguments]
+            if "--write-captions" in arguments:
+                return [*arguments, "--num-images", "8"]
             drawn = [] if "--images" in arguments else ["--num-images", "8"]
             network = ["--inception", str(inception)] if "fid,kid" in arguments else ["--joint", "OTHER.safetensors"]
             return [*arguments, *drawn, *network]

@@ -1,12 +1,14 @@
 """Whether and how a run is logged to W&B."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 
+from cgan.config import RunConfig, TrainerConfig
 from cgan.errors import UserError
 from cgan.training import loggers as logs
-from cgan.training.loggers import wandb_mode
+from cgan.training.loggers import loggers, wandb_mode
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +55,15 @@ def test_a_mode_of_the_environment_asks_no_server(mode, made, monkeypatch, tmp_p
     monkeypatch.setattr(logs, "wandb_logger", lambda run_dir, mode, report: modes.append(mode) or logger)
     logs.loggers(SimpleNamespace(trainer=SimpleNamespace(wandb="auto")), tmp_path)
     assert modes == made
+
+
+def test_an_offline_run_leaves_nothing_that_a_later_run_of_the_process_would_heed(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    for name in ("WANDB_MODE", "WANDB_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("one", "two"):
+        for logger in loggers(RunConfig(trainer=TrainerConfig(wandb="offline")), tmp_path / name):
+            logger.finalize("success")
+        assert "WANDB_MODE" not in os.environ
+        assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / name / "wandb")
+    monkeypatch.delenv("WANDB_DATA_DIR")
