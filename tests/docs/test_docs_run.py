@@ -21,7 +21,7 @@ from helpers.pages import PAGES, command_of, commands_in
 ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/docs/test_docs.py"}
 NEEDS = {
     "cgan demo": "gradio",
-    "way.mp4": "imageio",
+    "film.mp4": "imageio",
 }  # a package; a page that waits for visitors is run by test_demo.py
 BENCHMARKS: set[tuple[str, ...]] = set()  # that have run: they leave nothing behind, so once is enough
 NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.latent_prior_dim=16

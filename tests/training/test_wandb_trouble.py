@@ -118,7 +118,7 @@ def test_a_server_that_dies_costs_next_to_nothing(logged_in, monkeypatch, tmp_pa
 
 
 def test_a_failure_of_wandb_is_told_once_and_ends_nothing(tmp_path, capsys):
-    logger = logs.PatientWandb(offline=True, save_dir=tmp_path)
+    logger = logs.PatientWandb(report=print, offline=True, save_dir=tmp_path)
 
     def broken(*_, **__) -> None:
         raise OSError("no space left on device")
