@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from helpers import ROOT
+
 LINES = 50  # of a screen
 
 
