@@ -334,6 +334,7 @@ def test_a_missing_file_is_one_line(tmp_path):
         JointEncoder.load(tmp_path / "joint.safetensors")
 
 
+@pytest.mark.slow
 def test_using_a_joint_encoder_imports_no_lightning():
     imports = "import sys, cgan.models.joint, cgan.retrieval, cgan.sampling.pipeline, cgan.evaluation.joint"
     code = f"{imports}; print('pytorch_lightning' in sys.modules)"

@@ -130,6 +130,7 @@ def test_signal_handlers_stay_as_they_were(own):
     assert handlers == {number: signal.getsignal(number) for number in handlers}
 
 
+@pytest.mark.slow
 def test_a_library_call_prints_nothing(tmp_path):
     code = f"""if True:
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
