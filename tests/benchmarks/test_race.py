@@ -66,6 +66,7 @@ def race_file(folder: Path, text: str = "variants: {default: []}", config: Path 
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/race").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_race_can_be_run(path, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)

@@ -86,7 +86,7 @@ def test_numbers_have_ranges(command, arguments, said, tmp_path, monkeypatch):
         (judge, "--out file/a.safetensors", "cgan.evaluation.scene_classifier_training.draw_examples"),
         (benchmark, "guidance a.ckpt --out file/out", "cgan.benchmarks.guidance.TextToImage.load"),
         (benchmark, "speed --json folder", "cgan.benchmarks.speed.measure_speed"),
-        (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race.train_all"),
+        (benchmark, "quality race.yaml --out file/out", "cgan.benchmarks.race_run.train_all"),
         (sample, f"dog --checkpoint {STARTER_GAN} --out file/a.png", "cgan.sampling.writing.sample_pictures"),
         (sample, f"dog --checkpoint {STARTER_GAN} --out file/drawn", "cgan.sampling.writing.sample_pictures"),
     ],

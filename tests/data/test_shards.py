@@ -110,6 +110,7 @@ def test_the_number_of_workers_and_the_hour_change_no_byte(tmp_path):
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 8, 13, 20])
 def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path, after):
     root = some_pictures(tmp_path / "pictures")
@@ -355,6 +356,7 @@ def cut_in_half(shard):
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2 // 512 * 512 + 7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

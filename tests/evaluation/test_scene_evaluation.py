@@ -26,6 +26,7 @@ def judge():
     return load_scene_classifier()
 
 
+@pytest.mark.slow
 def test_the_judge_reads_real_scenes_above_99_percent(judge):
     rng = np.random.default_rng(5)
     scenes = [sample_scene(rng, ("seen", "heldout")[i % 4 == 0]) for i in range(1000)]

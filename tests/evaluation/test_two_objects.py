@@ -206,6 +206,7 @@ def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypa
     assert set(first) == set(NAMES) and str(first) == str(second)  # a share of nothing is nan, unlike itself
 
 
+@pytest.mark.slow
 def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
     judge, rng, scores = load_scene_classifier(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
     pairs = [sample_pair(rng, ("seen", "heldout")[i % 2]) for i in range(200)]

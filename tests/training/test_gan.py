@@ -178,6 +178,7 @@ def test_every_loss_and_form_trains_with_finite_weights(kind, form, tmp_path):
     assert all(torch.isfinite(value).all() for value in gan.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["finite", "exact", "matching_aware"])
 def test_a_penalty_holds_the_discriminator_back(penalty, tmp_path):
     free, held = (tiny_gan(penalty=penalty, penalty_weight=weight) for weight in (0.0, 1e4))

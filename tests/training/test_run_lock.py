@@ -46,6 +46,7 @@ def test_a_second_training_ends_with_one_line_and_touches_nothing():
         train(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["resume=r"], ["resume=auto", "run_dir=r"], ["resume=auto"]])
 def test_a_run_under_way_is_not_gone_on_with(arguments):
     run = run_of("first", Path("runs/scenes-1") if arguments == ["resume=auto"] else Path("r"))
