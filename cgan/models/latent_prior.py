@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from cgan.errors import UserError
 
 NUM_STEPS = 8  # from noise to a latent; more bring nothing
-NUM_WAVES = 4  # each of a sine and a cosine, that tell the time
+NUM_WAVES = 4  # frequencies at which time is encoded, each by a sine and a cosine
 
 
 class Prior(nn.Module, ABC):
