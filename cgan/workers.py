@@ -172,7 +172,7 @@ def in_order(
 
 # ---------------------------------------------------------------------------------------------- progress
 
-Progress = Callable[[int, int], None]  # receives how much is done, of how much
+Progress = Callable[[int, int], None]  # a callback (done, total) that library functions call as their work proceeds
 
 
 def silent(*_: object) -> None:

@@ -20,7 +20,7 @@ from cgan.evaluation.images import (
     pictures_of_folder,
     read_caption_ids,
 )
-from cgan.evaluation.loop import JointNetwork, Pictures, Progress, of_dataset, of_generator
+from cgan.evaluation.loop import JointNetwork, Pictures, of_dataset, of_generator
 from cgan.evaluation.protocol import EvaluationReport, device_name, versions
 from cgan.evaluation.scenes import (
     FEWEST,
@@ -44,6 +44,7 @@ from cgan.models.weights_hash import hash_weights
 from cgan.resources import STARTER_JOINT
 from cgan.retrieval import joint_checkpoint_of
 from cgan.sampling.pipeline import TextToImage
+from cgan.workers import Progress
 
 ON_FEATURES = {"fid", "kid", "prdc"}
 NUM_CAPTIONS = 5000

@@ -19,12 +19,10 @@ from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,
-    Progress,
     device_of,
     digest,
     loaded,
     measure,
-    no_progress,
     of_dataset,
     of_generator,
     placed,
@@ -40,6 +38,7 @@ from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneClass
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
+from cgan.workers import Progress, silent
 
 SEEDS_PER_CAPTION = 8
 FEWEST, NUM_SCENES = 8, 2000  # images in an evaluation: at least, and of each split unless another number is given
@@ -168,9 +167,7 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ a generator
 
     @torch.no_grad()
-    def __call__(
-        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
-    ) -> SceneReport:
+    def __call__(self, generator: Generator, text_encoder: TextEncoder, progress: Progress = silent) -> SceneReport:
         """Evaluates a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         device = device_of(generator)
         self.real = self.real or self.measure_real(device)
