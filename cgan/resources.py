@@ -1,4 +1,4 @@
-"""Files that come with cgan: shipped weights (assets) and configurations, of an installed package or of a checkout."""
+"""Paths of the weights (assets) and configurations that come with cgan, in an installed package or in a checkout."""
 
 from importlib import resources
 from pathlib import Path
@@ -7,7 +7,7 @@ PACKAGE = Path(str(resources.files("cgan")))
 
 
 def shipped(folder: str, name: str) -> Path:
-    """The path of a file of `assets` or `configs`: inside an installed package, beside the package in a checkout."""
+    """Returns the path of a file of `assets` or `configs`, inside an installed package or beside it in a checkout."""
     inside = PACKAGE / folder / name
     return inside if inside.exists() else PACKAGE.parent / folder / name
 

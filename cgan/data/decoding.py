@@ -149,7 +149,12 @@ def size_as_seen(file: BinaryIO) -> tuple[int, int]:
     file.seek(0)
     with Image.open(file) as content:
         width, height = content.size
-        turned_in_head = content.format != "TIFF" and content.getexif().get(274, 1) in (5, 6, 7, 8)  # TIFF says it so
+        turned_in_head = content.format != "TIFF" and content.getexif().get(274, 1) in (
+            5,
+            6,
+            7,
+            8,
+        )  # never of TIFF
         return (height, width) if turned_in_head else (width, height)
 
 

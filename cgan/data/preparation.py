@@ -147,7 +147,7 @@ def encoded(picture: Image.Image, options: ShardOptions) -> bytes:
 
 
 def place_of(position: int, options: ShardOptions) -> float:
-    """Returns where along the longer side a picture is cropped, from 0 to 1: 0.5, or random but determined by the seed."""
+    """Returns where along its longer side a picture is cropped, 0 to 1: 0.5, or random but determined by the seed."""
     return 0.5 if options.crop != "random" else float(np.random.default_rng([options.seed, position]).random())
 
 

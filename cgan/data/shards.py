@@ -93,7 +93,7 @@ def check_size(shard: Path, size: int, file: str) -> None:
     found = shard.stat().st_size
     if found != size:
         mend = "damaged or changed: delete it and run the same cgan prepare again"
-        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} says; {mend}")
+        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} states; {mend}")
 
 
 def listed_in(manifest: Path) -> dict[str, dict]:
@@ -269,7 +269,7 @@ class ShardedPictures(Dataset):
         self.damaged.add(row)
         if len(self.damaged) <= MAX_WARNINGS:
             so_far = f"{len(self.damaged)} so far"
-            log.warning("%s: %s; left out (%s), the next picture stands in", self.member(row).name, reason, so_far)
+            log.warning("%s: %s; the next picture replaces it (%s)", self.member(row).name, reason, so_far)
 
     def chance(self, number: int, draw: int) -> tuple[float, bool]:
         """Returns the position of the crop along the longer side, from 0 to 1, and whether the picture is flipped."""

@@ -19,7 +19,7 @@ from cgan.interfaces import UserError
 PLACES = ("picture", ".json", ".txt")  # of a sample
 CAPTIONS = ("captions", "caption", "text")  # keys of a JSON, the first that holds a caption counts
 FAULTS = ("no caption", "no picture", DAMAGED, "captions that can't be read")  # of samples that are left out
-HEAD = 64  # bytes by which a picture is told from something else
+HEAD = 64  # first bytes of a file, by which a picture is recognised
 
 
 class Place(NamedTuple):

@@ -150,7 +150,7 @@ class ImageEvaluation:
         stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
         wanted = wanted - set(unfit) - set(missing) | stand_in
         if not wanted:
-            raise UserError("nothing is left to measure; `cgan evaluate --help` says what can be")
+            raise UserError("no metric can be computed; `cgan evaluate --help` lists the metrics")
         return wanted, missing
 
     def out_of_place(self) -> dict[str, str]:

@@ -55,7 +55,7 @@ class EvalSet(NamedTuple):
     def own_places(self) -> list[int]:
         """Returns the index of each caption's own image in its data set; raises ValueError if it is not known."""
         if self.places is None:
-            raise ValueError("the evaluation set does not say which images its captions belong to")
+            raise ValueError("the evaluation set has no record of the images that its captions belong to")
         return self.places
 
 

@@ -1,4 +1,4 @@
-"""The generator as ONNX, compared with PyTorch's where onnxruntime is installed."""
+"""Exports the generator as ONNX, and compares its images with PyTorch's if onnxruntime is installed."""
 
 from pathlib import Path
 
@@ -14,22 +14,25 @@ NAMES = ("noise", "sentence", "words", "mask")
 
 
 class PlainGenerator(nn.Module):
-    """The generator with tensors alone as inputs."""
+    """The generator with tensors as its only inputs."""
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
 
     def forward(self, noise: Tensor, *text: Tensor) -> Tensor:
-        """text is the sentence and, with word attention, words and mask."""
+        """Returns images (B, 3, H, W) of noise (B, Z).
+
+        Text is the sentence and, with word attention, words and mask.
+        """
         sentence, words, mask = text if len(text) == 3 else (text[0], None, None)
         return self.generator(noise, TextFeatures(sentence, words, mask))  # pyright: ignore (a generator without words)
 
 
 def write_onnx(pipe: TextToImage, path: Path) -> str:
-    """Writes the generator for any batch size, and returns a line about its difference from PyTorch's.
+    """Writes the generator for any batch size, and returns a message about the difference of its images from PyTorch's.
 
-    Raises UserError where packages are missing or the difference is too large.
+    Raises UserError if packages are missing, or if the difference is above TOLERANCE.
     """
     try:
         import onnx  # noqa: F401 (what torch.onnx needs)
@@ -47,7 +50,7 @@ def write_onnx(pipe: TextToImage, path: Path) -> str:
 
 
 def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
-    """Of num pictures of one caption."""
+    """Returns the generator's inputs for `num` pictures of one caption."""
     text = pipe.encode(["a dog on grass"] * num)
     noise = pipe.noise(list(range(num)))
     inputs = (noise, *text) if pipe.generator.config.word_attention else (noise, text.sentence)
@@ -55,7 +58,10 @@ def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
 
 
 def compared(pipe: TextToImage, path: Path) -> str:
-    """How far its images are from PyTorch's, at another number of pictures than it was traced with."""
+    """Returns a message with the largest difference of ONNX's images from PyTorch's, for an untraced batch size.
+
+    Raises UserError if the difference is above TOLERANCE.
+    """
     try:
         import onnxruntime
     except ImportError:

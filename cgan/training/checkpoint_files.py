@@ -108,7 +108,7 @@ def resume_hint(run_dir: Path) -> str:
 
 
 class Found(NamedTuple):
-    """A checkpoint that can be trusted to be whole, what it holds, and the damaged ones that are newer."""
+    """An intact checkpoint, its content, and the damaged checkpoints that are newer."""
 
     path: Path
     content: dict
