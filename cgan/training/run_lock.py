@@ -19,6 +19,7 @@ from cgan.files import Busy, cannot_write, hold_lock, is_locked, make_folder, wr
 
 MARK = ".under-way"  # the lock
 HOLDER = ".under-way.json"
+AGREED = "CGAN_RUN_DIR"  # by which the processes that Lightning starts know the run directory of the first
 LAUNCH = "CGAN_LAUNCH"  # by which the processes that Lightning starts know that they belong to the first
 HINT = "give another run_dir"
 
@@ -121,6 +122,11 @@ def launch() -> str:
 
 
 ALONE = secrets.token_hex(8)
+
+
+def job_name() -> str:
+    """Returns the name that a cluster gives to this job; empty outside of one."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
 
 
 def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
