@@ -84,7 +84,7 @@ class FlowMatchingPrior(Prior):
         with torch.autocast(noise.device.type, enabled=False):
             x, sentence = noise.float(), normalised(sentence)
             for step in range(NUM_STEPS):  # by Euler's rule
-                time = x.new_full((len(x), 1), step / NUM_STEPS)
+                time = x.new_full((x.shape[0], 1), step / NUM_STEPS)  # not len(x), which torch.export takes as fixed
                 x = x + self.velocity(x, time, sentence) / NUM_STEPS
         return x
 

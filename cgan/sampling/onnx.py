@@ -40,13 +40,21 @@ def write_onnx(pipe: TextToImage, path: Path) -> str:
     except ImportError:
         raise UserError(f"--onnx needs other packages: {how_to_install('onnx')}") from None
     inputs = inputs_of(pipe, 2)
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]
     torch.onnx.export(
-        PlainGenerator(pipe.generator).eval(), inputs, path, dynamo=True, external_data=False, verbose=False,
-        input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=({0: batch}, text),
+        traced(pipe, inputs), path, dynamo=True, external_data=False, verbose=False,
+        input_names=NAMES[: len(inputs)], output_names=["images"],
     )  # fmt: skip
     return compared(pipe, path)
+
+
+def traced(pipe: TextToImage, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """Returns the generator as a program for any batch size and, with word attention, any number of words.
+
+    torch.onnx would trace a module by itself, but then fixes these sizes silently if the module does not allow others.
+    """
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]
+    return torch.export.export(PlainGenerator(pipe.generator).eval(), inputs, dynamic_shapes=({0: batch}, text))
 
 
 def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
