@@ -12,8 +12,20 @@ def shipped(folder: str, name: str) -> Path:
     return inside if inside.exists() else PACKAGE.parent / folder / name
 
 
+def shipped_weights(name: str | Path) -> Path | None:
+    """Returns the weights that come with cgan under a name such as scenes-64.safetensors, also after assets/.
+
+    None if there are none of that name.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors" or str(path.parent) not in (".", "assets"):
+        return None
+    found = shipped("assets", path.name)
+    return found if found.is_file() else None
+
+
 STARTER_GAN = shipped("assets", "scenes-64.safetensors")  # a generator of scenes at 64 px
 STARTER_JOINT = shipped("assets", "joint-64.safetensors")  # a joint encoder of scenes at 64 px
 SCENE_CLASSIFIER = shipped("assets", "judge.safetensors")  # reads the attributes of one object in a picture
 PAIR_CLASSIFIER = shipped("assets", "judge-two.safetensors")  # reads the attributes of two objects
-DEFAULT_CONFIG = shipped("configs", "gan/scenes.yaml")  # what `python train.py` trains without any YAML file
+DEFAULT_CONFIG = shipped("configs", "gan/scenes.yaml")  # what `cgan train` trains without any YAML file

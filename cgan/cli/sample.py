@@ -155,9 +155,10 @@ def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
 
 def reranker_of(joint: Path | None, checkpoint: Path) -> "Reranker":
     """Returns the Reranker of --joint, of the joint encoder beside the checkpoint, or of the starter weights."""
+    from cgan.retrieval import joint_checkpoint_of
     from cgan.sampling.reranker import Reranker, joint_encoder_for
 
-    return Reranker(joint or joint_encoder_for(checkpoint))
+    return Reranker(joint_encoder_for(checkpoint) if joint is None else joint_checkpoint_of(joint))
 
 
 def output_paths(options: argparse.Namespace) -> "OutputPaths":

@@ -10,22 +10,24 @@ from cgan.data.pictures import decode
 from cgan.interfaces import UserError
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
-from cgan.resources import STARTER_JOINT
+from cgan.resources import STARTER_JOINT, shipped_weights
 
 BATCH_SIZE = 64
 
 
 def joint_checkpoint_of(path: Path | None) -> Path:
-    """Returns the file of a joint encoder, given as a file or a run directory.
+    """Returns the file of a joint encoder, given as a file, a run directory or the name of shipped weights.
 
     None stands for that of the newest run, or for the starter weights if no run has one. Raises UserError if there is
     none.
     """
+    if path is not None and path.is_dir():
+        return path / "joint.safetensors"
     if path is not None:
-        return path / "joint.safetensors" if path.is_dir() else path
+        return path if path.is_file() else shipped_weights(path) or path
     found = sorted(Path("runs").glob("*/joint.safetensors"), key=lambda p: p.stat().st_mtime)
     if not found and not STARTER_JOINT.is_file():
-        raise UserError("no joint encoder under runs/; train one with `python train.py`, or give --checkpoint")
+        raise UserError("no joint encoder under runs/; train one with `cgan train`, or give --checkpoint")
     return found[-1] if found else STARTER_JOINT
 
 

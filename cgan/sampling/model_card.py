@@ -97,7 +97,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
         "    from cgan import TextToImage\n\n"
         f'    pipe = TextToImage.from_pretrained("{name}")  # this folder, or OWNER/NAME on the hub\n'
         f'    pipe("{caption}", seed=0).save("picture.png")',
-        f'Or `python sample.py "{caption}" --checkpoint {name} --num 4`.',
+        f'Or `cgan sample "{caption}" --checkpoint {name} --num 4`.',
     ]
     if onnx:
         parts.append(

@@ -70,7 +70,7 @@ class TextToImage:
         """
         path = Path(path)
         if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint; train one with `python train.py`")
+            raise UserError(f"{path}: no such checkpoint; train one with `cgan train`")
         spec, tensors = read(path)
         with building(path, DAMAGED):
             return cls(spec, tensors, text_encoder)

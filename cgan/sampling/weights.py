@@ -14,12 +14,12 @@ from torch import Tensor
 from cgan.damage import reading
 from cgan.errors import UserError
 from cgan.files import write_bytes
-from cgan.resources import STARTER_GAN
+from cgan.resources import STARTER_GAN, shipped_weights
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
 FORMAT = 1  # version of exported folders, stored in their config.json
 EXPORTED, CONFIG, RUN = "model.safetensors", "config.json", "last.ckpt"
-NO_RUN = "no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint"
+NO_RUN = "no run with a checkpoint under runs/; train one with `cgan train`, or give --checkpoint"
 DAMAGED = "damaged, or not a checkpoint of cgan; try another one"
 
 
@@ -31,18 +31,22 @@ class Weights(NamedTuple):
 
 
 def find(name: str | Path) -> Path:
-    """Returns the file that is meant by a file, a run directory, an exported folder or owner/name on the hub.
+    """Returns the weights that a name stands for: a file, a run directory, an exported folder or owner/name on the hub.
 
-    Raises UserError where there is none.
+    A file that does not exist may be one that comes with cgan, such as assets/scenes-64.safetensors, in any folder.
+    Raises UserError if there are no such weights.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return file_in(path)
     if path.is_file():
         return path
+    starter = shipped_weights(name)
+    if starter is not None:
+        return starter
     if is_hub_name(str(name)) and not path.parent.is_dir():
         return file_in(downloaded(str(name)))
-    raise UserError(f"{name}: no such checkpoint; train one with `python train.py`")
+    raise UserError(f"{name}: no such checkpoint; train one with `cgan train`")
 
 
 def default_checkpoint(preferred: str | None = None) -> Path:

@@ -104,7 +104,7 @@ def resume_hint(run_dir: Path) -> str:
     """Returns the end of an error message: what to resume from, and by which command."""
     if not (run_dir / "last.ckpt").exists():
         return f"there is no checkpoint in {run_dir} yet"
-    return f"{run_dir / 'last.ckpt'} is whole: python train.py --resume {run_dir}"
+    return f"{run_dir / 'last.ckpt'} is whole: cgan train --resume {run_dir}"
 
 
 class Found(NamedTuple):
