@@ -1,6 +1,8 @@
 """Exports the generator as ONNX, and compares its images with PyTorch's if onnxruntime is installed."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +42,20 @@ def write_onnx(pipe: TextToImage, path: Path) -> str:
     except ImportError:
         raise UserError(f"--onnx needs other packages: {how_to_install('onnx')}") from None
     inputs = inputs_of(pipe, 2)
-    torch.onnx.export(
-        traced(pipe, inputs), path, dynamo=True, external_data=False, verbose=False,
-        input_names=NAMES[: len(inputs)], output_names=["images"],
-    )  # fmt: skip
+    program, names = traced(pipe, inputs), axes_of(inputs, "batch", "length")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # that inputs share one
+        torch.onnx.export(
+            program, f=path, dynamo=True, external_data=False, verbose=False,
+            input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=names,
+        )  # fmt: skip
     return compared(pipe, path)
+
+
+def axes_of(inputs: tuple[Tensor, ...], batch: Any, length: Any) -> tuple[dict[int, Any], tuple[dict[int, Any], ...]]:
+    """Returns the axes of PlainGenerator's inputs whose sizes may vary, by number: batch and, of words, length."""
+    text = {0: batch}, {0: batch, 1: length}, {0: batch, 1: length}
+    return {0: batch}, text[: len(inputs) - 1]
 
 
 def traced(pipe: TextToImage, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
@@ -52,9 +63,8 @@ def traced(pipe: TextToImage, inputs: tuple[Tensor, ...]) -> torch.export.Export
 
     torch.onnx would trace a module by itself, but then fixes these sizes silently if the module does not allow others.
     """
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]
-    return torch.export.export(PlainGenerator(pipe.generator).eval(), inputs, dynamic_shapes=({0: batch}, text))
+    axes = axes_of(inputs, torch.export.Dim("batch"), torch.export.Dim("length"))
+    return torch.export.export(PlainGenerator(pipe.generator).eval(), inputs, dynamic_shapes=axes)
 
 
 def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:

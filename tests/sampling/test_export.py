@@ -200,6 +200,7 @@ def test_onnx_draws_the_same_images_for_any_number_of_them(run, word_attention):
     main([str(run), "exported", "--onnx"])
     pipe = TextToImage.from_pretrained("exported")
     session = onnxruntime.InferenceSession("exported/generator.onnx", providers=["CPUExecutionProvider"])
+    assert all(value.shape[0] == "batch" for value in (*session.get_inputs(), *session.get_outputs()))
     for captions in (["a red dog"], ["a red dog", "a cat", "a big blue car on sand, to the right"]):
         noise, text = pipe.noise(list(range(len(captions)))), pipe.encode(captions)
         values = {"noise": noise, "sentence": text.sentence}
