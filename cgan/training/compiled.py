@@ -40,7 +40,7 @@ class StepFunctions:
         returned, apart from dictionaries of scalars, and over gradients.
         """
         self.cuda_graphs, self.report = cuda_graphs, report
-        mode = "reduce-overhead" if cuda_graphs else None
+        mode = "reduce-overhead" if cuda_graphs and backend == "inductor" else None  # others know no mode
         self.compiled = {
             function: torch.compile(own_copy(function), backend=backend, mode=mode, fullgraph=True, dynamic=False)
             for function in functions
