@@ -77,7 +77,10 @@ class TrainerConfig:
     joint_batch_size: int = 128
     batch_size: int = 32  # pictures of a step, of all processes together; so learning rates mean the same on any number
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16 where the hardware has it
-    compile: bool = False  # the GAN's networks, by torch.compile: minutes at the start, for steps hardly faster
+    compile: Literal["auto", "true", "false", "reduce-overhead"] = (
+        "auto"  # the GAN's losses, by torch.compile; auto: on
+    )
+    # a GPU; reduce-overhead: as CUDA graphs too
     devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
     num_nodes: int = 1  # machines
     num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
@@ -165,7 +168,7 @@ def layer(argument: str) -> DictConfig | ListConfig:
     key, _, value = argument.partition("=")
     names, kind = key.split("."), kind_of(SETTINGS.get(key, key))
     if is_text(kind):
-        return OmegaConf.create(nested(names, as_typed(value, kind)))
+        return OmegaConf.create(nested(names, one_of_words(as_typed(value, kind), kind)))
     result = OmegaConf.from_dotlist([argument])
     if isinstance(kind, type) and is_dataclass(kind):
         keep_text(OmegaConf.select(result, key), yaml.compose(value), kind)
@@ -226,6 +229,14 @@ def as_typed(value: str, kind: object) -> str | None:
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
+def one_of_words(text: str | None, kind: object) -> str | None:
+    """Returns text, or the word "true" or "false" where a kind has these among its words and YAML reads a boolean."""
+    if text is None or "true" not in get_args(kind):
+        return text
+    found = yaml.safe_load(text)
+    return str(found).lower() if isinstance(found, bool) else text
+
+
 def nested(names: list[str], value: object) -> dict:
     """Returns a value in nested dictionaries, by the names of the levels."""
     result: Any = value
@@ -244,7 +255,7 @@ def keep_text(content: DictConfig | ListConfig, node: yaml.Node | None, settings
         if isinstance(kind, type) and is_dataclass(kind):
             keep_text(content[key.value], value, kind)
         elif is_text(kind) and isinstance(value, yaml.ScalarNode) and content[key.value] is not None:
-            content[key.value] = value.value
+            content[key.value] = one_of_words(value.value, kind)
 
 
 # ------------------------------------------------------------------------------------------------ mistakes

@@ -78,6 +78,7 @@ class TextEncoder(nn.Module, ABC):
     """Maps captions to TextFeatures; the base class of all text encoders."""
 
     dim: int  # D of the features
+    max_words: int = 77  # L of the longest captions, such as CLIP's
 
     @abstractmethod
     def forward(self, captions: list[str]) -> TextFeatures:

@@ -9,11 +9,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.config import GANConfig
-from cgan.interfaces import Batch, ImageEncoder, TextEncoder, TextFeatures, UserError
+from cgan.interfaces import Batch, ImageEncoder, Report, TextEncoder, TextFeatures, UserError, silent
+from cgan.models.autocast import AutocastCopy
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
 from cgan.models.generators import build_generator
@@ -21,18 +21,19 @@ from cgan.models.posterior import Posterior
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
+from cgan.training.compiled import StepFunctions, functions_to_compile
 from cgan.training.connected import profiler_of
 from cgan.training.microbatch import (
     MicroBatch,
     draw_discriminator_noise,
     draw_generator_noise,
+    fixed_length,
     mismatched_sentences,
     split_microbatches,
 )
 from cgan.training.muon import Muon
 from cgan.training.schedule import by_cosine, late_decay, progress_of
 
-MOST_GRAPHS = 32  # that torch.compile makes of one function
 ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
 SHOWN = "loss/discriminator", "loss/generator", "loss/reconstruction"  # in the progress bar
 
@@ -90,15 +91,22 @@ class TextToImageGAN(pl.LightningModule):
         self.images_seen = 0
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
         self.generator.recompute = config.recompute
+        self.functions = StepFunctions()
+        self.autocast_encoder = AutocastCopy(self.image_encoder) if self.image_encoder is not None else None
         self.to(memory_format=torch.channels_last)
 
     @property
     def networks(self) -> step.Networks:
         """The networks that a step uses."""
+        copy = self.autocast_encoder and self.autocast_encoder.under_autocast(self.device.type)
+        trained = self.generator, self.discriminator, self.posterior
         frozen = self.image_encoder, self.coattention
-        return step.Networks(
-            self.config, self.generator, self.discriminator, self.posterior, *frozen, matching=self.matching
-        )
+        return step.Networks(self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, copy))
+
+    @property
+    def shares_fakes(self) -> bool:
+        """Whether both losses take the same fakes; with CUDA graphs or several micro-batches each generates its own."""
+        return self.config.accumulate == 1 and not self.functions.cuda_graphs
 
     # ------------------------------------------------------------------------------------------ the algorithm
 
@@ -107,7 +115,7 @@ class TextToImageGAN(pl.LightningModule):
         generator_optimizer, discriminator_optimizer = self.both_optimizers()
         self.exclude_from_global_step(discriminator_optimizer)
         microbatches = self.prepare(batch)
-        fakes = step.generate_fakes(self.networks, microbatches[0]) if len(microbatches) == 1 else None
+        fakes = self.functions(step.generate_fakes, self.networks, microbatches[0]) if self.shares_fakes else None
         if self.is_adversarial():
             self.discriminator.train(self.training)
             self.update(discriminator_optimizer, self.discriminator_loss, microbatches, fakes)
@@ -121,46 +129,64 @@ class TextToImageGAN(pl.LightningModule):
     def prepare(self, batch: Batch) -> list[MicroBatch]:
         """Returns the batch as gan.accumulate micro-batches; mismatched captions come from the whole batch."""
         text = self.text_encoder(batch.captions)
+        if self.functions.compiled and self.uses_words:
+            text = fixed_length(text, self.text_encoder.max_words)  # another length would compile all anew
         noise = sharded_randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         images = batch.images.contiguous(memory_format=torch.channels_last)
         mismatched = mismatched_sentences(self.config, batch.image_ids, batch.captions, text.sentence)
-        whole = MicroBatch(images, batch.image_ids, text, noise, *mismatched, real_maps=[])
-        parts = split_microbatches(whole, self.config.accumulate)
-        if not self.networks.uses_real_maps:
-            return parts
-        return [part._replace(real_maps=step.frozen_features(self.networks, part.images)[0]) for part in parts]
+        whole = MicroBatch(images, batch.image_ids, text, noise, *mismatched)
+        return split_microbatches(whole, self.config.accumulate)
 
     def update(
         self,
         optimizer: LightningOptimizer,
-        loss_of: Callable[[MicroBatch, step.Fakes], tuple[Tensor, step.Scalars]],
+        loss_of: Callable[[MicroBatch, step.Fakes | None], tuple[Tensor, step.Scalars]],
         microbatches: list[MicroBatch],
         fakes: step.Fakes | None,
     ) -> None:
         """Steps one optimizer by the mean loss of the micro-batches.
 
-        fakes are given where there is one micro-batch; for several they are generated one at a time, to save memory.
+        fakes of the only micro-batch serve both losses. Without them each loss generates its own, one micro-batch at a
+        time, to save memory.
         """
         with self.toggled_optimizer(optimizer):
             optimizer.zero_grad()
             for part in microbatches:
-                with parametrize.cached():  # spectral norms are computed once, not once a forward pass
-                    loss, scalars = loss_of(part, fakes or step.generate_fakes(self.networks, part))
-                    self.log_all(scalars)
-                    self.manual_backward(loss / len(microbatches))
+                loss, scalars = loss_of(part, fakes)
+                self.log_all(scalars)
+                self.manual_backward(loss / len(microbatches))
             optimizer.step()
 
-    def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes) -> tuple[Tensor, step.Scalars]:
+    def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
         """Draws random numbers and returns step.discriminator_loss at the present weight of the penalty."""
         noise, config = draw_discriminator_noise(self.config, batch.images), self.config
         weight = by_cosine(self.progress, config.penalty_weight, config.last_penalty_weight)
-        return step.discriminator_loss(self.networks, batch, fakes, noise, weight)
+        weight = batch.images.new_full((), weight)  # a number would compile the loss anew with each value
+        if fakes is None:
+            return self.functions(step.discriminator_loss_on_new_fakes, self.networks, batch, noise, weight)
+        return self.functions(step.discriminator_loss, self.networks, batch, fakes.detached(), noise, weight)
 
-    def generator_loss(self, batch: MicroBatch, fakes: step.Fakes) -> tuple[Tensor, step.Scalars]:
-        """Draws random numbers and returns step.generator_loss."""
-        noise = draw_generator_noise(self.config, batch.noise, self.is_adversarial())
-        loss, scalars = step.generator_loss(self.networks, batch, fakes, noise, self.is_adversarial())
+    def generator_loss(self, batch: MicroBatch, fakes: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
+        """Draws random numbers and returns step.generator_loss, with a user's own terms.
+
+        What gathers from several processes can't be compiled, so that the matching term is added here then.
+        """
+        networks, adversarial = self.networks, self.is_adversarial()
+        noise = draw_generator_noise(self.config, batch.noise, adversarial)
+        apart = bool(self.functions.compiled) and num_processes() > 1 and networks.matching
+        more = noise, adversarial, not apart
+        if fakes is None:
+            keep = apart or bool(self.extra_losses)
+            loss, scalars, fakes = self.functions(
+                step.generator_loss_on_new_fakes, networks, batch, *more, keep_fakes=keep
+            )
+        else:
+            loss, scalars = self.functions(step.generator_loss, networks, batch, fakes, *more)
+        if apart:
+            assert fakes is not None  # kept above
+            loss = step.with_matching_loss(networks, batch, fakes, loss, scalars)
         for name, extra_loss in self.extra_losses.items():
+            assert fakes is not None  # kept above
             extra = extra_loss(fakes.images, batch.images, batch.text)
             loss, scalars[f"loss/{name}"] = loss + extra, extra.detach()
         return loss, scalars
@@ -218,16 +244,26 @@ class TextToImageGAN(pl.LightningModule):
                 network.eval()
         return self
 
-    def compile_networks(self, backend: str = "inductor") -> None:
-        """Compiles what runs in each step by torch.compile, at its first use; names of weights stay as they are.
+    @property
+    def uses_words(self) -> bool:
+        """Whether a loss takes the words of captions, beside their sentences."""
+        return self.config.generator.word_attention or self.coattention is not None
 
-        Shapes are fixed, so each block and each use of it (real, fake and penalised images, in the loss of either
-        network) has a graph of its own; dynamo gives up on a function after 8 graphs unless it is given a higher limit.
+    def compile_losses(
+        self, backend: str | Callable = "inductor", cuda_graphs: bool = False, report: Report = silent
+    ) -> None:
+        """Compiles the fakes and both losses whole by torch.compile, at their first use; names of weights stay.
+
+        There is one compilation for each of the three, and one more of the generator's loss for the time before the
+        adversary takes part. With cuda_graphs, which several micro-batches do without, each loss generates its own
+        fakes. report gets a line for what is not compiled, and one if a compilation fails and the training goes on
+        without it.
         """
-        for network in (*self.generator.blocks, *([self.image_encoder] if self.image_encoder else [])):
-            network.compile(backend=backend, dynamic=False)
-        self.discriminator.features = torch.compile(self.discriminator.features, backend=backend, dynamic=False)
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
+        if cuda_graphs and self.config.accumulate > 1:
+            report("gan.accumulate: no CUDA graphs, since the gradients of micro-batches add up between their replays")
+            cuda_graphs = False
+        functions = functions_to_compile(self.config, cuda_graphs, report)
+        self.functions.compile(functions, backend, cuda_graphs, report)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Returns the batch with images as floats in [-1, 1], converted on the device."""

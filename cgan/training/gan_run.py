@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
+import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.errors import REQUEUE
@@ -59,9 +60,7 @@ def fit_gan(
     size, parts = len(session.dataset), config.gan.accumulate
     batch_size = whole_batch(settings, settings.batch_size, size, "trainer.batch_size", parts)
     callbacks, evaluation = callbacks_of(session, plan, batch_size)
-    if settings.compile:
-        session.report("trainer.compile: the first step takes minutes; later ones are about 2 % faster")
-        gan.compile_networks()
+    compile_losses(gan, settings.compile, session.report)
     max_steps = settings.images // batch_size
     chosen = loggers(config, run_dir, found.content.get("rows", 0) if found else 0, session.report)
     trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, num_optimizers=2)
@@ -69,6 +68,21 @@ def fit_gan(
     if status == 0:
         save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
     return status, with_best(evaluation) if evaluation else {}
+
+
+def compile_losses(gan: TextToImageGAN, choice: str | bool, report: Report) -> None:
+    """Compile the losses of a GAN as trainer.compile says; report gets a line about it.
+
+    "auto" does so on a GPU, without CUDA graphs, which "reduce-overhead" adds. Earlier versions had a boolean.
+    """
+    choice, on_gpu = str(choice).lower(), torch.cuda.is_available()
+    if choice == "false" or (choice == "auto" and not on_gpu):
+        return
+    cuda_graphs = choice == "reduce-overhead" and on_gpu
+    if choice == "reduce-overhead" and not on_gpu:
+        report("trainer.compile=reduce-overhead: no CUDA graphs without a GPU; compiled as by trainer.compile=true")
+    report("compiling the losses: the first step takes a minute or more; trainer.compile=false does without")
+    gan.compile_losses(cuda_graphs=cuda_graphs, report=report)
 
 
 def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[list[pl.Callback], Evaluation | None]:

@@ -32,7 +32,6 @@ class MicroBatch(NamedTuple):
     noise: Tensor  # (B, Z)
     mismatched: Tensor  # (B, D): for each image the sentence of another one
     differs: Tensor  # (B,) bool: whether that is truly of another image
-    real_maps: list[Tensor]  # frozen feature maps of the images, each (B, C, H, W); empty where none are used
 
 
 class DiscriminatorNoise(NamedTuple):
@@ -123,6 +122,12 @@ def mismatched_captions(
 def rows(tree: Any, chosen: slice) -> Any:
     """Returns the chosen rows of all tensors and lists in nested NamedTuples."""
     return type(tree)(*(rows(branch, chosen) for branch in tree)) if isinstance(tree, tuple) else tree[chosen]
+
+
+def fixed_length(text: TextFeatures, max_words: int) -> TextFeatures:
+    """Returns text features padded to max_words words, masked ones; longer ones are returned unchanged."""
+    missing = max(0, max_words - text.words.shape[1])
+    return TextFeatures(text.sentence, F.pad(text.words, (0, 0, 0, missing)), F.pad(text.mask, (0, missing)))
 
 
 def split_microbatches(whole: MicroBatch, count: int) -> list[MicroBatch]:

@@ -3,13 +3,13 @@
 Nothing is logged, moved to another device or drawn at random in here, and no network changes its mode.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from cgan.config import GANConfig
 from cgan.interfaces import ImageEncoder, ImageFeatures
@@ -41,6 +41,7 @@ class Networks:
     image_encoder: ImageEncoder | None
     coattention: CoAttention | None
     matching: bool  # whether fakes are compared with their captions in the latent of image_encoder
+    autocast_encoder: ImageEncoder | None = None  # image_encoder with its weights in autocast's type, if there is one
 
     @property
     def on_features(self) -> bool:
@@ -61,6 +62,13 @@ class Fakes(NamedTuple):
     embedding: Tensor | None  # (B, E), by the frozen image encoder
     num_reconstructed: int
     moments: tuple[Tensor, Tensor] | None  # mean and log variance of the posterior, each (B, Z)
+    real_maps: list[Tensor]  # frozen feature maps of the real images, each (B, C, H, W); empty where none are used
+
+    def detached(self) -> "Fakes":
+        """Returns the same without a way for gradients back to the networks that computed them."""
+        maps, embedding = [x.detach() for x in self.maps], self.embedding
+        embedding = None if embedding is None else embedding.detach()
+        return Fakes(self.images.detach(), maps, embedding, self.num_reconstructed, None, self.real_maps)
 
 
 def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
@@ -68,6 +76,8 @@ def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], T
     encoder = networks.image_encoder
     if encoder is None:
         return [], None
+    if networks.autocast_encoder is not None and torch.is_autocast_enabled(images.device.type):
+        encoder = networks.autocast_encoder
     found = cast(ImageFeatures, recomputed(encoder, images) if networks.config.recompute else encoder(images))
     return found.maps, found.embedding
 
@@ -77,17 +87,21 @@ def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], T
 
 def generate_fakes(networks: Networks, batch: MicroBatch) -> Fakes:
     """Returns an image for each caption; the first ones are of latents that the posterior finds in the real images."""
+    real_maps: list[Tensor] = []
+    if networks.uses_real_maps:
+        with torch.no_grad():
+            real_maps = frozen_features(networks, batch.images)[0]
     if networks.posterior is None:
         images, num_reconstructed, moments = networks.generator(batch.noise, batch.text), 0, None
     else:
         fraction, size = networks.config.reconstructed_fraction, len(batch.noise)
         num_reconstructed = min(max(1, round(fraction * size)), size)
-        moments = networks.posterior(batch.images, batch.real_maps, batch.text.sentence)
+        moments = networks.posterior(batch.images, real_maps, batch.text.sentence)
         latent = latents_of(networks.generator, batch, moments, num_reconstructed)
         images = networks.generator.synthesize(latent, batch.text)
     used = networks.matching or networks.uses_real_maps
     maps, embedding = frozen_features(networks, images) if used else ([], None)
-    return Fakes(images, maps, embedding, num_reconstructed, moments)
+    return Fakes(images, maps, embedding, num_reconstructed, moments, real_maps)
 
 
 def latents_of(generator: Generator, batch: MicroBatch, moments: tuple[Tensor, Tensor], count: int) -> Tensor:
@@ -105,25 +119,56 @@ def latents_of(generator: Generator, batch: MicroBatch, moments: tuple[Tensor, T
 
 
 def discriminator_loss(
-    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: DiscriminatorNoise, penalty_weight: float
+    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: DiscriminatorNoise, penalty_weight: Tensor
 ) -> tuple[Tensor, Scalars]:
-    """Returns the discriminator's loss: real against fake, mismatched captions, gradient penalty; and its terms."""
-    config, discriminator, sentence = networks.config, networks.discriminator, batch.text.sentence
-    real_features = seen_features(networks, batch.images, batch.real_maps, noise.real)
-    real = discriminator.logits(real_features, sentence)
-    fake_maps = [x.detach() for x in fakes.maps]
-    fake = discriminator.logits(seen_features(networks, fakes.images.detach(), fake_maps, noise.fake), sentence)
-    mismatched = discriminator.conditional_logits(real_features, batch.mismatched)
-    matched = real[:, -mismatched.shape[1] :]
-    mismatch = losses.mismatch_loss(config.adversarial, matched, mismatched, batch.differs)
-    loss = losses.discriminator_loss(config.adversarial, real, fake)
-    scalars = {"loss/discriminator": loss.detach(), "loss/mismatched": mismatch.detach()}
-    loss = loss + config.mismatched_weight * mismatch
-    if config.penalty_weight > 0:
-        penalty = gradient_penalty(networks, batch, fakes, noise)
-        scalars["loss/penalty"] = penalty.detach()
-        loss = loss + penalty_weight * penalty
+    """Returns the discriminator's loss: real against fake, mismatched captions, gradient penalty; and its terms.
+
+    penalty_weight is a scalar on the device of the images, so that a new value does not compile the loss anew.
+    """
+    config, scalars = networks.config, {}
+    with parametrize.cached():  # spectral norms are computed once, not at each use
+        real, fake, mismatched = logits_of_pairs(networks, batch, fakes, noise)
+        mismatched = mismatched[:, -len(networks.discriminator.heads) :]  # those that depend on the caption
+        matched = real[:, -len(networks.discriminator.heads) :]
+        mismatch = losses.mismatch_loss(config.adversarial, matched, mismatched, batch.differs)
+        loss = losses.discriminator_loss(config.adversarial, real, fake)
+        scalars |= {"loss/discriminator": loss.detach(), "loss/mismatched": mismatch.detach()}
+        loss = loss + config.mismatched_weight * mismatch
+        if config.penalty_weight > 0:
+            penalty = gradient_penalty(networks, batch, fakes, noise)
+            scalars["loss/penalty"] = penalty.detach()
+            loss = loss + penalty_weight * penalty
     return loss, scalars
+
+
+def logits_of_pairs(
+    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: DiscriminatorNoise
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns logits, each (B, heads), of real images, of fakes, and of real images with mismatched captions.
+
+    Real and fake images pass through the discriminator together, 2 B of them: half as many operations, and each weight
+    is converted to autocast's type once.
+    """
+    images, sentence = torch.cat([batch.images, fakes.images.detach()]), batch.text.sentence
+    maps, on_maps = [], networks.on_features and not networks.config.augmentation
+    if on_maps:
+        maps = [torch.cat([real, fake.detach()]) for real, fake in zip(fakes.real_maps, fakes.maps, strict=True)]
+    draws = [torch.cat(pair) for pair in zip(noise.real, noise.fake, strict=True)]
+    hidden = seen_features(networks, images, maps, draws)  # each (2 B, ...)
+    hidden = [torch.cat([x, x[: len(sentence)]]) for x in hidden]
+    real, fake, mismatched = networks.discriminator.logits(
+        hidden, torch.cat([sentence, sentence, batch.mismatched])
+    ).chunk(3)
+    return real, fake, mismatched
+
+
+def discriminator_loss_on_new_fakes(
+    networks: Networks, batch: MicroBatch, noise: DiscriminatorNoise, penalty_weight: Tensor
+) -> tuple[Tensor, Scalars]:
+    """Returns discriminator_loss on fakes that are generated for it, without gradients, and not kept."""
+    with torch.no_grad():
+        fakes = generate_fakes(networks, batch)
+    return discriminator_loss(networks, batch, fakes, noise, penalty_weight)
 
 
 def seen_features(networks: Networks, images: Tensor, maps: list[Tensor], draws: list[Tensor]) -> list[Tensor]:
@@ -151,43 +196,44 @@ def gradient_penalty(networks: Networks, batch: MicroBatch, fakes: Fakes, noise:
             given = sentence.repeat(len(images) // len(sentence), 1)
         return networks.discriminator.logits(penalized_features(networks, images), given)
 
-    with torch.autocast(batch.images.device.type, enabled=False), uncompiled_for_second_order(config):
+    with torch.autocast(batch.images.device.type, enabled=False):
         real = augment(batch.images.float(), config.augmentation, noise.penalized_real)
+        if config.penalty == "matching_aware":
+            return losses.matching_aware_penalty(critic, real, sentence)
         fake = augment(fakes.images.detach().float(), config.augmentation, noise.penalized_fake)
+        both = torch.cat([real, fake])  # the penalty is a mean over images: twice that of both is R1 + R2
         match config.penalty:
             case "finite":
                 assert noise.direction is not None  # drawn for this penalty
-                of_real = losses.finite_gradient_penalty(critic, real, noise.direction)
-                return of_real + losses.finite_gradient_penalty(critic, fake, noise.direction)
+                return 2 * losses.finite_gradient_penalty(critic, both, noise.direction.repeat(2, 1, 1, 1))
             case "exact":
-                return losses.exact_gradient_penalty(critic, real) + losses.exact_gradient_penalty(critic, fake)
-            case "matching_aware":
-                return losses.matching_aware_penalty(critic, real, sentence)
+                return 2 * losses.exact_gradient_penalty(critic, both)
             case unknown:
                 assert_never(unknown)
-
-
-def uncompiled_for_second_order(config: GANConfig) -> AbstractContextManager:
-    """Returns a context without torch.compile, which can't differentiate twice, for all but the finite penalty."""
-    return nullcontext() if config.penalty == "finite" else torch.compiler.set_stance("force_eager")
 
 
 # ------------------------------------------------------------------------------------------------ generator
 
 
 def generator_loss(
-    networks: Networks, batch: MicroBatch, fakes: Fakes, noise: GeneratorNoise, adversarial: bool = True
+    networks: Networks,
+    batch: MicroBatch,
+    fakes: Fakes,
+    noise: GeneratorNoise,
+    adversarial: bool = True,
+    matching: bool = True,
 ) -> tuple[Tensor, Scalars]:
-    """Returns the generator's loss, and its terms: adversarial (if it is time for it), matching, reconstruction."""
+    """Returns the generator's loss, and its terms: adversarial, matching, reconstruction.
+
+    Without `adversarial` or `matching` that term is left out: until it is time for it, or for the caller to add.
+    """
     config, loss, scalars = networks.config, fakes.images.new_zeros(()), {}
     if adversarial:
         fooling = adversarial_loss(networks, batch, fakes, noise)
         scalars["loss/generator"] = fooling.detach()
         loss = loss + config.adversarial_weight * fooling
-    if networks.matching:
-        matching = matching_loss(networks, batch, fakes)
-        scalars["loss/matching"] = matching.detach()
-        loss = loss + config.matching_weight * matching
+    if matching and networks.matching:
+        loss = with_matching_loss(networks, batch, fakes, loss, scalars)
     if fakes.num_reconstructed > 0:
         reconstruction, terms = reconstruction_loss(networks, batch, fakes, noise)
         scalars |= terms
@@ -195,14 +241,29 @@ def generator_loss(
     return loss, scalars
 
 
+def generator_loss_on_new_fakes(
+    networks: Networks,
+    batch: MicroBatch,
+    noise: GeneratorNoise,
+    adversarial: bool = True,
+    matching: bool = True,
+    keep_fakes: bool = False,
+) -> tuple[Tensor, Scalars, Fakes | None]:
+    """Returns generator_loss on fakes that are generated for it, and the fakes if they are asked for."""
+    fakes = generate_fakes(networks, batch)
+    loss, scalars = generator_loss(networks, batch, fakes, noise, adversarial, matching)
+    return loss, scalars, fakes if keep_fakes else None
+
+
 def adversarial_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, noise: GeneratorNoise) -> Tensor:
     """Returns how far the fakes are from fooling the discriminator."""
     discriminator, sentence, real = networks.discriminator, batch.text.sentence, None
-    fake = discriminator.logits(seen_features(networks, fakes.images, fakes.maps, noise.fake), sentence)
-    if networks.config.adversarial == "relativistic":
-        with torch.no_grad():
-            features = seen_features(networks, batch.images, batch.real_maps, noise.real)
-            real = discriminator.logits(features, sentence)
+    with parametrize.cached():
+        fake = discriminator.logits(seen_features(networks, fakes.images, fakes.maps, noise.fake), sentence)
+        if networks.config.adversarial == "relativistic":
+            with torch.no_grad():
+                features = seen_features(networks, batch.images, fakes.real_maps, noise.real)
+                real = discriminator.logits(features, sentence)
     return losses.generator_loss(networks.config.adversarial, fake, real)
 
 
@@ -221,7 +282,7 @@ def reconstruction_loss(
     prior = prior_loss(networks.generator, (mean.detach(), log_variance.detach()), batch.text.sentence, noise)
     loss = config.reconstruction_weight * pixels + config.kl_weight * divergence + prior
     if fakes.maps:
-        maps, real_maps = ([x[:count] for x in maps] for maps in (fakes.maps, batch.real_maps))
+        maps, real_maps = ([x[:count] for x in maps] for maps in (fakes.maps, fakes.real_maps))
         loss = loss + config.feature_weight * losses.feature_matching_loss(maps, real_maps)
     terms = {"loss/reconstruction": pixels, "loss/divergence": divergence, "loss/prior": prior}
     return loss, {name: value.detach() for name, value in terms.items()}
@@ -233,6 +294,13 @@ def prior_loss(generator: Generator, moments: tuple[Tensor, Tensor], sentence: T
     mean, log_variance, sentence = (x.repeat_interleave(PRIOR_SAMPLES, dim=0) for x in (*moments, sentence))
     latent = mean + noise.latent * (log_variance / 2).exp()
     return generator.latent_prior.loss(latent, sentence, noise.start, noise.time)
+
+
+def with_matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, loss: Tensor, scalars: Scalars) -> Tensor:
+    """Returns the loss with the weighted matching term, which is added to the scalars as well."""
+    matching = matching_loss(networks, batch, fakes)
+    scalars["loss/matching"] = matching.detach()
+    return loss + networks.config.matching_weight * matching
 
 
 def matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes) -> Tensor:

@@ -18,7 +18,7 @@ from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 from cgan.training.losses import exact_gradient_penalty
-from cgan.training.microbatch import caption_ids, draw_discriminator_noise, draw_generator_noise, mismatched_captions
+from cgan.training.microbatch import caption_ids, draw_discriminator_noise, mismatched_captions
 from cgan.training.schedule import progress_of
 from helpers.gan import CAPTIONS, fit, moved, some_batch, tiny_gan
 
@@ -109,46 +109,6 @@ def test_recomputing_saves_memory_and_leaves_the_gradients(tmp_path):
     assert_near(gradients_of(kept, tmp_path), gradients_of(recomputed, tmp_path))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("penalty", ["finite", "exact"])
-def test_compiled_networks_give_the_gradients_of_eager_ones(penalty, tmp_path):
-    eager, compiled = (without_images(tiny_gan(penalty=penalty, penalty_weight=0.01)) for _ in range(2))
-    names = list(compiled.state_dict())
-    compiled.compile_networks("aot_eager")  # all of torch.compile but minutes of C++
-    assert_near(gradients_of(eager, tmp_path), gradients_of(compiled, tmp_path))
-    assert list(compiled.state_dict()) == names
-
-
-@pytest.mark.slow
-def test_the_first_step_compiles_all_and_no_limit_of_graphs_is_hit(tmp_path):
-    gan, count = tiny_gan(adversarial="relativistic", accumulate=2, penalty_weight=0.01), Counter()
-    gan.on_train_batch_end = lambda *_: count.update([torch._dynamo.utils.counters["stats"]["unique_graphs"]])
-    torch._dynamo.reset()
-    with torch._dynamo.config.patch(recompile_limit=8, fail_on_recompile_limit_hit=True):
-        gan.compile_networks("eager")  # graphs and guards are those of any backend
-        fit(gan, tmp_path, max_steps=2, precision="bf16-mixed")
-    assert list(count.values()) == [2] and torch._dynamo.utils.counters["frames"]["ok"] >= 8
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("augmentation", [[], ["colour", "translation", "cutout"]])
-def test_fakes_and_losses_of_a_step_compile_whole(augmentation):
-    gan = tiny_gan(penalty_weight=0.01, augmentation=augmentation)
-    networks, (part,) = gan.networks, gan.prepare(some_batch())
-    gan.discriminator.eval()  # each loss is computed twice, and spectral norms must not move in between
-    fakes = step.generate_fakes(networks, part)
-    for_discriminator = draw_discriminator_noise(gan.config, part.images)
-    for_generator = draw_generator_noise(gan.config, part.noise, adversarial=True)
-    for function, *more in (
-        (step.generate_fakes,),
-        (step.discriminator_loss, fakes, for_discriminator, 0.01),
-        (step.generator_loss, fakes, for_generator),
-    ):
-        torch._dynamo.reset()
-        whole = torch.compile(function, backend="eager", fullgraph=True)
-        assert torch.equal(whole(networks, part, *more)[0], function(networks, part, *more)[0])
-
-
 @pytest.mark.parametrize(("share", "num_reconstructed"), [(0.0, 1), (0.5, 2), (1.0, 4)])
 def test_the_rest_of_a_batch_is_drawn_from_the_prior(share, num_reconstructed):
     gan = tiny_gan(reconstructed_fraction=share)
@@ -199,7 +159,7 @@ def test_a_penalty_holds_the_discriminator_back(penalty, tmp_path):
     assert steepness(held) < 0.9 * steepness(free)
 
 
-@pytest.mark.parametrize(("form", "expected"), [("features", 2), ("trunk", 0)])
+@pytest.mark.parametrize(("form", "expected"), [("features", 1), ("trunk", 0)])
 @pytest.mark.parametrize("penalty", ["finite", "exact", "matching_aware"])
 def test_a_penalty_runs_the_frozen_encoder_only_for_a_discriminator_that_looks_at_its_maps(penalty, form, expected):
     gan = tiny_gan(penalty=penalty, penalty_weight=1.0)
@@ -210,7 +170,7 @@ def test_a_penalty_runs_the_frozen_encoder_only_for_a_discriminator_that_looks_a
     noise = draw_discriminator_noise(gan.config, part.images)
     gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
     assert step.gradient_penalty(gan.networks, part, fakes, noise).isfinite()
-    assert len(calls) == (expected if penalty != "matching_aware" else expected // 2)  # which leaves fakes alone
+    assert len(calls) == expected  # real and fake images together
 
 
 def test_fakes_have_no_frozen_maps_where_nothing_asks_for_them():

@@ -107,6 +107,7 @@ class LSTMTextEncoder(TextEncoder):
     def __init__(self, config: LSTMConfig, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.config, self.vocabulary, self.dim = config, vocabulary, config.dim
+        self.max_words = config.max_words
         self.embedding = nn.Embedding(len(vocabulary), config.embedding_dim, padding_idx=PADDING)
         self.lstm = nn.LSTM(config.embedding_dim, config.dim // 2, batch_first=True, bidirectional=True)
         self.sentence = nn.Linear(config.dim, config.dim)
