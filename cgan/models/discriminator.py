@@ -4,13 +4,13 @@ They use a trunk of their own, frozen features, or both.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, assert_never, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.interfaces import UserError
 from cgan.models.float32 import in_float32, widened
@@ -18,6 +18,7 @@ from cgan.models.generators.dfgan import StridedTrunk
 from cgan.models.generators.r3gan import PlainTrunk
 from cgan.models.latent_prior import normalised
 from cgan.models.layers import Downsample, channels_at, pooled
+from cgan.models.spectral_norm import add_spectral_norm, normalised_once, rename_vectors
 from cgan.renamed import weights_renamed
 
 
@@ -144,8 +145,12 @@ class Discriminator(nn.Module):
         self.heads = cast("Sequence[Head | ConcatHead]", heads)
         alone = channels if config.condition == "separate" else []
         self.unconditional = nn.ModuleList(nn.Conv2d(c, 1, 4) for c in alone)
-        if config.spectral_norm:
-            add_spectral_norm(self)
+        self.spectral_norms = add_spectral_norm(self) if config.spectral_norm else []
+        self.register_load_state_dict_pre_hook(rename_vectors)
+
+    def normalised(self) -> AbstractContextManager[None]:
+        """Returns a context in which spectral norms are computed once, and take one step in training mode."""
+        return normalised_once(self.spectral_norms)
 
     def features(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
         """Returns the features of each head, a list of (B, ...), of images (B, 3, H, W) and their frozen feature maps.
@@ -171,10 +176,3 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:
         """Returns logits (B, heads) of images (B, 3, H, W), sentences (B, D) and frozen feature maps."""
         return self.logits(self.features(images, maps), sentence)
-
-
-def add_spectral_norm(network: nn.Module) -> None:
-    """Bounds the largest singular value of every layer by 1 (Miyato et al. 2018)."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        spectral_norm(layer)

@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.nn.utils import parametrize
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.config import GANConfig
@@ -144,7 +143,7 @@ class TextToImageGAN(pl.LightningModule):
         with self.toggled_optimizer(optimizer):
             optimizer.zero_grad()
             for part in microbatches:
-                with parametrize.cached():  # spectral norms are computed once, not once a forward pass
+                with self.discriminator.normalised():  # spectral norms are computed once, not once a forward pass
                     loss, scalars = loss_of(part, fakes or step.generate_fakes(self.networks, part))
                     self.log_all(scalars)
                     self.manual_backward(loss / len(microbatches))
