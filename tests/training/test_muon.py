@@ -19,7 +19,7 @@ def trained(network: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
 def test_all_singular_values_come_near_one_and_the_directions_stay(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    found, exact = orthogonalised(matrix), torch.linalg.svd(matrix, full_matrices=False)
+    (found,), exact = orthogonalised([matrix]), torch.linalg.svd(matrix, full_matrices=False)
     values = torch.linalg.svdvals(found)
     assert values.min() > 0.5 and values.max() < 1.3
     assert nn.functional.cosine_similarity(found.flatten(), (exact.U @ exact.Vh).flatten(), dim=0) > 0.97
