@@ -95,10 +95,21 @@ class Head(nn.Module):
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
         """Returns logits (B,) of features (B, head_dim) and sentences (B, D), in float32 regardless of autocast."""
-        with in_float32(hidden):
-            hidden, sentence = widened(hidden), normalised(sentence)
-            matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
-            return self.unconditional(hidden).squeeze(1) + matching
+        return projection_logits([self], [hidden], sentence).squeeze(1)
+
+
+def projection_logits(heads: Sequence[Head], hidden: list[Tensor], sentence: Tensor) -> Tensor:
+    """Returns logits (B, heads) of each head's features (B, head_dim) and sentences (B, D), by one product for all.
+
+    Computes in float32 regardless of autocast.
+    """
+    with in_float32(sentence):
+        projection = torch.cat([head.projection.weight for head in heads])  # (heads head_dim, D)
+        unconditional = torch.cat([head.unconditional.weight for head in heads])  # (heads, head_dim)
+        bias = torch.cat([cast(Tensor, head.unconditional.bias) for head in heads])  # (heads,)
+        directions = F.linear(normalised(sentence), projection).unflatten(1, unconditional.shape)
+        directions = unconditional + directions / unconditional.shape[1] ** 0.5  # (B, heads, head_dim)
+        return (widened(torch.stack(hidden, dim=1)) * directions).sum(dim=2) + bias
 
 
 class ConcatHead(nn.Module):
@@ -138,7 +149,8 @@ class Discriminator(nn.Module):
         if self.trunk is None and not map_channels:
             raise UserError("gan.discriminator.trunk=none: needs gan.discriminator.form=features to stand on")
         channels = [*([self.trunk.channels] if self.trunk is not None else []), *(map_channels or [])]
-        if config.condition == "projection":
+        self.by_projection = config.condition == "projection"
+        if self.by_projection:
             heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_resolution) for c in channels)
         else:
             heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
@@ -171,6 +183,8 @@ class Discriminator(nn.Module):
 
     def conditional_logits(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
         """Returns the logits (B, heads) that depend on the caption, which are the last ones of `logits`."""
+        if self.by_projection:
+            return projection_logits(cast("Sequence[Head]", self.heads), hidden, sentence)
         return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
 
     def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:

@@ -77,7 +77,8 @@ class Muon(torch.optim.Optimizer):
                 self.state[weight] |= start | {"step": torch.zeros((), device=weight.device)}
         names = "exp_avg", "exp_avg_sq", "step"
         means, squares, steps = ([self.state[weight][name] for weight in weights] for name in names)
-        torch._foreach_add_(steps, steps[0].new_ones(()))  # pyright: ignore[reportPrivateImportUsage]  # a number is slower
+        one = [torch.ones_like(steps[0])] * len(steps)  # on a CPU a plain number becomes a tensor for each weight
+        torch._foreach_add_(steps, one)  # pyright: ignore[reportPrivateImportUsage]
         torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
             weights, gradients_of(weights), means, squares, [], steps, amsgrad=False,
             beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
