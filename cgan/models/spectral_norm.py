@@ -34,7 +34,11 @@ def left_product(weights: Tensor, right: Tensor) -> Tensor:
 
 def right_product(weights: Tensor, left: Tensor) -> Tensor:
     """Returns W^T u, shaped as right singular vectors, of stacked weights W and left vectors u."""
-    return (weights * left).sum(dim=1, keepdim=True)
+    products = weights * left
+    if products.dim() == 3:
+        return products.sum(dim=1, keepdim=True)
+    rows = products.movedim(2, 4)  # (N, H, K, K, C), as weights lie in memory: the sum is four times as fast
+    return rows.flatten(2).sum(dim=1).view(len(rows), 1, *rows.shape[2:]).movedim(4, 2)
 
 
 class Divided(torch.autograd.Function):
@@ -61,15 +65,16 @@ class SpectralNorm(nn.Module):
     def __init__(self, norms: "SpectralNorms", row: int) -> None:
         super().__init__()
         self.norms, self.row = [norms], row  # in a list, so that its vectors are in state dicts once
-        self.weight: Tensor | None = None  # the normalised weight, once it is computed with all others
-        self.lowered: Tensor | None = None  # the same in the type of autocast
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the normalised weight, inside autocast in its type where that was computed too."""
-        if self.weight is None:  # outside of `normalised_once`
-            (norms,) = self.norms
-            return norms.normalise([weight], slice(self.row, self.row + 1))[0]
-        return self.weight if self.lowered is None or autocast_dtype(weight) is None else self.lowered
+        (norms,) = self.norms
+        if norms.normalised is None:  # outside of `normalised_once`
+            with in_float32(weight):
+                return norms.normalise([weight], self.row)[0]
+        if norms.lowered is None or autocast_dtype(weight) is None:
+            return norms.normalised[self.row]
+        return norms.lowered[self.row]
 
 
 class SpectralNorms(nn.Module):
@@ -84,6 +89,8 @@ class SpectralNorms(nn.Module):
         self.register_buffer("right", torch.empty(0, *shape[1:]))  # (N, W) or (N, C, K, K)
         self.weights: list[parametrize.ParametrizationList] = []
         self.names: list[str] = []  # of the layers
+        self.normalised: Sequence[Tensor] | None = None  # the weights, within `normalised_once`
+        self.lowered: Sequence[Tensor] | None = None  # the same in the type of autocast, if that is on
 
     @torch.no_grad()
     def add(self, layer: nn.Conv2d | nn.Linear, name: str) -> None:
@@ -100,37 +107,28 @@ class SpectralNorms(nn.Module):
         self.weights.append(cast(Any, layer.parametrizations).weight)
         self.names.append(name)
 
-    def normalise(self, weights: Sequence[Tensor], rows: slice = slice(None)) -> Tensor:
-        """Returns stacked normalised weights of the given rows, computed in float32 regardless of autocast."""
-        with in_float32(weights[0]):
-            with torch.no_grad():
-                stacked, kept_left, kept_right = torch.stack(list(weights)), self.left[rows], self.right[rows]
-                right = kept_right.unsqueeze(1)
-                left = kept_left.view(*stacked.shape[:2], *[1] * (stacked.dim() - 2))
-                if self.training:
-                    left = unit(left_product(stacked, right))
+    def normalise(self, weights: Sequence[Tensor], row: int | None = None) -> Tensor:
+        """Returns stacked normalised weights of all rows or of one. Autocast has to be off."""
+        kept = (self.left, self.right) if row is None else (self.left[row : row + 1], self.right[row : row + 1])
+        with torch.no_grad():
+            stacked = torch.stack(list(weights))  # (N, H, ...)
+            left, right = kept[0].view(*stacked.shape[:2], *[1] * (stacked.dim() - 2)), kept[1].unsqueeze(1)
+            if self.training:
+                left = unit(left_product(stacked, right))
                 product = right_product(stacked, left)
-                if self.training:
-                    right = unit(product)
-                    kept_left.copy_(left.view_as(kept_left))
-                    kept_right.copy_(right.squeeze(1))
-                sigma = (product * right).sum(dim=tuple(range(1, product.dim())), keepdim=True)
-            return cast(Tensor, Divided.apply(stacked, left, right, sigma, *weights))
+                right = unit(product)
+                kept[0].copy_(left.view_as(kept[0]))
+                kept[1].copy_(right.squeeze(1))
+                sigma = (product * right).sum(dim=tuple(range(1, stacked.dim())), keepdim=True)
+            else:
+                sigma = (left_product(stacked, right) * left).sum(dim=1, keepdim=True)
+        return cast(Tensor, Divided.apply(stacked, left, right, sigma, *weights))
 
-    def normalise_all(self) -> None:
-        """Computes all normalised weights, and has each layer use its own."""
+    def normalise_all(self, dtype: torch.dtype | None) -> None:
+        """Has each layer use its normalised weight, which is computed here, and within autocast in the type given."""
         normalised = self.normalise([cast(Tensor, weight.original) for weight in self.weights])
-        dtype = autocast_dtype(normalised)
-        lowered = [None] * len(self.weights) if dtype is None else normalised.to(dtype).unbind()
-        for parametrization, weight, low in zip(self.weights, normalised.unbind(), lowered, strict=True):
-            norm = cast(SpectralNorm, parametrization[0])
-            norm.weight, norm.lowered = weight, low
-
-    def forget(self) -> None:
-        """Has each layer compute its weight anew."""
-        for parametrization in self.weights:
-            norm = cast(SpectralNorm, parametrization[0])
-            norm.weight = norm.lowered = None
+        self.normalised = normalised.unbind()
+        self.lowered = None if dtype is None else normalised.to(dtype).unbind()
 
     def rename(self, state_dict: dict, own: str, network: str) -> None:
         """Gives vectors of torch's parametrizations, by the prefix of the network, the names below the own prefix."""
@@ -159,16 +157,18 @@ def add_spectral_norm(network: nn.Module) -> nn.ModuleList:
 @contextmanager
 def normalised_once(groups: Sequence[SpectralNorms]) -> Iterator[None]:
     """Normalises all weights once, for every use of them within the block; inside another block it does nothing."""
-    if len(groups) == 0 or cast(SpectralNorm, groups[0].weights[0][0]).weight is not None:
+    if len(groups) == 0 or groups[0].normalised is not None:
         yield
         return
-    for group in groups:
-        group.normalise_all()
+    dtype = autocast_dtype(groups[0].left)
+    with in_float32(groups[0].left):
+        for group in groups:
+            group.normalise_all(dtype)
     try:
         yield
     finally:
         for group in groups:
-            group.forget()
+            group.normalised = group.lowered = None
 
 
 def rename_vectors(network: nn.Module, state_dict: dict, prefix: str, *_: object) -> None:
