@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cgan.models.layers import channels_at, num_groups, start_without_checkerboard
+from cgan.models.layers import channels_at, doubled, num_groups, start_without_checkerboard
 
 
 @dataclass
@@ -31,8 +31,8 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', 2H, 2W) of a map (B, C, H, W)."""
-        shortcut = F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")  # (B, C', 2H, 2W)
-        x = F.interpolate(self.first(F.relu(self.norm(x))), scale_factor=2, mode="bilinear")
+        shortcut = doubled(self.shortcut(x))  # (B, C', 2H, 2W)
+        x = doubled(self.first(F.relu(self.norm(x))))
         return shortcut + self.second(F.relu(x))
 
 

@@ -4,13 +4,13 @@ They use a trunk of their own, frozen features, or both.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, assert_never, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from cgan.interfaces import UserError
 from cgan.models.float32 import in_float32, widened
@@ -18,6 +18,7 @@ from cgan.models.generators.dfgan import StridedTrunk
 from cgan.models.generators.r3gan import PlainTrunk
 from cgan.models.latent_prior import normalised
 from cgan.models.layers import Downsample, channels_at, pooled
+from cgan.models.spectral_norm import add_spectral_norm, normalised_once, rename_vectors
 from cgan.renamed import weights_renamed
 
 
@@ -94,10 +95,21 @@ class Head(nn.Module):
 
     def logits(self, hidden: Tensor, sentence: Tensor) -> Tensor:
         """Returns logits (B,) of features (B, head_dim) and sentences (B, D), in float32 regardless of autocast."""
-        with in_float32(hidden):
-            hidden, sentence = widened(hidden), normalised(sentence)
-            matching = (hidden * self.projection(sentence)).sum(dim=1) / hidden.shape[1] ** 0.5
-            return self.unconditional(hidden).squeeze(1) + matching
+        return projection_logits([self], [hidden], sentence).squeeze(1)
+
+
+def projection_logits(heads: Sequence[Head], hidden: list[Tensor], sentence: Tensor) -> Tensor:
+    """Returns logits (B, heads) of each head's features (B, head_dim) and sentences (B, D), by one product for all.
+
+    Computes in float32 regardless of autocast.
+    """
+    with in_float32(sentence):
+        projection = torch.cat([head.projection.weight for head in heads])  # (heads head_dim, D)
+        unconditional = torch.cat([head.unconditional.weight for head in heads])  # (heads, head_dim)
+        bias = torch.cat([cast(Tensor, head.unconditional.bias) for head in heads])  # (heads,)
+        directions = F.linear(normalised(sentence), projection).unflatten(1, unconditional.shape)
+        directions = unconditional + directions / unconditional.shape[1] ** 0.5  # (B, heads, head_dim)
+        return (widened(torch.stack(hidden, dim=1)) * directions).sum(dim=2) + bias
 
 
 class ConcatHead(nn.Module):
@@ -137,15 +149,20 @@ class Discriminator(nn.Module):
         if self.trunk is None and not map_channels:
             raise UserError("gan.discriminator.trunk=none: needs gan.discriminator.form=features to stand on")
         channels = [*([self.trunk.channels] if self.trunk is not None else []), *(map_channels or [])]
-        if config.condition == "projection":
+        self.by_projection = config.condition == "projection"
+        if self.by_projection:
             heads = nn.ModuleList(Head(c, text_dim, config.head_dim, config.head_resolution) for c in channels)
         else:
             heads = nn.ModuleList(ConcatHead(c, text_dim, config.head_dim) for c in channels)
         self.heads = cast("Sequence[Head | ConcatHead]", heads)
         alone = channels if config.condition == "separate" else []
         self.unconditional = nn.ModuleList(nn.Conv2d(c, 1, 4) for c in alone)
-        if config.spectral_norm:
-            add_spectral_norm(self)
+        self.spectral_norms = add_spectral_norm(self) if config.spectral_norm else []
+        self.register_load_state_dict_pre_hook(rename_vectors)
+
+    def normalised(self) -> AbstractContextManager[None]:
+        """Returns a context in which spectral norms are computed once, and take one step in training mode."""
+        return normalised_once(self.spectral_norms)
 
     def features(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
         """Returns the features of each head, a list of (B, ...), of images (B, 3, H, W) and their frozen feature maps.
@@ -166,15 +183,10 @@ class Discriminator(nn.Module):
 
     def conditional_logits(self, hidden: list[Tensor], sentence: Tensor) -> Tensor:
         """Returns the logits (B, heads) that depend on the caption, which are the last ones of `logits`."""
+        if self.by_projection:
+            return projection_logits(cast("Sequence[Head]", self.heads), hidden, sentence)
         return torch.stack([head.logits(h, sentence) for head, h in zip(self.heads, hidden, strict=True)], dim=1)
 
     def forward(self, images: Tensor, sentence: Tensor, maps: list[Tensor]) -> Tensor:
         """Returns logits (B, heads) of images (B, 3, H, W), sentences (B, D) and frozen feature maps."""
         return self.logits(self.features(images, maps), sentence)
-
-
-def add_spectral_norm(network: nn.Module) -> None:
-    """Bounds the largest singular value of every layer by 1 (Miyato et al. 2018)."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        spectral_norm(layer)

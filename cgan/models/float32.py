@@ -11,7 +11,7 @@ def in_float32(x: Tensor) -> torch.autocast:
 
 def widened(x: Tensor) -> Tensor:
     """Returns x in float32, or unchanged if it is float64."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def inner_products(rows: Tensor, columns: Tensor) -> Tensor:

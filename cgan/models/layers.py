@@ -1,12 +1,14 @@
 """Building blocks of the generators and discriminators."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from cgan.models.float32 import in_float32
 
 
 def channels_at(resolution: int, full_resolution: int, width: int, max_channels: int) -> int:
@@ -19,11 +21,68 @@ def num_groups(channels: int) -> int:
     return next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
 
 
+class Averaged(torch.autograd.Function):
+    """The autograd function of average_pool."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, patch: int) -> Tensor:
+        """Returns means over patches."""
+        ctx.patch = patch
+        return F.avg_pool2d(x, patch)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Returns each patch's share of the gradient: the numbers of avg_pool2d, whose own kernel is far slower."""
+        with in_float32(gradient):  # in the type of the gradient: on GPUs autocast would widen it
+            return F.interpolate(gradient / ctx.patch**2, scale_factor=ctx.patch, mode="nearest"), None
+
+
+def average_pool(x: Tensor, patch: int) -> Tensor:
+    """Returns means of a map (B, C, H, W) over patches, (B, C, H / patch, W / patch); patch must divide H and W."""
+    return Averaged.apply(x, patch)
+
+
 def pooled(x: Tensor, size: int) -> Tensor:
     """Returns means over equal patches, (B, C, size, size), or by adaptive pooling, which is slow, if none fit."""
     if x.shape[-1] == size:
         return x
-    return F.avg_pool2d(x, x.shape[-1] // size) if x.shape[-1] % size == 0 else F.adaptive_avg_pool2d(x, size)
+    return average_pool(x, x.shape[-1] // size) if x.shape[-1] % size == 0 else F.adaptive_avg_pool2d(x, size)
+
+
+class Doubled(torch.autograd.Function):
+    """The autograd function of doubled."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Returns the map at twice its resolution."""
+        ctx.shape = x.shape
+        return F.interpolate(x, scale_factor=2, mode="bilinear")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Returns the gradient of the map; on GPUs without atomic additions, whose order and rounding vary."""
+        with in_float32(gradient):
+            if gradient.is_cuda:
+                return halved_adjoint(halved_adjoint(gradient, 2), 3)
+            size = list(gradient.shape[2:])
+            return torch.ops.aten.upsample_bilinear2d_backward(gradient, size, list(ctx.shape), False, 2.0, 2.0)
+
+
+def halved_adjoint(gradient: Tensor, dim: int) -> Tensor:
+    """Returns the gradient of what was doubled along a dimension: weights 1/4, 3/4, 3/4, 1/4, with edges repeated."""
+    even, odd = gradient.unflatten(dim, (-1, 2)).unbind(dim + 1)
+    last = even.shape[dim] - 1
+    before = torch.cat([even.narrow(dim, 0, 1), odd.narrow(dim, 0, last)], dim)
+    after = torch.cat([even.narrow(dim, 1, last), odd.narrow(dim, last, 1)], dim)
+    return 0.75 * (even + odd) + 0.25 * (before + after)
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Returns a map (B, C, 2H, 2W), interpolated bilinearly in its own type: on GPUs autocast would widen it."""
+    with in_float32(x):
+        if x.requires_grad:
+            return cast(Tensor, Doubled.apply(x))
+        return F.interpolate(x, scale_factor=2, mode="bilinear")
 
 
 class ModulatedNorm(nn.Module):
@@ -36,8 +95,9 @@ class ModulatedNorm(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Returns a normalised map (B, C, H, W), scaled and shifted by styles (B, style_dim)."""
-        scale, shift = self.modulation(style)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1)
-        x = self.norm(x)
+        scale, shift = self.modulation(style).unflatten(1, (2, -1, 1, 1)).unbind(1)  # (B, C, 1, 1)
+        with in_float32(x):  # in its own type: sums are in float32 anyway, and on GPUs autocast would widen it
+            x = self.norm(x)
         return torch.addcmul(shift.to(x.dtype), x, 1 + scale.to(x.dtype))
 
 
@@ -70,7 +130,7 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
-        x = F.avg_pool2d(x, 2)  # (B, C, H/2, W/2)
+        x = average_pool(x, 2)  # (B, C, H/2, W/2)
         shortcut = self.shortcut(x)  # (B, C', H/2, W/2)
         x = self.first(F.leaky_relu(x, 0.2))
         return (shortcut + self.second(F.leaky_relu(x, 0.2))) * math.sqrt(0.5)

@@ -1,10 +1,9 @@
 """Muon (Jordan et al. 2024): an optimizer with orthogonalised steps for the matrices inside a network."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 EARLIER_NAMES = {"mean": "exp_avg", "square": "exp_avg_sq"}  # in the optimizer's state of old checkpoints
 QUINTIC = 3.4445, -4.7750, 2.0315  # Jordan's coefficients, steepest at zero
@@ -28,13 +27,15 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 closure()
+        by_adam: dict[tuple, list[Tensor]] = {}  # weights by their rate and betas, as torch's kernel takes one of each
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if group["orthogonal"]:
-                for weight in weights:
-                    self.step_orthogonally(weight, group["lr"], group["momentum"])
-            elif weights:
-                self.step_by_adam(weights, group["lr"], group["betas"])
+                self.step_orthogonally(weights, group["lr"], group["momentum"])
+            else:
+                by_adam.setdefault((group["lr"], group["betas"]), []).extend(weights)
+        for (rate, betas), weights in by_adam.items():
+            self.step_by_adam(weights, rate, betas)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Restores a state_dict(), on the device of each weight; states with earlier names are understood.
@@ -50,47 +51,81 @@ class Muon(torch.optim.Optimizer):
             if "step" in state:
                 state["step"] = state["step"].to(weight.device)
 
-    def step_orthogonally(self, weight: Tensor, rate: float, momentum: float) -> None:
-        """Moves a matrix, or a convolution's weight as one, along its orthogonalised gradient."""
-        state, gradient = self.state[weight], weight.grad
-        assert gradient is not None  # weights without one are passed over in `step`
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        average = state["momentum"].lerp_(gradient, 1 - momentum)
-        with torch.autocast(weight.device.type, enabled=False):  # in bfloat16 the iteration does not converge
-            direction = orthogonalised(gradient.lerp(average, momentum).flatten(1))  # Nesterov's look ahead
-        weight.add_(direction.view_as(weight), alpha=-0.2 * rate * max(direction.shape) ** 0.5)
+    def step_orthogonally(self, weights: list[Tensor], rate: float, momentum: float) -> None:
+        """Moves matrices, or convolutions' weights as such, along their orthogonalised gradients."""
+        if not weights:
+            return
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        averages, gradients = [self.state[weight]["momentum"] for weight in weights], gradients_of(weights)
+        torch._foreach_lerp_(averages, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
+        ahead = torch._foreach_lerp(gradients, averages, momentum)  # pyright: ignore[reportPrivateImportUsage]  # Nesterov
+        with torch.autocast(weights[0].device.type, enabled=False):  # in bfloat16 the iteration does not converge
+            directions = orthogonalised([as_matrix(x) for x in ahead])
+        for weight, direction in zip(weights, directions, strict=True):
+            step = direction.view_as(channels_last(weight))
+            channels_last(weight).add_(step, alpha=-0.2 * rate * max(direction.shape) ** 0.5)
 
     def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
         """Moves weights by torch's fused Adam."""
+        if not weights:
+            return
         for weight in weights:
             if not self.state[weight]:
                 start = {"exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
                 self.state[weight] |= start | {"step": torch.zeros((), device=weight.device)}
         names = "exp_avg", "exp_avg_sq", "step"
         means, squares, steps = ([self.state[weight][name] for weight in weights] for name in names)
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        adam(
-            weights, gradients, means, squares, [], steps, fused=True, amsgrad=False,
+        one = [torch.ones_like(steps[0])] * len(steps)  # on a CPU a plain number becomes a tensor for each weight
+        torch._foreach_add_(steps, one)  # pyright: ignore[reportPrivateImportUsage]
+        torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage]
+            weights, gradients_of(weights), means, squares, [], steps, amsgrad=False,
             beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
 
 
-def orthogonalised(matrix: Tensor, num_steps: int = 5) -> Tensor:
-    """Returns about U V^T of a matrix's singular value decomposition U S V^T, by Newton and Schulz's iteration.
+def gradients_of(weights: list[Tensor]) -> list[Tensor]:
+    """Returns the gradients of weights, all of which must have one."""
+    return [weight.grad for weight in weights if weight.grad is not None]
 
-    Each iteration multiplies by a polynomial of the smaller of X X^T and X^T X; they are gathered in a square of that
-    size, so that only the first and the last product touch the long side.
+
+def channels_last(weight: Tensor) -> Tensor:
+    """Returns a view of a convolution's weight with its input channels last, (C', K, K, C); others as they are."""
+    return weight.permute(0, 2, 3, 1) if weight.dim() == 4 else weight
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """Returns a weight as a matrix; a convolution's is (C', K K C), to which its numbers need not move in memory."""
+    return channels_last(weight).flatten(1)
+
+
+def orthogonalised(matrices: Sequence[Tensor], num_steps: int = 5) -> list[Tensor]:
+    """Returns about U V^T of each matrix's singular value decomposition U S V^T, by Newton and Schulz's iteration.
+
+    Each iteration multiplies by a polynomial of the smaller of X X^T and X^T X, a square of the short side. Squares of
+    one size are iterated together, and only the first and the last product touch the long side.
     """
-    wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.t() if wide else matrix.t() @ matrix
-    size = gram.trace() + 1e-14  # of the matrix, squared
-    gram, product = gram / size, size.rsqrt()
+    wide = [x if x.shape[0] <= x.shape[1] else x.t() for x in matrices]
+    found: list[Tensor] = list(wide)
+    for size in dict.fromkeys(len(x) for x in wide):
+        chosen = [i for i, x in enumerate(wide) if len(x) == size]
+        factors = inverse_roots(torch.stack([wide[i] @ wide[i].t() for i in chosen]), num_steps)
+        for i, factor in zip(chosen, factors.unbind(), strict=True):
+            product = factor @ wide[i]
+            found[i] = product if wide[i] is matrices[i] else product.t()
+    return found
+
+
+def inverse_roots(grams: Tensor, num_steps: int) -> Tensor:
+    """Returns about (X X^T)^(-1/2) of each X X^T, both (N, M, M), by Newton and Schulz's iteration."""
     a, b, c = QUINTIC
+    sizes = grams.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None] + 1e-14  # of the matrices, squared
+    grams, product = grams / sizes, sizes.rsqrt()
     for step in range(num_steps):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
-        product = factor * product if step == 0 else factor @ product
+        factor = torch.baddbmm(grams, grams, grams, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor * product if step == 0 else factor.bmm(product)
         if step < num_steps - 1:
-            gram = factor @ gram @ factor
-    return product @ matrix if wide else matrix @ product
+            grams = factor.bmm(grams).bmm(factor)
+    return product

@@ -9,7 +9,6 @@ from typing import NamedTuple, assert_never, cast
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from cgan.config import GANConfig
 from cgan.interfaces import ImageEncoder, ImageFeatures
@@ -126,7 +125,7 @@ def discriminator_loss(
     penalty_weight is a scalar on the device of the images, so that a new value does not compile the loss anew.
     """
     config, scalars = networks.config, {}
-    with parametrize.cached():  # spectral norms are computed once, not at each use
+    with networks.discriminator.normalised():  # spectral norms are computed once, not at each use
         real, fake, mismatched = logits_of_pairs(networks, batch, fakes, noise)
         mismatched = mismatched[:, -len(networks.discriminator.heads) :]  # those that depend on the caption
         matched = real[:, -len(networks.discriminator.heads) :]
@@ -258,7 +257,7 @@ def generator_loss_on_new_fakes(
 def adversarial_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, noise: GeneratorNoise) -> Tensor:
     """Returns how far the fakes are from fooling the discriminator."""
     discriminator, sentence, real = networks.discriminator, batch.text.sentence, None
-    with parametrize.cached():
+    with networks.discriminator.normalised():
         fake = discriminator.logits(seen_features(networks, fakes.images, fakes.maps, noise.fake), sentence)
         if networks.config.adversarial == "relativistic":
             with torch.no_grad():

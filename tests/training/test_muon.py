@@ -19,7 +19,7 @@ def trained(network: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
 def test_all_singular_values_come_near_one_and_the_directions_stay(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    found, exact = orthogonalised(matrix), torch.linalg.svd(matrix, full_matrices=False)
+    (found,), exact = orthogonalised([matrix]), torch.linalg.svd(matrix, full_matrices=False)
     values = torch.linalg.svdvals(found)
     assert values.min() > 0.5 and values.max() < 1.3
     assert nn.functional.cosine_similarity(found.flatten(), (exact.U @ exact.Vh).flatten(), dim=0) > 0.97
@@ -101,3 +101,50 @@ def test_a_loaded_state_follows_its_weights_to_their_device():
     assert [set(state) for state in states] == [{"momentum"}] + [{"exp_avg", "exp_avg_sq", "step"}] * 3
     assert all(value.device.type == "meta" for state in states for value in state.values())
     assert optimizer.state[network[0].bias]["step"] == 3  # the source's own stays
+
+
+def one_by_one(matrix: torch.Tensor) -> torch.Tensor:
+    """The same iteration on one matrix, as papers write it."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    x = wide / wide.norm()
+    for _ in range(5):
+        gram = x @ x.t()
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide is matrix else x.t()
+
+
+def test_matrices_are_orthogonalised_together_as_one_by_one():
+    generator = torch.Generator().manual_seed(2)
+    shapes = [(16, 40), (16, 72), (40, 16), (24, 24), (16, 16)]  # with 16 for the short side of most
+    matrices = [torch.randn(shape, generator=generator) for shape in shapes]
+    for found, matrix in zip(orthogonalised(matrices), matrices, strict=True):
+        assert torch.allclose(found, one_by_one(matrix), atol=1e-4)
+        assert torch.allclose(found, orthogonalised([matrix])[0], atol=1e-5)
+
+
+def test_weights_of_one_rate_and_of_others_are_all_moved_by_adam():
+    torch.manual_seed(0)
+    mine = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1))
+    torchs = copy.deepcopy(mine)
+
+    def groups(network: nn.Sequential) -> list[dict]:
+        return [{"params": network[i].parameters(), "lr": rate} for i, rate in ((0, 0.01), (2, 0.03), (4, 0.01))]
+
+    ours = trained(mine, Muon(groups(mine), betas=(0.5, 0.99)), 5)
+    theirs = trained(torchs, torch.optim.Adam(groups(torchs), betas=(0.5, 0.99)), 5)
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_the_layout_of_a_convolution_in_memory_does_not_change_its_steps():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(4, 8, 3)
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    for layer in (plain, last):
+        optimizer = Muon([{"params": [layer.weight], "lr": 0.01, "orthogonal": True}])
+        for seed in range(3):
+            optimizer.zero_grad()
+            layer(torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
+            optimizer.step()
+    assert torch.allclose(plain.weight, last.weight, atol=1e-5)

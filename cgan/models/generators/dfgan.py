@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from cgan.interfaces import TextFeatures
 from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import normalised
-from cgan.models.layers import channels_at, to_pixels
+from cgan.models.layers import average_pool, channels_at, to_pixels
 
 
 def two_layers(in_dim: int, hidden_dim: int, out_dim: int, start: float) -> nn.Sequential:
@@ -87,7 +87,7 @@ class DownBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
         hidden = F.leaky_relu(self.second(F.leaky_relu(self.first(x), 0.2)), 0.2)
-        return F.avg_pool2d(self.shortcut(x), 2) + self.share * hidden
+        return average_pool(self.shortcut(x), 2) + self.share * hidden
 
 
 class StridedTrunk(nn.Module):

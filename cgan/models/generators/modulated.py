@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from cgan.interfaces import TextFeatures
 from cgan.models.generators.base import Generator, GeneratorConfig
-from cgan.models.layers import ModulatedNorm, WordAttention, channels_at, to_pixels
+from cgan.models.layers import ModulatedNorm, WordAttention, channels_at, doubled, to_pixels
 
 
 class Upsample(nn.Module):
@@ -22,8 +22,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Returns a map (B, C', 2H, 2W) of a map (B, C, H, W) and styles (B, style_dim)."""
-        shortcut = F.interpolate(self.shortcut(x), scale_factor=2, mode="bilinear")  # (B, C', 2H, 2W)
-        x = F.interpolate(self.first(F.relu(self.first_norm(x, style))), scale_factor=2, mode="bilinear")
+        shortcut = doubled(self.shortcut(x))  # (B, C', 2H, 2W)
+        x = doubled(self.first(F.relu(self.first_norm(x, style))))
         return shortcut + self.second(F.relu(self.second_norm(x, style)))
 
 

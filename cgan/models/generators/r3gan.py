@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from cgan.interfaces import TextFeatures
 from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import normalised
-from cgan.models.layers import channels_at, num_groups, to_pixels
+from cgan.models.layers import average_pool, channels_at, doubled, num_groups, to_pixels
 
 EXPANSION, DEPTH = 2, 2  # hidden channels for each outer one, blocks of a resolution
 NUM_BLOCKS = 10  # on the way of a 64 px picture, by which the first weights are scaled
@@ -73,7 +73,7 @@ class PlainGenerator(Generator):
         x = self.start(condition)[:, :, None, None] * self.basis  # (B, C, 4, 4)
         x = self.through(self.blocks[0], x.contiguous(memory_format=torch.channels_last))
         for change, stage in zip(self.transitions, self.blocks[1:], strict=True):
-            x = self.through(stage, F.interpolate(change(x), scale_factor=2, mode="bilinear"))  # (B, C', 2H, 2W)
+            x = self.through(stage, doubled(change(x)))  # (B, C', 2H, 2W)
         return torch.tanh(self.to_image(x).float())
 
 
@@ -93,5 +93,5 @@ class PlainTrunk(nn.Module):
         """Returns a feature map (B, C, 4, 4) of images (B, 3, H, W) in [-1, 1]."""
         x = self.blocks[0](self.stem(images))
         for change, stage in zip(self.transitions, self.blocks[1:], strict=True):
-            x = stage(change(F.avg_pool2d(x, 2)))  # (B, C', H/2, W/2)
+            x = stage(change(average_pool(x, 2)))  # (B, C', H/2, W/2)
         return x

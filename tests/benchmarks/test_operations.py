@@ -1,0 +1,37 @@
+"""Operations that a training step dispatches, which a GPU waits for when it runs eagerly."""
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from cgan.benchmarks.step_cost import BareLoop
+from cgan.models.spectral_norm import add_spectral_norm, normalised_once
+from helpers.gan import some_batch, tiny_gan
+
+
+def num_operations(action) -> int:
+    """Calls of ATen, nested ones counted."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        action()
+    return sum(event.name.startswith("aten::") for event in seen.events())
+
+
+def test_an_eager_step_dispatches_few_operations():
+    gan, batch = tiny_gan(matrix_learning_rate=0.003), some_batch()
+    text = gan.text_encoder(batch.captions)
+    gan.text_encoder.forward = lambda captions: text  # not counted here
+    bare = BareLoop.of(gan)
+    bare(batch)
+    assert (
+        num_operations(lambda: bare(batch)) < 7500
+    )  # 9632 with each spectral norm, logit and matrix of Muon by itself
+
+
+def test_operations_of_spectral_norms_grow_with_shapes_and_not_with_layers():
+    counts = []
+    for num_layers in (1, 8):
+        network = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(num_layers)])
+        norms = add_spectral_norm(network)
+        with normalised_once(norms):
+            pass
+        counts.append(num_operations(normalised_once(norms).__enter__))
+    assert counts[1] < 2 * counts[0]

@@ -1,0 +1,66 @@
+"""Layers whose forward or backward pass is not torch's give torch's numbers."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cgan.models.layers import Doubled, ModulatedNorm, average_pool, doubled, halved_adjoint, pooled
+
+
+def some_map(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(shape, dtype=dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def gradient_of(function, x: torch.Tensor) -> torch.Tensor:
+    out = function(x)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return torch.autograd.grad((out * weights).sum(), x)[0]
+
+
+@pytest.mark.parametrize("patch", [2, 4])
+def test_an_average_pool_and_its_gradient_are_those_of_torch(patch):
+    x = some_map(2, 3, 8, 8)
+    assert torch.equal(average_pool(x, patch), F.avg_pool2d(x, patch))
+    assert torch.equal(
+        gradient_of(lambda y: average_pool(y, patch), x), gradient_of(lambda y: F.avg_pool2d(y, patch), x)
+    )
+    assert torch.equal(pooled(x, 8 // patch), F.avg_pool2d(x, patch))
+
+
+def test_an_average_pool_can_be_differentiated_twice():
+    x = some_map(1, 2, 4, 4, dtype=torch.float64)
+    assert torch.autograd.gradgradcheck(lambda y: average_pool(y, 2).square(), x)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (1, 2, 1, 1), (1, 2, 3, 5)])
+def test_a_doubled_map_and_its_gradient_are_those_of_torch(shape):
+    x = some_map(*shape)
+
+    def by_torch(y: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(y, scale_factor=2, mode="bilinear")
+
+    assert torch.equal(doubled(x), by_torch(x)) and torch.equal(doubled(x.detach()), by_torch(x))
+    assert torch.equal(gradient_of(doubled, x), gradient_of(by_torch, x))
+    on_a_gpu = gradient_of(by_torch, x)
+    weights = torch.randn(by_torch(x).shape, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(halved_adjoint(halved_adjoint(weights, 2), 3), on_a_gpu, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_pooling_and_doubling_compile_with_their_gradients():
+    x = some_map(2, 3, 8, 8)
+    for function in (lambda y: average_pool(y, 2), Doubled.apply):
+        torch._dynamo.reset()
+        compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+        assert torch.allclose(gradient_of(compiled, x), gradient_of(function, x), atol=1e-6)
+
+
+def test_within_autocast_maps_keep_their_type():
+    norm, style = ModulatedNorm(8, 4), torch.randn(2, 4)
+    x = some_map(2, 8, 4, 4, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm(x, style), doubled(x), average_pool(x, 2)
+    assert all(y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last) for y in found)
+    exact = norm(x.float(), style)
+    assert (found[0] - exact).abs().max() < 0.02 * exact.abs().max()
