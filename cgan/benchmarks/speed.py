@@ -151,7 +151,8 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
         csv = loggers(config, Path(folder))
         trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)
         steps = list(islice(cycle(batches), num_steps + 1))
-        loader = DataLoader(steps, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list serves as well
+        whole = {"batch_size": None, "collate_fn": lambda batch: batch}
+        loader = DataLoader(steps, **whole)  # pyright: ignore[reportArgumentType]  # a list serves as well
         trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 

@@ -21,7 +21,7 @@ from cgan.models.posterior import Posterior
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
-from cgan.training.connected import profiler_of
+from cgan.training.connected import profiler_of, record
 from cgan.training.microbatch import (
     MicroBatch,
     draw_discriminator_noise,
@@ -31,10 +31,10 @@ from cgan.training.microbatch import (
 )
 from cgan.training.muon import Muon
 from cgan.training.schedule import by_cosine, late_decay, progress_of
+from cgan.training.turns import only_updated
 
 MOST_GRAPHS = 32  # that torch.compile makes of one function
 ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
-SHOWN = "loss/discriminator", "loss/generator", "loss/reconstruction"  # in the progress bar
 
 
 def frozen_coattention(config: GANConfig, coattention: CoAttention | None) -> CoAttention | None:
@@ -141,13 +141,15 @@ class TextToImageGAN(pl.LightningModule):
 
         fakes are given where there is one micro-batch; for several they are generated one at a time, to save memory.
         """
-        with self.toggled_optimizer(optimizer):
+        with only_updated(self.both_optimizers(), optimizer):
             optimizer.zero_grad()
+            terms = []
             for part in microbatches:
                 with parametrize.cached():  # spectral norms are computed once, not once a forward pass
                     loss, scalars = loss_of(part, fakes or step.generate_fakes(self.networks, part))
-                    self.log_all(scalars)
+                    terms.append(scalars)
                     self.manual_backward(loss / len(microbatches))
+            self.log_all(terms)
             optimizer.step()
 
     def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes) -> tuple[Tensor, step.Scalars]:
@@ -165,10 +167,12 @@ class TextToImageGAN(pl.LightningModule):
             loss, scalars[f"loss/{name}"] = loss + extra, extra.detach()
         return loss, scalars
 
-    def log_all(self, scalars: step.Scalars) -> None:
-        """Logs the terms of a loss; of several micro-batches the last one counts."""
-        for name, value in scalars.items():
-            self.log(name, value, prog_bar=name in SHOWN)
+    def log_all(self, terms: list[step.Scalars]) -> None:
+        """Logs the terms of a loss, given for each micro-batch, by their means; none of them is read here."""
+        means = terms[0]
+        if len(terms) > 1:
+            means = {name: torch.stack([part[name] for part in terms]).mean(dim=0) for name in means}
+        record(self.trainer, means)
 
     def is_adversarial(self) -> bool:
         """Returns whether the discriminator takes part yet."""
@@ -228,6 +232,11 @@ class TextToImageGAN(pl.LightningModule):
             network.compile(backend=backend, dynamic=False)
         self.discriminator.features = torch.compile(self.discriminator.features, backend=backend, dynamic=False)
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Returns the batch with its tensors on the device; Lightning would look at each caption on its way."""
+        images, ids = (x.to(device, non_blocking=True) for x in (batch.images, batch.image_ids))
+        return batch._replace(images=images, image_ids=ids)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Returns the batch with images as floats in [-1, 1], converted on the device."""
