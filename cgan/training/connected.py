@@ -10,12 +10,23 @@ from pytorch_lightning.trainer.connectors.logger_connector.result import _METRIC
 from torch import Tensor
 
 Kind = TypeVar("Kind", bound=Callback)
+HOOKS_OF_A_STEP = (
+    "on_train_batch_start", "on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end",
+)  # fmt: skip
 
 
 def callbacks_of_kind(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
     """Returns the callbacks of a trainer that are of a class, in their order."""
     callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # set by a connector
     return [callback for callback in callbacks if isinstance(callback, kind)]
+
+
+def pass_over_unused_hooks(trainer: Trainer) -> None:
+    """Makes Lightning pass over the hooks of a step that callbacks inherit unchanged; it calls what is callable."""
+    for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]  # set by a connector
+        for hook in HOOKS_OF_A_STEP:
+            if getattr(type(callback), hook) is getattr(Callback, hook) and hook not in vars(callback):
+                setattr(callback, hook, None)
 
 
 def profiler_of(trainer: Trainer) -> Profiler:

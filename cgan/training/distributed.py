@@ -1,5 +1,6 @@
 """Exchanges tensors, gradients and batch statistics between the processes of one training."""
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -37,6 +38,36 @@ def all_gather_values(value: T) -> list[T]:
     found: list = [None] * num_processes()
     distributed.all_gather_object(found, value)
     return found
+
+
+class Agreement:
+    """Lets all processes of a training agree on numbers every few steps, about once in so many seconds.
+
+    An exchange waits for the other processes and for the device, so it is not done in each step. In which step the next
+    one comes is agreed on in each, by the slowest process; at most most_steps lie between.
+    """
+
+    def __init__(self, seconds: float = 1.0, most_steps: int = 50) -> None:
+        self.seconds, self.most_steps = seconds, most_steps
+        self.between = self.left = 1  # steps from the last exchange to the next one, and from now
+        self.since: float | None = None  # the time of the last exchange
+
+    def exchange(self, numbers: list[float], device: torch.device) -> list[float] | None:
+        """Returns the largest of each number in any process; None in steps without an exchange.
+
+        All processes must call it once in each step, with as many numbers.
+        """
+        self.left -= 1
+        if self.left > 0:
+            return None
+        now = time.monotonic()
+        pace = self.seconds if self.since is None else (now - self.since) / self.between  # seconds a step
+        found = torch.tensor([*numbers, pace], dtype=torch.float64, device=device)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        *agreed, slowest = found.tolist()
+        self.between = self.left = min(max(1, int(self.seconds / max(slowest, 1e-9))), self.most_steps)
+        self.since = time.monotonic()
+        return agreed
 
 
 class SyncTrainedBatchNorm(LayerSync):
