@@ -233,11 +233,6 @@ class TextToImageGAN(pl.LightningModule):
         self.discriminator.features = torch.compile(self.discriminator.features, backend=backend, dynamic=False)
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MOST_GRAPHS)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Returns the batch with its tensors on the device; Lightning would look at each caption on its way."""
-        images, ids = (x.to(device, non_blocking=True) for x in (batch.images, batch.image_ids))
-        return batch._replace(images=images, image_ids=ids)
-
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Returns the batch with images as floats in [-1, 1], converted on the device."""
         return batch._replace(images=as_floats(batch.images))
