@@ -17,7 +17,8 @@ from cgan.interfaces import Batch
 from cgan.training.gan import TextToImageGAN
 
 READ = "aten::_local_scalar_dense"  # of the value of a tensor, by item, float, int or bool
-WAITS = {READ, "cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy"}  # READ waits on a GPU alone
+READERS = {"aten::item", "aten::is_nonzero"}  # by which Python asks for it; other operations read what is at hand
+WAITS = {"cudaStreamSynchronize", "cudaEventSynchronize", "cudaMemcpy"}
 LAUNCHES = {"cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch"}
 
 
@@ -26,7 +27,7 @@ class StepCounts(NamedTuple):
 
     operations: float  # that PyTorch dispatches, those inside others counted as well
     outer_operations: float  # those that are not inside another one
-    host_syncs: float  # times that the host reads a value, and on a GPU all that it waits for
+    host_syncs: float  # times that the host waits for a GPU; on a CPU, that Python reads a tensor's value
     launches: float | None  # of kernels, and of whole CUDA graphs
     device_seconds: float | None  # in which the GPU works
 
@@ -58,20 +59,23 @@ def counts_of(events: Iterable[FunctionEvent], num_steps: int, on_gpu: bool) -> 
         if not event.is_user_annotation:
             (host if event.device_type == DeviceType.CPU else device).append(event)
     operations = [event for event in host if event.name.startswith("aten::")]
-    outer = sum(not is_inside_another(event) for event in operations)
-    waits = WAITS - {READ} if on_gpu else WAITS  # there the stream is synchronised for each read
-    syncs, launches = (sum(event.name in names for event in host) for names in (waits, LAUNCHES))
+    outer = sum(not callers(event) for event in operations)
+    reads = sum(event.name == READ and set(callers(event)) <= READERS for event in operations)
+    waits, launches = (sum(event.name in names for event in host) for names in (WAITS, LAUNCHES))
     work = covered([(event.time_range.start, event.time_range.end) for event in device]) / 1e6
     of_gpu = (launches / num_steps, work / num_steps) if on_gpu else (None, None)
+    syncs = waits if on_gpu else reads
     return StepCounts(len(operations) / num_steps, outer / num_steps, syncs / num_steps, *of_gpu)
 
 
-def is_inside_another(event: FunctionEvent) -> bool:
-    """Returns whether an operation was called by another one."""
-    parent = event.cpu_parent
-    while parent is not None and not parent.name.startswith("aten::"):
+def callers(event: FunctionEvent) -> list[str]:
+    """Returns the names of the operations inside which an operation was called, the nearest first."""
+    found, parent = [], event.cpu_parent
+    while parent is not None:
+        if parent.name.startswith("aten::"):
+            found.append(parent.name)
         parent = parent.cpu_parent
-    return parent is not None
+    return found
 
 
 def covered(ranges: list[tuple[float, float]]) -> float:
@@ -81,6 +85,18 @@ def covered(ranges: list[tuple[float, float]]) -> float:
         total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
     return total
+
+
+def counts_report(counts: StepCounts, seconds: float) -> dict[str, float]:
+    """Returns counts by their names, without those that this device does not have; seconds are those of a step.
+
+    gpu_busy is the share of a step in which the GPU works, in [0, 1].
+    """
+    found = counts._asdict()
+    work = found.pop("device_seconds")
+    if work is not None:
+        found["gpu_busy"] = work / seconds
+    return {name: count for name, count in found.items() if count is not None}
 
 
 def counted(work: Callable[[], object], device: torch.device, num_steps: int = 2) -> StepCounts:
@@ -106,6 +122,11 @@ class CountedSteps(pl.Callback):
             self.counter.start()
         if batch_idx == self.first + self.num_steps:
             self.counts = self.counter.stop(self.num_steps)
+
+    def report(self, seconds: float) -> dict[str, float]:
+        """Returns counts_report of the counted steps."""
+        assert self.counts is not None  # the training has had more steps than those that are counted
+        return counts_report(self.counts, seconds)
 
 
 class Graphs(NamedTuple):
