@@ -4,12 +4,13 @@ Operations, launches of kernels, waits of the host for the device, and graphs of
 numbers do not depend on what else a machine does.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]  # public in its documentation
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 
@@ -37,6 +38,7 @@ class Counter:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print when it starts and stops
         on_gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
         self.profiler = profile(activities=[ProfilerActivity.CPU, *on_gpu])
 

@@ -58,7 +58,8 @@ def count_rows(counts: dict[str, float]) -> list[list[str]]:
         "launches": "kernels launched",
     }
     rows = [[name, f"{counts[key]:,.0f}"] for key, name in names.items() if key in counts]
-    return rows + ([["share of a step in which the GPU works", f"{counts['gpu_busy']:.0%}"]] if "gpu_busy" in counts else [])
+    busy = [["share of a step in which the GPU works", f"{counts['gpu_busy']:.0%}"]] if "gpu_busy" in counts else []
+    return rows + busy
 
 
 def speed_parts(report: dict) -> Parts:

@@ -220,7 +220,8 @@ def test_two_configurations_are_compared_in_turns(tmp_path, capsys, monkeypatch)
     shown = capsys.readouterr().out
     assert found["ratio"] > 1.2 and f"{found['ratio']:.2f} times as fast" in shown
     assert found["compiled"] == [False, False] and "the first eager and the second eager" in shown.replace("\n", " ")
-    assert found["counts"][0]["operations"] == found["counts"][1]["operations"]
+    one, two = (counts["operations"] for counts in found["counts"])
+    assert one == pytest.approx(two, rel=0.01)
     assert found["parameters"][0]["generator"] < found["parameters"][1]["generator"]
 
 

@@ -73,3 +73,17 @@ def test_the_first_rows_are_not_lost_while_the_file_is_written_anew(tmp_path):
     MetricsFile(path, num_rows=0)
     MetricsFile(path, num_rows=5).write()
     assert path.read_bytes() == before  # until there is something to write
+
+
+def test_rows_wait_for_each_other_a_few_seconds(tmp_path, monkeypatch):
+    now, path = [0.0], tmp_path / "metrics.csv"
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    log, seen = MetricsFile(path), []
+    for step in range(8):
+        now[0] = 2.0 * step
+        log.log_metrics({"loss": 1.0}, step)
+        log.save()  # as Lightning calls it after each row
+        seen.append(len(rows(path)))
+    assert seen == [1, 1, 1, 4, 4, 4, 7, 7]
+    log.finalize("success")
+    assert len(rows(path)) == 8

@@ -2,12 +2,13 @@
 
 import csv
 import math
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
@@ -15,9 +16,11 @@ from cgan.config import RunConfig, TrainerConfig
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGrid
+from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.callbacks.throughput import GAN_PARTS, Stopwatch, Throughput
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.trainer import trainer_of
+from cgan.training.turns import only_updated
 from helpers.gan import CAPTIONS, fit, some_batch, tiny_gan
 
 
@@ -113,6 +116,30 @@ def test_a_gpu_is_waited_for_in_logged_steps_alone(monkeypatch):
 def tiny_trainer() -> pl.Trainer:
     """A trainer that has not trained."""
     return trainer_of(TrainerConfig(precision="32-true"), 1, None, 0, [], [], num_optimizers=2)
+
+
+def test_hooks_that_no_callback_has_changed_are_passed_over():
+    user = Losses()
+    trainer = trainer_of(TrainerConfig(precision="32-true"), 1, None, 0, [], [user], num_optimizers=2)
+    assert user.on_before_backward is None and callable(user.on_train_batch_end) and callable(user.on_train_start)
+    assert all(callback.on_after_backward is None for callback in trainer.callbacks)
+
+
+def test_the_random_numbers_of_a_step_are_those_of_torch_manual_seed():
+    trainer = SimpleNamespace(global_step=7, strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    SeededSteps(3).on_train_batch_start(trainer)
+    found = torch.rand(5), torch.randn(5)
+    torch.manual_seed(3 * 1_000_003 + 7)
+    assert torch.equal(found[0], torch.rand(5)) and torch.equal(found[1], torch.randn(5))
+
+
+def test_only_the_weights_of_the_chosen_optimizer_get_gradients_and_frozen_ones_stay_frozen():
+    one, other, frozen = (nn.Parameter(torch.ones(2), requires_grad=wanted) for wanted in (True, True, False))
+    optimizers = [torch.optim.SGD([one]), torch.optim.SGD([other, frozen])]
+    with suppress(ValueError), only_updated(optimizers, optimizers[0]):
+        assert one.requires_grad and not other.requires_grad and not frozen.requires_grad
+        raise ValueError
+    assert one.requires_grad and other.requires_grad and not frozen.requires_grad
 
 
 class Losses(pl.Callback):
