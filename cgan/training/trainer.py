@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections import OrderedDict
 from datetime import timedelta
 
 import torch
@@ -70,9 +71,17 @@ def trainer_of(
         log_every_n_steps=20,
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # callbacks/interrupts.py handles signals
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # likewise; it would wait in each step
-    pass_over_unused_hooks(trainer)
+    shorten_steps(trainer)
     return trainer
+
+
+def shorten_steps(trainer: Trainer) -> None:
+    """Spares each step what Lightning asks anew each time, though it is known for the modules of cgan."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor = lambda: None  # callbacks/interrupts.py handles signals; this waits for the device
+    loop._should_check_val_fx = lambda data_fetcher: False  # there are no validation loops
+    loop._build_kwargs = lambda kwargs, batch, batch_idx: OrderedDict(batch=batch, batch_idx=batch_idx)
+    pass_over_unused_hooks(trainer)
 
 
 def plugins_of(precision: str, several_gpus: bool) -> list:
