@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from cgan.benchmarks.counts import CountedSteps, counted, counts_report, graphs_of
 from cgan.benchmarks.machine import processor
 from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
 from cgan.benchmarks.step_cost import (
@@ -76,6 +77,13 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
     gan = build_gan(config, joint)
     gan.config = replace(gan.config, adversarial_from=0.0)
     return gan.to(device)
+
+
+def compile_as_configured(gan: TextToImageGAN, config: RunConfig) -> bool:
+    """Compiles a GAN where a training of this configuration would; returns whether that is so."""
+    if config.trainer.compile:
+        gan.compile_networks()
+    return config.trainer.compile
 
 
 # ------------------------------------------------------------------------------------------------ in training
@@ -151,7 +159,8 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
         csv = loggers(config, Path(folder))
         trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)
         steps = list(islice(cycle(batches), num_steps + 1))
-        loader = DataLoader(steps, batch_size=None)  # pyright: ignore[reportArgumentType]  # a list serves as well
+        whole = {"batch_size": None, "collate_fn": lambda batch: batch}
+        loader = DataLoader(steps, **whole)  # pyright: ignore[reportArgumentType]  # a list serves as well
         trainer.fit(gan, loader)
     gan.to(batches[0].images.device).train()
 
@@ -169,17 +178,22 @@ def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silen
     device, rounds = present_device(), min(num_steps, 10)
     before = peak_memory(device)
     gan, batch_size = random_gan(config, device), config.trainer.batch_size
-    report(f"{num_steps} steps of {batch_size} images by Lightning and bare")
-    side = SideBySide(config.trainer.precision)
-    train(config, gan, WARM_UP + num_steps, side)
-    peak = peak_memory(device) - before
-    report("its parts")
+    report("the parts of a step, not compiled")
     split = Split(rounds)
     train(config, gan, WARM_UP + rounds, split)
+    peak = peak_memory(device) - before
     bare = BareLoop.of(gan, config.trainer.precision)
     batch = random_batch(batch_size, config.data.resolution, device)
     cost = cost_of_step(bare, batch)
+    compiled = compile_as_configured(gan, config)
+    graphs = graphs_of(partial(bare, batch)) if compiled else None
+    report(f"{num_steps} steps of {batch_size} images by Lightning and bare")
+    side, counts = SideBySide(config.trainer.precision), CountedSteps(WARM_UP)
+    train(config, gan, WARM_UP + num_steps, side)
+    train(config, gan, WARM_UP + counts.num_steps, counts)
     step = side.results(batch_size) | parts_of(split.seconds(), cost)
+    step["counts"] = counts.report(step["seconds"])
+    step |= {"compiled": compiled, "graphs": graphs and graphs._asdict()}
     report("sampling")
     found = sampling_of(gan, bare, step, rounds)
     if config.gan.adversarial_from > 0:
@@ -198,22 +212,29 @@ def sampling_of(gan: TextToImageGAN, bare: BareLoop, step: dict, rounds: int) ->
 
 
 def compare_speed(config: RunConfig, other: RunConfig, num_steps: int = 60) -> dict:
-    """Returns the training steps of two configurations, measured in turns, JSON-able; `ratio` is first over second."""
+    """Returns the training steps of two configurations, measured in turns, JSON-able; `ratio` is first over second.
+
+    Each is compiled if its trainer.compile says so, as its author would run it.
+    """
     return circumstances(config) | side_by_side(config, other, num_steps)
 
 
 def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
     """Returns the speeds of two configurations' training steps, run in turns by bare PyTorch loops."""
-    device, works = present_device(), []
+    device, works, compiled, graphs = present_device(), [], [], []
     for chosen in (config, other):
-        loop = BareLoop.of(random_gan(chosen, device), chosen.trainer.precision)
+        gan = random_gan(chosen, device)
+        compiled.append(compile_as_configured(gan, chosen))
+        loop = BareLoop.of(gan, chosen.trainer.precision)
         works.append(partial(loop, random_batch(chosen.trainer.batch_size, chosen.data.resolution, device)))
-    first, second = (
-        chosen.trainer.batch_size / seconds
-        for chosen, seconds in zip((config, other), seconds_side_by_side(works, num_steps, device), strict=True)
-    )
-    counts = [parameters(work.func.gan) for work in works]
-    return {"images_per_second": [first, second], "ratio": first / second, "parameters": counts}
+        graphs.append(graphs_of(works[-1])._asdict() if compiled[-1] else None)
+    seconds = seconds_side_by_side(works, num_steps, device)
+    sizes = [chosen.trainer.batch_size for chosen in (config, other)]
+    first, second = (size / each for size, each in zip(sizes, seconds, strict=True))
+    counts = [counts_report(counted(work, device), each) for work, each in zip(works, seconds, strict=True)]
+    weights = [parameters(work.func.gan) for work in works]
+    found = {"images_per_second": [first, second], "ratio": first / second, "parameters": weights}
+    return found | {"compiled": compiled, "graphs": graphs, "counts": counts}
 
 
 def parts_of(seconds: dict[str, float], cost: StepCost) -> dict:

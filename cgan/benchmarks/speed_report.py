@@ -20,15 +20,46 @@ def table_of(header: list[str], rows: list[list[str]], title: str | None = None)
 
 def comparison_parts(report: dict, against: list[str]) -> Parts:
     """Returns the comparison of two configurations; against holds the settings of the second one."""
-    first, second = report["images_per_second"]
-    rows = [["as configured", f"{first:.1f}"], [f"with {' '.join(against)}", f"{second:.1f}"]]
+    names, how = ["as configured", f"with {' '.join(against)}"], list(map(manner, report["compiled"]))
     widths = [(count["generator"] / 1e6, count["discriminator"] / 1e6) for count in report["parameters"]]
-    rows = [[*row, f"{g:.2f}, {d:.2f}"] for row, (g, d) in zip(rows, widths, strict=True)]
+    rows = [
+        [name, runs, f"{rate:.1f}", f"{g:.2f}, {d:.2f}"]
+        for name, runs, rate, (g, d) in zip(names, how, report["images_per_second"], widths, strict=True)
+    ]
+    first, second = report["counts"]
+    counts = [[a, x, y] for (a, x), (_, y) in zip(count_rows(first), count_rows(second), strict=True)]
+    if any(report["compiled"]):
+        counts.append(["graphs by the first steps, by later ones, breaks", *map(graphs_text, report["graphs"])])
     return [
         f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px",
-        table_of(["a training step by a bare loop", "images/s", "G and D, millions"], rows),
-        f"the first is {report['ratio']:.2f} times as fast",
+        table_of(["a training step by a bare loop", "runs", "images/s", "G and D, millions"], rows),
+        table_of(["counts of a step", *names], counts),
+        f"the first is {report['ratio']:.2f} times as fast; each runs as its settings say, the first {how[0]} and the "
+        f"second {how[1]}",
     ]
+
+
+def manner(compiled: bool) -> str:
+    """Returns how a step runs, in a word."""
+    return "compiled" if compiled else "eager"
+
+
+def graphs_text(graphs: dict[str, int] | None) -> str:
+    """Returns the graphs of torch.compile as text; empty where nothing is compiled."""
+    return "" if graphs is None else f"{graphs['first']}, {graphs['later']}, {graphs['breaks']}"
+
+
+def count_rows(counts: dict[str, float]) -> list[list[str]]:
+    """Returns a row for each count of a step: its name and its number."""
+    names = {
+        "operations": "operations dispatched",
+        "outer_operations": "of these, not inside another one",
+        "host_syncs": "times that the host waits for a value",
+        "launches": "kernels launched",
+    }
+    rows = [[name, f"{counts[key]:,.0f}"] for key, name in names.items() if key in counts]
+    busy = [["share of a step in which the GPU works", f"{counts['gpu_busy']:.0%}"]] if "gpu_busy" in counts else []
+    return rows + busy
 
 
 def speed_parts(report: dict) -> Parts:
@@ -38,9 +69,16 @@ def speed_parts(report: dict) -> Parts:
         f"{report['device']}, {report['threads']} threads, {report['precision']}, {report['resolution']} px, batch "
         f"{report['batch_size']}, torch {report['versions']['torch']}, {report['date']}",
         table_of(["", "measured"], main_rows(report)),
+        table_of(["counts of a step by Lightning", manner(report["step"]["compiled"])], counted_rows(report["step"])),
         table_of(["part of a step", "ms", "%", "GFLOP", "GFLOP/s"], split_rows(report["step"])),
         *(table_of(header, list(map(grown_row, rows)), f"by {what}") for what, rows in report.get("grow", {}).items()),
     ]
+
+
+def counted_rows(step: dict) -> list[list[str]]:
+    """Returns rows of the counts of a step, with its graphs where it is compiled."""
+    graphs = ["graphs by the first steps, by later ones, breaks", graphs_text(step["graphs"])]
+    return count_rows(step["counts"]) + ([graphs] if step["compiled"] else [])
 
 
 def main_rows(report: dict) -> list[list[str]]:

@@ -60,7 +60,7 @@ def watch_step(parts: Parts, gan: TextToImageGAN, optimizers: Callable[[], list]
     parts.watch(gan, "update", optimizer_name)
     parts.watch(gan, "manual_backward", lambda _: parts.inside[-1].replace("optimizer", "backward"))
     parts.watch(gan, "average_generator", "average")
-    parts.watch(gan, "log", "logging")
+    parts.watch(gan, "log_all", "logging")
 
 
 class BareLoop:
@@ -71,10 +71,9 @@ class BareLoop:
         gan.progress = 1.0  # the discriminator takes part
         self.stand_ins = {
             "optimizers": lambda: optimizers,
-            "toggled_optimizer": partial(alone, optimizers),
             "exclude_from_global_step": lambda _: None,
             "manual_backward": lambda loss: loss.backward(),
-            "log": lambda *_, **__: None,
+            "log_all": lambda _: None,
             "follow_schedule": lambda: None,
         }
 
@@ -96,17 +95,6 @@ class BareLoop:
         finally:
             for back in undo:
                 back()
-
-
-@contextmanager
-def alone(optimizers: list[Optimizer], optimizer: Optimizer) -> Iterator[None]:
-    """Switches off gradients of the other optimizers' weights within the block."""
-    resting = [w for o in optimizers if o is not optimizer for group in o.param_groups for w in group["params"]]
-    for weight in resting:
-        weight.requires_grad_(False)
-    yield
-    for weight in resting:
-        weight.requires_grad_(True)
 
 
 def seconds_of_steps(bare: BareLoop, batch: Batch, num_steps: int, limit: float = float("inf")) -> float:

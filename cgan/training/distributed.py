@@ -1,18 +1,20 @@
 """Exchanges tensors, gradients and batch statistics between the processes of one training."""
 
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.overrides.distributed import _sync_module_states
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.distributed.nn.functional import all_gather
 from torch.optim import Optimizer
 
 from cgan.sharding import num_processes, process_number
+from cgan.training.overlap import OverlappedAverage
 
 T = TypeVar("T")
 
@@ -37,6 +39,36 @@ def all_gather_values(value: T) -> list[T]:
     found: list = [None] * num_processes()
     distributed.all_gather_object(found, value)
     return found
+
+
+class Agreement:
+    """Lets all processes of a training agree on numbers every few steps, about once in so many seconds.
+
+    An exchange waits for the other processes and for the device, so it is not done in each step. In which step the next
+    one comes is agreed on in each, by the slowest process; at most most_steps lie between.
+    """
+
+    def __init__(self, seconds: float = 1.0, most_steps: int = 50) -> None:
+        self.seconds, self.most_steps = seconds, most_steps
+        self.between = self.left = 1  # steps from the last exchange to the next one, and from now
+        self.since: float | None = None  # the time of the last exchange
+
+    def exchange(self, numbers: list[float], device: torch.device) -> list[float] | None:
+        """Returns the largest of each number in any process; None in steps without an exchange.
+
+        All processes must call it once in each step, with as many numbers.
+        """
+        self.left -= 1
+        if self.left > 0:
+            return None
+        now = time.monotonic()
+        pace = self.seconds if self.since is None else (now - self.since) / self.between  # seconds a step
+        found = torch.tensor([*numbers, pace], dtype=torch.float64, device=device)
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        *agreed, slowest = found.tolist()
+        self.between = self.left = min(max(1, int(self.seconds / max(slowest, 1e-9))), self.most_steps)
+        self.since = time.monotonic()
+        return agreed
 
 
 class SyncTrainedBatchNorm(LayerSync):
@@ -71,34 +103,47 @@ class SyncTrainedBatchNorm(LayerSync):
 
 
 class SharedGradients(DDPStrategy):
-    """Averages an optimizer's gradients over all processes, all at once, before each of its steps.
+    """Averages an optimizer's gradients over all processes before each of its steps, mostly during the backward pass.
 
     It serves a module with several optimizers, such as a generator's and a discriminator's: DistributedDataParallel
-    would search the graph of every backward pass for the weights of the network that is not updated.
+    would search the graph of every backward pass for the weights of the network that is not updated. The module's
+    config.accumulate is the number of backward passes before a step; only the last one averages.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.averages: list[OverlappedAverage] = []  # one for each optimizer
+        self.num_backward = 0  # passes since the last step of any optimizer
 
     def configure_ddp(self) -> None:
         """Copies the first process's weights to all; there is no DistributedDataParallel."""
         assert self.model is not None  # Lightning connects it before
         _sync_module_states(self.model)  # all start from the first process's weights
 
+    def setup_optimizers(self, trainer: Trainer) -> None:
+        """Makes the optimizers, and watches for the gradients of each one's weights."""
+        super().setup_optimizers(trainer)
+        groups = [[weight for group in one.param_groups for weight in group["params"]] for one in self.optimizers]
+        self.averages = [OverlappedAverage(weights) for weights in groups]
+
     def pre_backward(self, closure_loss: Tensor) -> None:
-        """No-op: there is no reducer to prepare."""
+        """Lets the last backward pass before a step average the gradients that it computes."""
+        self.num_backward += 1
+        last = self.num_backward == cast(Any, self.lightning_module).config.accumulate
+        for average in self.averages:
+            average.active = last
 
     def post_backward(self, closure_loss: Tensor) -> None:
-        """No-op: gradients are averaged once, in optimizer_step."""
+        """No-op: there is no reducer that waits."""
 
     def optimizer_step(self, optimizer: Optimizer, closure: Callable[[], object], *others, **settings) -> object:
-        """Averages the gradients of the optimizer's weights, then takes its step."""
-        weights = (weight for group in optimizer.param_groups for weight in group["params"])
-        average([weight.grad for weight in weights if weight.grad is not None])
+        """Waits until the gradients of the optimizer's weights are averages, then takes its step."""
+        self.averages[self.optimizers.index(optimizer)].finish()
+        self.num_backward = 0
         return super().optimizer_step(optimizer, closure, *others, **settings)
 
-
-def average(gradients: list[Tensor]) -> None:
-    """Averages gradients over all processes, in place; all processes must call it with the same shapes."""
-    flat = _flatten_dense_tensors(gradients)
-    distributed.all_reduce(flat)
-    flat /= num_processes()
-    parts = _unflatten_dense_tensors(flat, gradients)
-    torch._foreach_copy_(gradients, parts)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
+    def teardown(self) -> None:
+        """Stops to watch for gradients."""
+        for average in self.averages:
+            average.remove()
+        super().teardown()

@@ -22,7 +22,7 @@ from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
 from cgan.training.compiled import StepFunctions, functions_to_compile
-from cgan.training.connected import profiler_of
+from cgan.training.connected import profiler_of, record
 from cgan.training.microbatch import (
     MicroBatch,
     draw_discriminator_noise,
@@ -33,9 +33,9 @@ from cgan.training.microbatch import (
 )
 from cgan.training.muon import Muon
 from cgan.training.schedule import by_cosine, late_decay, progress_of
+from cgan.training.turns import only_updated
 
 ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
-SHOWN = "loss/discriminator", "loss/generator", "loss/reconstruction"  # in the progress bar
 
 
 def frozen_coattention(config: GANConfig, coattention: CoAttention | None) -> CoAttention | None:
@@ -149,12 +149,14 @@ class TextToImageGAN(pl.LightningModule):
         fakes of the only micro-batch serve both losses. Without them each loss generates its own, one micro-batch at a
         time, to save memory.
         """
-        with self.toggled_optimizer(optimizer):
+        with only_updated(self.both_optimizers(), optimizer):
             optimizer.zero_grad()
+            terms = []
             for part in microbatches:
                 loss, scalars = loss_of(part, fakes)
-                self.log_all(scalars)
+                terms.append(scalars)
                 self.manual_backward(loss / len(microbatches))
+            self.log_all(terms)
             optimizer.step()
 
     def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
@@ -191,10 +193,12 @@ class TextToImageGAN(pl.LightningModule):
             loss, scalars[f"loss/{name}"] = loss + extra, extra.detach()
         return loss, scalars
 
-    def log_all(self, scalars: step.Scalars) -> None:
-        """Logs the terms of a loss; of several micro-batches the last one counts."""
-        for name, value in scalars.items():
-            self.log(name, value, prog_bar=name in SHOWN)
+    def log_all(self, terms: list[step.Scalars]) -> None:
+        """Logs the terms of a loss, given for each micro-batch, by their means; none of them is read here."""
+        means = terms[0]
+        if len(terms) > 1:
+            means = {name: torch.stack([part[name] for part in terms]).mean(dim=0) for name in means}
+        record(self.trainer, means)
 
     def is_adversarial(self) -> bool:
         """Returns whether the discriminator takes part yet."""

@@ -19,6 +19,7 @@ from cgan.models.layers import at_most
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses
+from cgan.training.connected import record
 from cgan.training.distributed import all_gather_local_first
 from cgan.training.muon import Muon
 from cgan.training.schedule import late_decay, progress_of
@@ -74,7 +75,7 @@ class JointTraining(pl.LightningModule):
             of_images, of_captions = of_images + more[0], of_captions + more[1]
         first, second = (self.ranking_loss(scores, image_ids, all_ids) for scores in (of_images, of_captions))
         loss = (first + second) / 2
-        self.log("loss/contrastive", loss, prog_bar=True)
+        record(self.trainer, {"loss/contrastive": loss})
         return loss
 
     def coattention_scores(self, last_map: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
@@ -114,14 +115,14 @@ class JointTraining(pl.LightningModule):
         """Returns the L1 loss of images decoded each from its own latent or from its caption's."""
         assert self.joint.picture_decoder is not None  # called only where there is one
         loss = losses.multiscale_l1(self.joint.picture_decoder(one_of_each(*latents)), images)
-        self.log("loss/picture", loss, prog_bar=True)
+        record(self.trainer, {"loss/picture": loss})
         return loss
 
     def caption_loss(self, latents: tuple[Tensor, Tensor], captions: list[str]) -> Tensor:
         """Returns nats a word of captions decoded each from its own latent or from its image's."""
         assert self.joint.caption_decoder is not None  # called only where there is one
         loss = self.joint.caption_decoder.loss(one_of_each(*latents), self.joint.tokenize(captions))
-        self.log("loss/caption", loss, prog_bar=True)
+        record(self.trainer, {"loss/caption": loss})
         return loss
 
     def configure_optimizers(self) -> dict:

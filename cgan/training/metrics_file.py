@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,14 +14,15 @@ from torch import Tensor
 
 from cgan.files import cannot_write, write_text
 
-MOST_WAITING = 5  # rows that are not on the disk yet
+SECONDS_BETWEEN = 5  # of rows that wait and then go to the disk together
 Row = dict[str, object]
 
 
 class MetricsFile(Logger):
     """A column for each metric, a row for each time that something is logged; the first num_rows that are there stay.
 
-    Rows are appended all or none. A new column means a new file, which takes the place of the one before when it is
+    Rows reach the disk at most SECONDS_BETWEEN after they came, with the next row, or by write() or finalize(). They
+    are appended all or none. A new column means a new file, which takes the place of the one before when it is
     whole. Only the first process writes; it raises CannotWrite where the disk is full.
     """
 
@@ -29,6 +31,7 @@ class MetricsFile(Logger):
         self.path, self.num_rows = path, num_rows
         self.waiting: list[Row] = []
         self.names: list[str] | None = None  # of the columns; None until this training has written
+        self.written_at = -float("inf")  # seconds of time.monotonic
 
     @property
     def name(self) -> str:
@@ -50,16 +53,23 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float | Tensor], step: int | None = None) -> None:
-        """Add a row; it is on the disk after save(), or once MOST_WAITING rows wait. Raises CannotWrite."""
+        """Adds a row, and may write all that wait. Raises CannotWrite."""
         row = {name: value if isinstance(value, float | int) else value.item() for name, value in metrics.items()}
         self.waiting.append({**row, "step": self.num_rows if step is None else step})
         self.num_rows += 1
-        if len(self.waiting) >= MOST_WAITING:
-            self.save()
+        self.save()
+
+    def save(self) -> None:
+        """Writes the waiting rows unless some were written a moment ago: Lightning calls this after each row.
+
+        A file system of a cluster takes up to some 10 ms until a row is safe, as long as a step. Raises CannotWrite.
+        """
+        if time.monotonic() - self.written_at >= SECONDS_BETWEEN:
+            self.write()
 
     @rank_zero_only
-    def save(self) -> None:
-        """Put the rows that wait on the disk."""
+    def write(self) -> None:
+        """Writes the waiting rows to the disk, all or none; raises CannotWrite."""
         if not self.waiting:
             return
         found = set().union(*self.waiting)
@@ -70,11 +80,11 @@ class MetricsFile(Logger):
             self.names = sorted(found | set(kept_names))
             write_text(self.path, as_csv(self.names, [*kept, *self.waiting], header=True))
             self.num_rows = len(kept) + len(self.waiting)
-        self.waiting = []
+        self.waiting, self.written_at = [], time.monotonic()
 
     def finalize(self, status: str) -> None:
         """Writes the waiting rows at the end of a training; raises CannotWrite."""
-        self.save()
+        self.write()
 
 
 def read_rows(path: Path, num_rows: int) -> tuple[list[str], list[Row]]:

@@ -2,27 +2,80 @@
 
 import math
 import time
+from datetime import timedelta
 
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Timer
 
 from cgan.training.connected import callbacks_of_kind
+from cgan.training.distributed import Agreement
+
+
+class TrainingClock(Timer):
+    """Ends a training when its time is over, and says which share of the time is.
+
+    Clocks differ, so several processes follow that of the first one, which they agree on about once a second.
+    Lightning's Timer broadcasts in each step, and each process waits for its device then.
+    """
+
+    def __init__(self, duration: timedelta | None) -> None:
+        """Sets the time of the training; None does not limit it."""
+        super().__init__(duration)
+        self.agreement = Agreement()
+        self.agreed: float | None = None  # the share of the time, in several processes
+
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint: the name of Lightning's class."""
+        return "Timer"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock; several processes agree for the first time."""
+        super().on_train_start(trainer, pl_module)
+        self.agreement, self.agreed = Agreement(), None
+        self.agree(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *_) -> None:
+        """Ends the training of all processes where the time is over."""
+        self.agree(trainer)
+        if (self.share() or 0.0) >= 1:
+            trainer.should_stop = True
+
+    def agree(self, trainer: Trainer) -> None:
+        """Exchange the share of the time, if it is limited, there are several processes, and it is due in this step."""
+        share = elapsed_share(self)
+        if share is None or trainer.world_size == 1:
+            return
+        found = self.agreement.exchange([share * trainer.is_global_zero], trainer.strategy.root_device)
+        if found is not None:
+            self.agreed = found[0]
+
+    def share(self) -> float | None:
+        """Returns the share of the time that is over, alike in all processes; None where the time is not limited."""
+        return elapsed_share(self) if self.agreed is None else self.agreed
+
+
+def elapsed_share(timer: Timer) -> float | None:
+    """Returns the share of a timer's time that is over by this process's clock; None where it is not limited."""
+    elapsed, remaining = timer.time_elapsed(), timer.time_remaining()
+    return None if remaining is None else elapsed / (elapsed + remaining)
 
 
 def progress_of(trainer: Trainer) -> float:
     """Returns how much of a training is over, in [0, 1]: of its steps, or of its time where that is limited and nearer.
 
-    Clocks differ, so the first process broadcasts its value: all processes must call it at the same time.
+    It is the same in all processes. Where a Timer of Lightning's own limits the time they wait for each other here.
     """
     shares = [trainer.global_step / trainer.max_steps if trainer.max_steps > 0 else 0.0]
-    limited = False
+    alike = True
     for timer in timers_of(trainer):
-        remaining = timer.time_remaining()
-        if remaining is not None:
-            limited = True
-            shares.append(timer.time_elapsed() / (timer.time_elapsed() + remaining))
+        by_clock = isinstance(timer, TrainingClock)
+        share = timer.share() if by_clock else elapsed_share(timer)
+        if share is not None:
+            shares.append(share)
+            alike = alike and by_clock
     progress = min(1.0, max(shares))
-    return trainer.strategy.broadcast(progress) if limited else progress
+    return progress if alike else trainer.strategy.broadcast(progress)
 
 
 def timers_of(trainer: Trainer) -> list[Timer]:

@@ -2,11 +2,11 @@
 
 import logging
 import warnings
+from collections import OrderedDict
 from datetime import timedelta
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
 
@@ -20,11 +20,12 @@ from cgan.training.callbacks.interrupts import EvaluationInterrupted, StopOnSign
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.callbacks.throughput import GAN_PARTS, JOINT_PARTS, Stopwatch, Throughput
 from cgan.training.checkpoint_files import Found, PlainFiles, resume_hint
-from cgan.training.connected import callbacks_of_kind
+from cgan.training.connected import callbacks_of_kind, pass_over_unused_hooks
 from cgan.training.distributed import SharedGradients, SyncTrainedBatchNorm
 from cgan.training.loader_workers import num_readers
 from cgan.training.loss_scaling import ScalerForEach
 from cgan.training.processes import num_devices, num_processes_of
+from cgan.training.schedule import TrainingClock
 
 
 def silence_lightning() -> None:
@@ -51,7 +52,7 @@ def trainer_of(
     several, watch = num_processes_of(settings) > 1, Stopwatch()
     precision = chosen_precision(settings.precision)
     parts = GAN_PARTS if num_optimizers > 1 else JOINT_PARTS
-    timer = Timer(None if minutes is None else timedelta(minutes=minutes))
+    clock = TrainingClock(None if minutes is None else timedelta(minutes=minutes))
     trainer = Trainer(
         max_steps=max(1, max_steps),
         precision=None if precision == "16-mixed" else precision,
@@ -62,7 +63,7 @@ def trainer_of(
         plugins=plugins_of(precision, several and torch.cuda.is_available()),
         use_distributed_sampler=False,  # the loader shares batches out
         logger=loggers,
-        callbacks=[timer, SeededSteps(seed), Throughput(parts, watch), *callbacks],
+        callbacks=[clock, SeededSteps(seed), Throughput(parts, watch), *callbacks],
         profiler=watch,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -70,7 +71,17 @@ def trainer_of(
         log_every_n_steps=20,
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # callbacks/interrupts.py handles signals
+    shorten_steps(trainer)
     return trainer
+
+
+def shorten_steps(trainer: Trainer) -> None:
+    """Spares each step what Lightning asks anew each time, though it is known for the modules of cgan."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._broadcast_sigterm_tensor = lambda: None  # callbacks/interrupts.py handles signals; this waits for the device
+    loop._should_check_val_fx = lambda data_fetcher: False  # there are no validation loops
+    loop._build_kwargs = lambda kwargs, batch, batch_idx: OrderedDict(batch=batch, batch_idx=batch_idx)
+    pass_over_unused_hooks(trainer)
 
 
 def plugins_of(precision: str, several_gpus: bool) -> list:

@@ -174,6 +174,8 @@ def test_the_report_has_all_keys(tmp_path, capsys):
     assert step["flops"] == sum(step["flops_of_players"].values()) > 0
     assert step["images_per_second_before_adversary"] > 0
     assert -0.9 < step["lightning_overhead"] < 20
+    assert step["counts"]["operations"] > step["counts"]["outer_operations"] > 100 and "launches" not in step["counts"]
+    assert step["compiled"] is False and step["graphs"] is None
     assert [row["size"] for row in report["grow"]["batch"]] == ["batch 2", "batch 4", "batch 8", "batch 16"]
     assert "generator backward" in capsys.readouterr().out
 
@@ -215,7 +217,11 @@ def test_two_configurations_are_compared_in_turns(tmp_path, capsys, monkeypatch)
     wide = f"gan.generator={{{sizes}, latent_prior_dim: 8, latent_prior_layers: 2}}"
     main(["speed", *TINY, "--against", wide, "--steps", "3", "--json", str(tmp_path / "both.json")])
     found = json.loads((tmp_path / "both.json").read_text())
-    assert found["ratio"] > 1.2 and f"{found['ratio']:.2f} times as fast" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert found["ratio"] > 1.2 and f"{found['ratio']:.2f} times as fast" in shown
+    assert found["compiled"] == [False, False] and "the first eager and the second eager" in shown.replace("\n", " ")
+    one, two = (counts["operations"] for counts in found["counts"])
+    assert one == pytest.approx(two, rel=0.01)
     assert found["parameters"][0]["generator"] < found["parameters"][1]["generator"]
 
 

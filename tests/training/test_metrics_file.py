@@ -27,7 +27,7 @@ def test_rows_and_columns_that_come_later_are_all_there(tmp_path):
     path = tmp_path / "joint" / "metrics.csv"
     log = written(path, 7)
     log.log_metrics({"accuracy": 0.5}, 7)
-    log.save()
+    log.write()
     assert [row["step"] for row in rows(path)] == list("01234567") and log.num_rows == 8
     assert [row["loss"] for row in rows(path)[:3]] == ["0.0", "0.5", "1.0"]
     assert rows(path)[7] == {"accuracy": "0.5", "loss": "", "step": "7"} and not list(path.parent.glob(".*"))
@@ -60,9 +60,9 @@ def test_a_full_disk_leaves_the_rows_that_are_there(column, tmp_path):
         full_disk(len(before) + 3),
         pytest.raises(CannotWrite, match=r"metrics.csv can't be written: the disk is full"),
     ):
-        log.save()
+        log.write()
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["metrics.csv"]
-    log.save()
+    log.write()
     assert len(rows(path)) == 12
 
 
@@ -71,5 +71,19 @@ def test_the_first_rows_are_not_lost_while_the_file_is_written_anew(tmp_path):
     written(path, 9)
     before = path.read_bytes()
     MetricsFile(path, num_rows=0)
-    MetricsFile(path, num_rows=5).save()
+    MetricsFile(path, num_rows=5).write()
     assert path.read_bytes() == before  # until there is something to write
+
+
+def test_rows_wait_for_each_other_a_few_seconds(tmp_path, monkeypatch):
+    now, path = [0.0], tmp_path / "metrics.csv"
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    log, seen = MetricsFile(path), []
+    for step in range(8):
+        now[0] = 2.0 * step
+        log.log_metrics({"loss": 1.0}, step)
+        log.save()  # as Lightning calls it after each row
+        seen.append(len(rows(path)))
+    assert seen == [1, 1, 1, 4, 4, 4, 7, 7]
+    log.finalize("success")
+    assert len(rows(path)) == 8

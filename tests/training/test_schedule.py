@@ -1,7 +1,14 @@
+from datetime import timedelta
+from types import SimpleNamespace
+
 import pytest
+import torch
+from pytorch_lightning.callbacks import Timer
 
 from cgan.config import load_config
-from cgan.training.schedule import Cadence, checkpoints, grids, late_decay
+from cgan.training import distributed
+from cgan.training.distributed import Agreement
+from cgan.training.schedule import Cadence, TrainingClock, checkpoints, grids, late_decay, progress_of
 from helpers import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -64,3 +71,65 @@ def test_a_training_for_gpus_is_not_held_up_by_grids_and_checkpoints(name):
         for cadence, every in ((grids, settings.sample_every), (checkpoints, settings.checkpoint_every))
     ]
     assert [len(each) for each in found] == [100, 50] and settings.num_workers is None
+
+
+class Others:
+    """Other processes, whose numbers an exchange takes into account, and the time that passes in a step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, numbers: list[float], seconds: float) -> None:
+        self.numbers, self.seconds, self.time, self.exchanges = numbers, seconds, 0.0, 0
+        monkeypatch.setattr(distributed.distributed, "all_reduce", self.all_reduce)
+        monkeypatch.setattr("time.monotonic", lambda: self.time)
+
+    def all_reduce(self, found: torch.Tensor, kind: object) -> None:
+        self.exchanges += 1
+        found.copy_(found.maximum(torch.tensor([*self.numbers, 0.0], dtype=found.dtype)))
+
+    def step(self) -> None:
+        self.time += self.seconds
+
+
+@pytest.mark.parametrize(("seconds", "exchanges"), [(0.001, 2 + 4), (0.1, 2 + 20), (3.0, 202)])
+def test_processes_exchange_about_once_a_second_but_each_fifty_steps_or_each_long_one(seconds, exchanges, monkeypatch):
+    others, agreement = Others(monkeypatch, [0.0], seconds), Agreement()
+    for _ in range(202):
+        agreement.exchange([1.0], torch.device("cpu"))
+        others.step()
+    assert others.exchanges == exchanges
+
+
+def test_all_processes_learn_the_largest_number_in_the_step_of_an_exchange(monkeypatch):
+    others, agreement = Others(monkeypatch, [0.0], 0.5), Agreement()
+    assert agreement.exchange([0.0], torch.device("cpu")) == [0.0]
+    others.numbers, found = [75.0], []
+    for _ in range(3):
+        others.step()
+        found.append(agreement.exchange([0.0], torch.device("cpu")))
+    assert found[0] == [75.0] and found[1] is None and found[2] == [75.0]
+
+
+def trainer_of_two(clock: Timer, first: bool) -> SimpleNamespace:
+    """One of two processes, as the clock sees it."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(
+        world_size=2, is_global_zero=first, strategy=strategy, callbacks=[clock], global_step=0, max_steps=-1,
+        should_stop=False,
+    )  # fmt: skip
+
+
+def test_all_processes_follow_the_clock_of_the_first_one(monkeypatch):
+    others, clock = Others(monkeypatch, [0.25], 1.0), TrainingClock(timedelta(seconds=10))
+    trainer = trainer_of_two(clock, first=False)
+    clock.on_train_start(trainer, None)
+    others.time = 9.0  # by the clock of this process, which is not the first
+    assert progress_of(trainer) == 0.25
+    others.numbers = [1.0]
+    clock.on_train_batch_end(trainer)
+    assert trainer.should_stop and progress_of(trainer) == 1.0
+
+
+def test_the_clock_has_the_state_of_lightnings_timer():
+    clock, timer = TrainingClock(timedelta(seconds=10)), Timer(timedelta(seconds=10))
+    clock.load_state_dict({"time_elapsed": {"train": 4.0}})
+    assert clock.state_key == timer.state_key and clock.share() == 0.4
+    assert clock.state_dict().keys() == timer.state_dict().keys()

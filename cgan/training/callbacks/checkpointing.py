@@ -72,6 +72,6 @@ def rows_written(trainer: pl.Trainer) -> int:
     """Returns the number of rows of metrics.csv, after all waiting rows have been written."""
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile) and trainer.is_global_zero:
-            logger.save()
+            logger.write()
             return logger.num_rows
     return 0

@@ -14,6 +14,7 @@ from cgan.evaluation.plan import Evaluator
 from cgan.interfaces import Batch, Report, silent
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
 from cgan.pixels import as_bytes
+from cgan.training.callbacks.checkpointing import rows_written
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, interruptible
 from cgan.training.checkpoint_files import save_checkpoint
 from cgan.training.distributed import all_gather_values
@@ -159,7 +160,7 @@ def log(trainer: pl.Trainer, values: dict[str, float], seen: int) -> None:
     """Log the same row with all loggers, and write it to the disk at once."""
     for logger in trainer.loggers:
         logger.log_metrics({**values, "images_seen": float(seen)}, trainer.global_step)
-        logger.save()
+    rows_written(trainer)
 
 
 def thinned(columns: list) -> list:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cgan.interfaces import Batch, Report, silent
 from cgan.training.checkpoint_files import resume_hint
-from cgan.training.connected import is_logging_step
+from cgan.training.connected import is_logging_step, record
 from cgan.training.distributed import all_gather_values
 from cgan.training.gan import TextToImageGAN
 from cgan.training.processes import end_all
@@ -58,7 +58,7 @@ class SteppingRules(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         """Logs the number of skipped steps."""
         if self.skip:
-            module.log("skipped_steps", float(self.num_skipped))
+            record(trainer, {"skipped_steps": float(self.num_skipped)})
 
     def state_dict(self) -> dict:
         """Returns the number of skipped steps."""
@@ -72,23 +72,23 @@ class SteppingRules(pl.Callback):
 class FiniteLosses(pl.Callback):
     """Ends the training of all processes with a UserError when a loss is not finite; it names the step and the loss.
 
-    Losses are checked on their device; the CPU reads the results once in every_steps steps.
+    A step copies its losses into one tensor on their device; the CPU reads those of every_steps steps at once.
     """
 
     def __init__(self, folder: Path, every_steps: int = 20) -> None:
         self.folder, self.every_steps = folder, every_steps
-        self.seen: list[tuple[int, list[str], Tensor]] = []  # steps, names of losses, and whether each is finite
+        self.seen: list[tuple[int, list[str], Tensor]] = []  # steps, names of losses, and the losses
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
-        """Notes which losses of the step are finite, and checks them every `every_steps` steps."""
+        """Keeps the losses of the step, and checks all that are kept every `every_steps` steps."""
         losses = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("loss/")}
         if losses:
-            self.seen.append((trainer.global_step, list(losses), torch.stack(list(losses.values())).isfinite()))
+            self.seen.append((trainer.global_step, list(losses), torch.stack(list(losses.values()))))
         if trainer.global_step % self.every_steps == 0:
             self.check(trainer)
 
     def check(self, trainer: pl.Trainer) -> None:
-        """Read the results since the last check; the earliest loss that is not finite in any process counts."""
+        """Read the losses since the last check; the earliest one that is not finite in any process counts."""
         wrong, self.seen = first_wrong(self.seen), []
         if trainer.world_size > 1:
             wrong = min((one for one in all_gather_values(wrong) if one is not None), default=None)
@@ -99,10 +99,11 @@ class FiniteLosses(pl.Callback):
 
 def first_wrong(seen: list[tuple[int, list[str], Tensor]]) -> tuple[int, str] | None:
     """Returns the first step with a loss that is not finite, and the name of that loss; None if all are finite."""
-    for step, names, finite in seen:
-        if not bool(finite.all()):
-            return step, names[finite.tolist().index(False)]
-    return None
+    if not seen:
+        return None
+    finite = torch.cat([losses for _, _, losses in seen]).isfinite().tolist()  # the one time that the CPU waits
+    terms = ((step, name) for step, names, _ in seen for name in names)
+    return next((term for term, fine in zip(terms, finite, strict=True) if not fine), None)
 
 
 class CollapseSigns(pl.Callback):

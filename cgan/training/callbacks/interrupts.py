@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.sharding import num_processes
 from cgan.training.callbacks.checkpointing import save_if_healthy
+from cgan.training.distributed import Agreement
 
 STATUS: dict[int, int] = {signal.SIGTERM: REQUEUE, signal.SIGUSR1: REQUEUE, signal.SIGINT: CTRL_C}
 
@@ -86,20 +86,27 @@ class Signals:
 class StopOnSignal(pl.Callback):
     """Raises Stopped in all processes of a training after a step in which any of them has received a signal.
 
-    With a folder, last.ckpt is written into it first, and num_kept checkpoints are kept.
+    Several processes look for each other's signals about once a second, and in each step where steps are longer. With a
+    folder, last.ckpt is written into it first, and num_kept checkpoints are kept.
     """
 
     def __init__(self, signals: Signals, folder: Path | None = None, num_kept: int = 1) -> None:
         self.signals, self.folder, self.num_kept = signals, folder, num_kept
+        self.agreement = Agreement()
+
+    def on_train_start(self, *_) -> None:
+        """Starts to count the steps between two looks, alike in all processes."""
+        self.agreement = Agreement()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_) -> None:
         """Writes a checkpoint and raises Stopped, if any process has received a signal."""
         status = self.signals.status
         if trainer.world_size > 1:
-            received = torch.tensor(status, device=trainer.strategy.root_device)
-            status = self.signals.status = int(trainer.strategy.reduce(received, reduce_op="max"))
+            agreed = self.agreement.exchange([float(status)], trainer.strategy.root_device)
+            status = 0 if agreed is None else int(agreed[0])
         if not status:
             return
+        self.signals.status = status
         self.save(trainer)
         raise Stopped
 

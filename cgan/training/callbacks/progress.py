@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytorch_lightning as pl
+import torch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,6 +17,8 @@ from cgan.training.joint import JointTraining
 from cgan.training.processes import is_first_process
 
 SECONDS_BETWEEN = 60  # of lines where there is no bar
+SECONDS_OF_LOSSES = 2  # for which a bar shows the same ones: to read them, the CPU waits for the device
+SHOWN = "discriminator", "generator", "reconstruction", "contrastive", "picture", "caption"  # losses, by their names
 
 
 class ProgressLine(pl.Callback):
@@ -37,7 +40,7 @@ class ProgressLine(pl.Callback):
         self.shows_bar = is_first_process() and console is not None and console.is_terminal
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         self.bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"))
-        self.news = Text()
+        self.news, self.losses, self.read_at = Text(), "", 0.0
         self.live = Live(Group(self.bars, self.news), console=console)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -60,12 +63,14 @@ class ProgressLine(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: TextToImageGAN | JointTraining, *_) -> None:
         """Updates the bar at most twice a second, or reports a line at most once a minute."""
         now = time.monotonic()
-        if now - self.updated_at < 0.5 and trainer.global_step < trainer.max_steps:
+        since, between = (self.updated_at, 0.5) if self.shows_bar else (self.reported_at, SECONDS_BETWEEN)
+        if now - since <= between and (trainer.global_step < trainer.max_steps or not self.shows_bar):
             return
         self.updated_at, passed = now, now - self.start
+        if now - self.read_at >= SECONDS_OF_LOSSES or trainer.global_step == trainer.max_steps:
+            self.losses, self.read_at = losses_of(trainer), now
         rate = (trainer.global_step - self.first_step) * self.batch_size / passed
-        losses = [(name.split("/")[-1], float(value)) for name, value in trainer.progress_bar_metrics.items()]
-        news = ", ".join([f"{rate:.0f} images/s", *(f"{name} {value:.3f}" for name, value in losses)])
+        news = f"{rate:.0f} images/s{self.losses}"
         seen, total = self.seen(trainer), self.planned(trainer, module.progress)
         self.bars.update(self.task, completed=seen, total=total)
         self.news.plain = "\n".join([news, *self.last_metrics()])
@@ -96,3 +101,11 @@ class ProgressLine(pl.Callback):
     def on_exception(self, *_) -> None:
         """Removes the live display before an error is printed."""
         self.live.stop()
+
+
+def losses_of(trainer: pl.Trainer) -> str:
+    """Returns the losses that are SHOWN, as text behind a comma each; the CPU waits for the device once."""
+    found = {name: trainer.callback_metrics.get(f"loss/{name}") for name in SHOWN}
+    values = {name: value for name, value in found.items() if value is not None}
+    numbers = torch.stack(list(values.values())).tolist() if values else []
+    return "".join(f", {name} {number:.3f}" for name, number in zip(values, numbers, strict=True))

@@ -1,17 +1,19 @@
 """Callback that logs the pace of a training, its wait for data, gradient norms and learning rates."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.profilers import Profiler
 
 from cgan.interfaces import Batch
-from cgan.training.connected import is_logging_step
+from cgan.training.connected import is_logging_step, record
 
 GAN_PARTS = {"generator": ("generator", "prior", "matrices"), "discriminator": ("discriminator",)}
 JOINT_PARTS = {"joint": ("joint", "joint_matrices")}
 FETCHING = "[_TrainingEpochLoop].train_dataloader_next"
+UNTIMED = nullcontext()
 
 
 class Stopwatch(Profiler):
@@ -20,6 +22,10 @@ class Stopwatch(Profiler):
     def __init__(self) -> None:
         super().__init__()
         self.waited, self.since = 0.0, 0.0
+
+    def profile(self, action_name: str) -> AbstractContextManager:
+        """Returns a context that times an action; it does nothing for the many that are not the wait for a batch."""
+        return super().profile(action_name) if action_name == FETCHING else UNTIMED
 
     def start(self, action_name: str) -> None:
         """Starts the watch if the action is the wait for a batch."""
@@ -65,7 +71,7 @@ class Throughput(pl.Callback):
         network = list(self.parts)[trainer.optimizers.index(optimizer)]
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        module.log(f"gradient_norm/{network}", torch.nn.utils.get_total_norm(gradients))
+        record(trainer, {f"gradient_norm/{network}": torch.nn.utils.get_total_norm(gradients)})
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
@@ -77,7 +83,7 @@ class Throughput(pl.Callback):
         self.images += len(batch.images) * trainer.world_size
         self.seen += len(batch.images) * trainer.world_size
         if self.due:
-            module.log_dict(self.pace() | self.learning_rates(trainer))
+            record(trainer, self.pace() | self.learning_rates(trainer))
             self.images, self.busy, self.waited = 0, 0.0, self.watch.waited
 
     def pace(self) -> dict[str, float]:
