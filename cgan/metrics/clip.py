@@ -42,6 +42,10 @@ class CLIPNetwork(MatchingNetwork):
             output = self.model.get_text_features(encoded["input_ids"], attention_mask=encoded["attention_mask"])
             return F.normalize(output.pooler_output.float(), dim=1)
 
+    def describe(self) -> str:
+        """Returns the network with its folder or name."""
+        return f"CLIP {self.source}"
+
     def spec(self) -> dict[str, str]:
         """Returns the network, the hash of its weights and its folder or name; see FeatureNetwork.spec."""
         return super().spec() | {"source": self.source}

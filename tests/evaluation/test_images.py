@@ -30,7 +30,7 @@ from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_feature
 from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, SceneClassifierFeatures
-from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
 from cgan.metrics.required_weights import MissingWeights, clip_source, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
@@ -100,7 +100,7 @@ def test_the_clip_score_is_a_hundred_times_the_cosine_of_what_transformers_finds
         cosines = model(**tokens, **pixels)
     expected = 100 * (cosines.image_embeds * cosines.text_embeds).sum(dim=1)
     for sign in (1, -1):
-        metric = CLIPScore(CLIPNetwork(clip))
+        metric = CaptionScore(CLIPNetwork(clip))
         metric.network.model.visual_projection.weight.data *= sign
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         metric.update(images[:1], captions[:1])
@@ -202,13 +202,13 @@ def test_the_nearest_training_picture_has_the_nearest_caption_and_is_another_one
 
 
 def test_real_scenes_are_nearer_to_real_ones_than_noise_is(cache):
-    scenes, judge = Scenes(60, 64), SceneClassifierFeatures(load_scene_classifier())
+    scenes, classifier = Scenes(60, 64), SceneClassifierFeatures(load_scene_classifier())
     eval_set = EvalSet(None, of_dataset(scenes), {})
-    evaluator = PictureEvaluator(eval_set, Networks(judge), ("fid", "prdc"))
+    evaluator = PictureEvaluator(eval_set, Networks(classifier), ("fid", "prdc"))
     other, floor = evaluator.of(of_dataset(Scenes(60, 64, seed=9))), evaluator.floor()
     noise = of_dataset(scenes)._replace(load=lambda places: torch.randint(0, 256, (len(places), 3, 64, 64)).byte())
-    assert 0 < other["judge/frechet_distance"] < evaluator.of(noise)["judge/frechet_distance"] / 5
-    assert floor.keys() == other.keys() and floor["judge/coverage"] > 0.5
+    assert 0 < other["scene_classifier/frechet_distance"] < evaluator.of(noise)["scene_classifier/frechet_distance"] / 5
+    assert floor.keys() == other.keys() and floor["scene_classifier/coverage"] > 0.5
 
 
 def test_r_precision_finds_the_captions_of_real_scenes(cache):
@@ -294,10 +294,11 @@ def test_scenes_are_measured_without_any_weights_from_outside(cache, tmp_path):
     ended = evaluate(str(WEIGHTS), *options, cache=cache)
     values = json.loads(ended.stdout)
     names = {"scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "frechet_floor", "diversity"}
-    assert names | {"r_precision", "r_precision_real", "judge/precision"} <= set(values), ended.stderr
+    assert names | {"r_precision", "r_precision_real", "scene_classifier/precision"} <= set(values), ended.stderr
     assert values["scene_accuracy"] > 0.7 and values["r_precision"] > 0.8
-    assert [line.split(":")[0] for line in ended.stderr.splitlines()[:2]] == [
-        "without fid, kid, prdc",
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()[:3]] == [
+        "measuring 128 pictures against 128",
+        "without fid, kid, prdc, inception_score",
         "without clip_score",
     ]
     report = json.loads(out.read_text())

@@ -21,7 +21,7 @@ from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_feature
 from cgan.evaluation.scenes import SceneEvaluator, SceneReading
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
-from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_scene_classifier
@@ -50,13 +50,13 @@ def on_pictures(inception: str, clip: str) -> dict[str, float]:
     """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
     fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
     captions = [fake_caption(i) for i in range(COUNT)]
-    judge, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
-    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(judge)
+    classifier, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
+    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(classifier)
     metrics = {n.name or "inception": PictureQuality(n, real_features(n, real)) for n in networks}
-    metrics["clip_score"] = CLIPScore(CLIPNetwork(clip))
+    metrics["clip_score"] = CaptionScore(CLIPNetwork(clip))
     others = other_captions(captions, list(range(COUNT)), 20, seed=0)
     metrics["r_precision"] = GeneratedRPrecision(joint, captions, torch.from_numpy(others))
-    metrics["reading"] = SceneReading(judge)
+    metrics["reading"] = SceneReading(classifier)
     floor = between_halves(real_features(networks[1], real), "floor", {"fid", "kid", "prdc"}, seed=0)
     return floor | measure(fake._replace(captions=captions), MetricCollection(metrics, compute_groups=False))
 

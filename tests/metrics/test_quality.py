@@ -17,9 +17,12 @@ from torch.utils.data import Dataset
 from torch_fidelity import feature_extractor_inceptionv3
 
 from cgan.interfaces import UserError
-from cgan.metrics import quality
-from cgan.metrics.features import Inception, PrecomputedFeatures, resized_clean
-from cgan.metrics.quality import PictureQuality, kernel_distance, neighbourhoods
+from cgan.metrics import distances, neighbours
+from cgan.metrics.distances import kernel_distance
+from cgan.metrics.features import GivenFeatures, Inception, resized_clean
+from cgan.metrics.names import SCENE_FEATURES
+from cgan.metrics.neighbours import neighbourhoods
+from cgan.metrics.quality import PictureQuality
 from cgan.metrics.required_weights import MissingWeights, in_lines, inception_weights, missing_weights
 from cgan.pixels import as_bytes, as_floats
 from helpers import ROOT
@@ -62,8 +65,8 @@ def on_inception(file: Path) -> PictureQuality:
 
 
 def test_distances_are_those_of_torch_fidelity(random_inception, peer, monkeypatch):
-    monkeypatch.setattr(quality, "SUBSETS", 7)
-    monkeypatch.setattr(quality, "SUBSET_SIZE", 12)
+    monkeypatch.setattr(distances, "SUBSETS", 7)
+    monkeypatch.setattr(distances, "SUBSET_SIZE", 12)
     metric, images = on_inception(random_inception), some_pictures(20, 0, 20)
     metric.update(images[:13], torch.arange(13))
     metric.update(images[13:], torch.arange(13, 20))
@@ -115,7 +118,7 @@ def naive(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 
 def test_precision_recall_density_and_coverage_are_those_of_all_pairs(monkeypatch):
-    monkeypatch.setattr(quality, "BLOCK", 7)
+    monkeypatch.setattr(neighbours, "BLOCK", 7)
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(31, 4)), rng.normal(size=(26, 4)) * 0.7 + 0.8
     expected, found = naive(fake, real), neighbourhoods(torch.from_numpy(fake), torch.from_numpy(real))
@@ -125,12 +128,19 @@ def test_precision_recall_density_and_coverage_are_those_of_all_pairs(monkeypatc
 
 def test_equal_sets_are_at_no_distance_and_cover_each_other():
     features = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double()
-    metric = PictureQuality(PrecomputedFeatures("judge", 6), features)
+    metric = PictureQuality(GivenFeatures(6, SCENE_FEATURES), features)
     metric.update(features, torch.arange(40))
     values = metric.compute()
-    assert float(values["judge/frechet_distance"]) == pytest.approx(0, abs=1e-6)
-    assert float(values["judge/precision"]) == float(values["judge/recall"]) == float(values["judge/coverage"]) == 1
-    assert float(values["judge/kernel_distance"]) < 0  # it is unbiased, and a picture is not compared with itself
+    assert float(values["scene_classifier/frechet_distance"]) == pytest.approx(0, abs=1e-6)
+    assert (
+        float(values["scene_classifier/precision"])
+        == float(values["scene_classifier/recall"])
+        == float(values["scene_classifier/coverage"])
+        == 1
+    )
+    assert (
+        float(values["scene_classifier/kernel_distance"]) < 0
+    )  # it is unbiased, and a picture is not compared with itself
 
 
 def test_the_kernel_distance_is_the_unbiased_estimate_over_all_pairs():
@@ -146,13 +156,13 @@ def test_the_kernel_distance_is_the_unbiased_estimate_over_all_pairs():
 
 
 def test_only_inception_s_distance_is_called_fid(random_inception):
-    metric = PictureQuality(PrecomputedFeatures("joint", 3), torch.randn(20, 3), ("fid",))
+    metric = PictureQuality(GivenFeatures(3, "joint"), torch.randn(20, 3), ("fid",))
     metric.update(torch.randn(20, 3), torch.arange(20))
     assert list(metric.compute()) == ["joint/frechet_distance"]
 
 
 def test_too_few_pictures_are_an_error():
-    metric = PictureQuality(PrecomputedFeatures("judge", 3), torch.randn(20, 3), ("prdc",))
+    metric = PictureQuality(GivenFeatures(3, SCENE_FEATURES), torch.randn(20, 3), ("prdc",))
     metric.update(torch.randn(5, 3), torch.arange(5))
     with pytest.raises(ValueError, match="too few"):
         metric.compute()

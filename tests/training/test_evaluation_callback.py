@@ -106,7 +106,7 @@ def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
     assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
 
 
-def test_scenes_of_two_objects_have_a_judge_of_their_own(monkeypatch, tmp_path, capsys):
+def test_scenes_of_two_objects_have_a_scene_classifier_of_their_own(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training_measures, "PAIR_CLASSIFIER", tmp_path / "judge")
     assert plan_of("data.level=two") is None and "cgan judge --level two" in capsys.readouterr().out
     (tmp_path / "judge").touch()
