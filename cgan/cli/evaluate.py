@@ -21,10 +21,11 @@ EPILOG = """examples:
   cgan evaluate RUN/last.ckpt --data data.level=two --anchors
   cgan evaluate --images DRAWN --reference REAL
   cgan evaluate --images DRAWN --data configs/gan/folder.yaml data.root=PICTURES
+  cgan evaluate --self-test
 
 fid, kid and prdc (precision, recall, density, coverage) look through Inception; where its weights are missing, the
-scene classifier, the joint encoder or CLIP stands in, and the names say so. Without --metrics everything is measured
-that can be on this machine; what is asked for by name may be downloaded."""
+scene classifier or the joint encoder stands in, and the names say so. Without --metrics everything is measured that can
+be on this machine, but for mifid; what is asked for by name may be downloaded."""
 SETTINGS = (
     "checkpoint", "images", "reference", "data", "resolution", "num_images", "captions", "inception", "resize", "clip",
     "joint", "anchors", "seed", "truncation",
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied pictures")
     result.add_argument("--out", type=Path, metavar="FILE", help="write values and protocol as JSON")
     result.add_argument("--json", action="store_true", help="print the values as JSON in place of a table")
+    result.add_argument("--self-test", action="store_true", help="compare metrics of fixed pictures with shipped values")
     return result
 
 
@@ -66,6 +68,9 @@ def main(arguments: list[str]) -> None:
     """Evaluate pictures, and print a table or JSON; raises UserError."""
     options = parser().parse_args(arguments)
     check_outputs(options)
+    if options.self_test:
+        self_test(options)
+        return
     if options.write_captions is not None:
         write_captions(options)
         return
@@ -92,10 +97,13 @@ def evaluated(given: dict) -> "EvaluationReport":
 
 
 def check_outputs(options: argparse.Namespace) -> None:
-    """Raise UserError for an output that can't be written, and for options that --write-captions makes idle."""
+    """Raise UserError for an output that can't be written, and for options that have no effect beside others."""
     if options.write_captions is not None:
         used = {"help", "write_captions", "data", "num_images", "seed"}
         refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --write-captions")
+    if options.self_test:
+        used = {"help", "self_test", "inception", "clip"}
+        refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --self-test")
     for path in (options.out, options.write_captions):
         if path is not None:
             check_writable_file(path, "give another place")
@@ -118,6 +126,30 @@ def write_captions(options: argparse.Namespace) -> None:
     count = options.num_images or 30_000
     write_json(options.write_captions, fixed_caption_ids(Path(annotations), count, options.seed))
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
+
+
+def self_test(options: argparse.Namespace) -> None:
+    """Print a row for each comparison, with the number that differs most; exits with 1 if one differs too much."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from cgan.evaluation.self_test import self_test as checks_of
+
+    checks = checks_of(options.inception, options.clip)
+    table = Table("", "shipped", "here", "off by", "allowed", "", box=SIMPLE, padding=(0, 1, 0, 0))
+    for check in checks:
+        result = "not checked" if check.missing else "ok" if check.passed else "DIFFERS"
+        numbers = ("", "") if check.missing else (f"{number:.5f}" for number in check.worst)
+        difference = "" if check.missing else f"{check.difference:.0e}"
+        table.add_row(check.name, *numbers, difference, f"{check.tolerance:.0e}", result)
+    Console().print(table)
+    for check in (check for check in checks if check.missing):
+        print(f"not checked: {check.name}: {check.missing}")
+    wrong = [check.name for check in checks if not check.passed]
+    if wrong:
+        print(f"{len(wrong)} of {len(checks)} differ: metrics of this machine can't be compared with those of others")
+        raise SystemExit(1)
 
 
 def print_table(report: "EvaluationReport") -> None:

@@ -20,7 +20,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from cgan.metrics.features import GivenFeatures
 
-SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # of KID, as in torch-fidelity; the seed also shuffles Inception scores
+SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # of KID, and of the Inception score's order, as in torch-fidelity
 SPLITS = 10  # of the Inception score, as in its paper
 BLOCK = 1024  # rows of the matrix of cosines that are formed at once
 
@@ -71,17 +71,35 @@ def kernel_distance(fake: Tensor, real: Tensor) -> Tensor:
     return metric.compute()[0]
 
 
-def inception_score(logits: Tensor) -> Tensor:
-    """Returns the Inception score (Salimans et al. 2016), at least 1, of logits (N, classes); the mean over SPLITS.
+class FidelityInceptionScore(InceptionScore):
+    """torchmetrics' Inception score in the order and the splits of torch-fidelity.
 
-    torchmetrics shuffles the images by PyTorch's global generator: it is seeded here, and restored afterwards.
+    torchmetrics 1.9.0 shuffles by PyTorch's global generator, so that two calls of compute() differ, and makes fewer
+    splits than it is asked for where they would not be equal: 6 of 12 images in place of 10.
     """
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Returns the mean and the standard deviation over the splits, scalars."""
+        logits = dim_zero_cat(self.features)
+        order = torch.from_numpy(np.random.RandomState(SEED).permutation(len(logits)))
+        log_p = logits[order.to(logits.device)].log_softmax(dim=1)
+        splits = min(self.splits, len(log_p))
+        ends = [len(log_p) * (i + 1) // splits for i in range(splits)]
+        scores = []
+        for some in log_p.tensor_split(ends[:-1]):
+            log_mean = some.exp().mean(dim=0).log()
+            scores.append((some.exp() * (some - log_mean)).sum(dim=1).mean().exp())
+        found = torch.stack(scores)
+        return found.mean(), found.std(unbiased=False)
+
+
+def inception_score(logits: Tensor) -> Tensor:
+    """Returns the Inception score (Salimans et al. 2016), at least 1, of logits (N, classes); the mean over SPLITS."""
+    given = GivenFeatures(logits.shape[1])
     with without_memory_warning():
-        metric = InceptionScore(GivenFeatures(logits.shape[1]), splits=SPLITS, sync_on_compute=False).to(logits.device)
+        metric = FidelityInceptionScore(given, splits=SPLITS, sync_on_compute=False).to(logits.device)
     metric.update(logits.double())
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(SEED)
-        return metric.compute()[0]
+    return metric.compute()[0]
 
 
 class TrainingMIFID(MemorizationInformedFrechetInceptionDistance):

@@ -1,5 +1,7 @@
 """How well generated images fit their captions, by a network that embeds both: CLIP score and R-precision."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torchmetrics.multimodal.clip_score import CLIPScore
@@ -57,7 +59,9 @@ class CaptionScore(WrapperMetric):
 
     def compute(self) -> Tensor:
         """Returns the score, a scalar in [0, 100]."""
-        return self.score.compute()
+        with warnings.catch_warnings():  # torchmetrics warns in a process that had no images
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric CLIPScore was called before")
+            return self.score.compute()
 
     def reset(self) -> None:
         """Forgets all images."""
