@@ -21,6 +21,7 @@ EPILOG = """examples:
   cgan evaluate RUN/last.ckpt --data data.level=two --anchors
   cgan evaluate --images DRAWN --reference REAL
   cgan evaluate --images DRAWN --data configs/gan/folder.yaml data.root=PICTURES
+  cgan evaluate --retrieval CLIP --data data.source=karpathy data.root=COCO data.annotations=dataset_coco.json
   cgan evaluate --self-test
 
 fid, kid and prdc (precision, recall, density, coverage) look through Inception; where its weights are missing, the
@@ -60,7 +61,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied pictures")
     result.add_argument("--out", type=Path, metavar="FILE", help="write values and protocol as JSON")
     result.add_argument("--json", action="store_true", help="print the values as JSON in place of a table")
-    result.add_argument("--self-test", action="store_true", help="compare metrics of fixed pictures with shipped values")
+    result.add_argument("--retrieval", metavar="NAME", help="Recall@K of a joint encoder or a CLIP on --data, in place "
+        "of a checkpoint")  # fmt: skip
+    result.add_argument(
+        "--prompt", default="{}", help='of --retrieval: what becomes of a caption; CLIP: "a photo of {}"'
+    )
+    result.add_argument(
+        "--self-test", action="store_true", help="compare metrics of fixed pictures with shipped values"
+    )
     return result
 
 
@@ -70,6 +78,9 @@ def main(arguments: list[str]) -> None:
     check_outputs(options)
     if options.self_test:
         self_test(options)
+        return
+    if options.retrieval is not None:
+        retrieval(options, " ".join(["cgan", "evaluate", *arguments]))
         return
     if options.write_captions is not None:
         write_captions(options)
@@ -93,7 +104,7 @@ def evaluated(given: dict) -> "EvaluationReport":
     from cgan.evaluation.run import evaluate
 
     with progress_bar("measuring", "images") as bar:
-        return evaluate(**given, report=lambda line: print(line, file=sys.stderr, flush=True), progress=bar)
+        return evaluate(**given, report=on_stderr, progress=bar)
 
 
 def check_outputs(options: argparse.Namespace) -> None:
@@ -104,6 +115,11 @@ def check_outputs(options: argparse.Namespace) -> None:
     if options.self_test:
         used = {"help", "self_test", "inception", "clip"}
         refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --self-test")
+    if options.retrieval is not None:
+        used = {"help", "retrieval", "prompt", "data", "out", "json"}
+        refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --retrieval")
+    else:
+        refuse_unused(options, parser(), ["prompt"], "without --retrieval")
     for path in (options.out, options.write_captions):
         if path is not None:
             check_writable_file(path, "give another place")
@@ -126,6 +142,25 @@ def write_captions(options: argparse.Namespace) -> None:
     count = options.num_images or 30_000
     write_json(options.write_captions, fixed_caption_ids(Path(annotations), count, options.seed))
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
+
+
+def retrieval(options: argparse.Namespace, command: str) -> None:
+    """Print the rows of a table of Recall@K, or JSON; raises UserError."""
+    from cgan.cli.progress import progress_bar
+    from cgan.evaluation.retrieval import as_rows, evaluate_retrieval
+
+    with progress_bar("encoding", "pictures") as bar:
+        result = evaluate_retrieval(options.retrieval, options.data, options.prompt, report=on_stderr, progress=bar)
+    result.protocol["command"] = command
+    if options.out is not None:
+        write_json(options.out, result.as_json())
+    values = {name: round(value, 6) for name, value in result.metrics.items()}
+    print(json.dumps(values, indent=2) if options.json else as_rows(result, options.retrieval))
+
+
+def on_stderr(line: str) -> None:
+    """Print a line on standard error at once."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def self_test(options: argparse.Namespace) -> None:

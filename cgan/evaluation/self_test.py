@@ -97,9 +97,7 @@ def of_pictures() -> dict[str, list[float]]:
         return {
             "joint encoder, pictures": first_of(joint.once(pictures())),
             "joint encoder, captions": first_of(joint.embed_captions(CAPTIONS)),
-            "scene classifier, pictures": first_of(
-                SceneClassifierFeatures(load_scene_classifier()).once(pictures())
-            ),
+            "scene classifier, pictures": first_of(SceneClassifierFeatures(load_scene_classifier()).once(pictures())),
         }
 
 
@@ -175,7 +173,7 @@ def of_inception(weights: Path | None) -> Check:
             (theirs,) = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(file))(pictures())
             return first_of(theirs), first_of(Inception(file).once(pictures()))
 
-    return unless_missing("Inception (torch-fidelity's)", check)
+    return unless_missing("Inception, torch-fidelity", check)
 
 
 def of_clip(source: str | None) -> Check:
@@ -187,11 +185,13 @@ def of_clip(source: str | None) -> Check:
         pixels = network.processor(images=list(images), return_tensors="pt")["pixel_values"]
         with torch.no_grad():
             score.update(images, CAPTIONS)
-            output = network.model(pixel_values=pixels, **network.tokenizer(CAPTIONS, padding=True, return_tensors="pt"))
+            output = network.model(
+                pixel_values=pixels, **network.tokenizer(CAPTIONS, padding=True, return_tensors="pt")
+            )
             cosines = (output.image_embeds * output.text_embeds).sum(dim=1)
         return [max(0.0, float(100 * cosines.mean()))], [float(score.compute())]
 
-    return unless_missing("CLIP score (transformers')", check)
+    return unless_missing("CLIP score, transformers", check)
 
 
 def unless_missing(name: str, check: Callable[[], tuple[list[float], list[float]]]) -> Check:

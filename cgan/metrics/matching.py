@@ -93,8 +93,8 @@ class GeneratedRPrecision(WrapperMetric):
             return
         if self.texts is None:
             self.texts = embedded(self.network, self.captions)
-        ids = ids.to(images.device)
-        self.precision.update(self.network.once(images), self.texts[ids], self.texts[self.distractors[ids]])
+        texts, ids = self.texts, ids.to(images.device)
+        self.precision.update(self.network.once(images), texts[ids], texts[self.distractors[ids]])
 
     def compute(self) -> Tensor:
         """Returns the share, a scalar in [0, 1]."""
