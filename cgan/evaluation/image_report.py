@@ -36,7 +36,7 @@ from cgan.interfaces import ImageTextDataset, Report, UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.distances import SEED, SPLITS, SUBSET_SIZE, SUBSETS
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
-from cgan.metrics.names import BY_DEFAULT, NAMES, NEED_CAPTIONS, ON_FEATURES, ON_INCEPTION, SCENE_FEATURES
+from cgan.metrics.names import BY_DEFAULT, NAMES, NEED_CAPTIONS, OF_TRAINING, ON_FEATURES, ON_INCEPTION, SCENE_FEATURES
 from cgan.metrics.neighbours import NEIGHBOURS
 from cgan.metrics.required_weights import clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
@@ -157,7 +157,7 @@ class ImageEvaluation:
         """Returns why these images and captions do not allow metrics, by the names of the metrics."""
         captions, unfit = self.eval_set.captions, self.too_few()
         if self.on_scenes or (self.config is not None and self.config.test_images > 0):
-            unfit["mifid"] = "finds what repeats training pictures, and the real ones here were kept out of training"
+            unfit |= OF_TRAINING
         if captions is None:
             unfit |= dict.fromkeys(NEED_CAPTIONS, "the pictures have no captions")
         if not self.on_scenes:

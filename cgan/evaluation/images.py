@@ -7,7 +7,7 @@ image whose own caption is nearest.
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ from cgan.evaluation.loop import (
 from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, GivenFeatures, Inception, MatchingNetwork
 from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
-from cgan.metrics.names import BY_DEFAULT, ON_INCEPTION
-from cgan.metrics.quality import ON_ANY, Measure, PictureQuality
+from cgan.metrics.names import BY_DEFAULT, ON_FEATURES, ON_INCEPTION
+from cgan.metrics.quality import PictureQuality
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import embed_captions, nearest, pictures_in
@@ -224,11 +224,11 @@ class PictureEvaluator:
             self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}
         return self.prepared
 
-    def measures(self) -> set[Measure]:
+    def measures(self) -> set[str]:
         """Returns those wanted metrics that the features of a network allow: some need Inception itself."""
         network = self.networks.features
-        allowed = ON_INCEPTION if isinstance(network, Inception) else ON_ANY
-        return {measure for measure in get_args(Measure) if measure in self.wanted and measure in allowed}
+        allowed = ON_INCEPTION if isinstance(network, Inception) else ON_FEATURES
+        return self.wanted & set(allowed)
 
     def quality(self, device: torch.device | str, progress: Progress) -> dict[str, Metric]:
         """Returns the metrics that compare images with real images."""
@@ -255,7 +255,7 @@ class PictureEvaluator:
         if network is None or not self.measures():
             return {}
         features = real_features(network, self.eval_set.reference, device)
-        return between_halves(features, network.name, self.measures() & set(ON_ANY), self.seed)
+        return between_halves(features, network.name, self.measures() & set(ON_FEATURES), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
         """Returns the values of the captions' own images, by the metrics that compare images with captions."""
@@ -268,7 +268,7 @@ def r_precision_by(network: MatchingNetwork) -> str:
     return "r_precision" if network.name == "joint" else f"{network.name}/r_precision"
 
 
-def between_halves(features: Tensor, name: str, measures: set[Measure], seed: int) -> dict[str, float]:
+def between_halves(features: Tensor, name: str, measures: set[str], seed: int) -> dict[str, float]:
     """Returns the values of a random half of real features (N, F), taken as generated, against the other half."""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     one, other = features[order].tensor_split(2)

@@ -23,6 +23,7 @@ from cgan.metrics.features import Inception, SceneClassifierFeatures
 from cgan.metrics.matching import GeneratedRPrecision
 from cgan.metrics.names import (
     NAMES,
+    OF_TRAINING,
     ON_FEATURES,
     ON_INCEPTION,
     PREFERRED,
@@ -135,8 +136,8 @@ def possible(config: RunConfig, report: Report) -> Plan:
         clip = clip_here(settings.clip, fetch=asked)
     if not on_scenes and "scenes" in wanted:
         missing["scenes"] = "the scene classifier reads only the built-in scenes"
-    if "mifid" in wanted and (on_scenes or config.data.test_images > 0):
-        missing["mifid"] = "finds what repeats training pictures, and the real ones here are kept out of training"
+    if on_scenes or config.data.test_images > 0:
+        missing |= {name: reason for name, reason in OF_TRAINING.items() if name in wanted}
     if not on_scenes and "r_precision" in wanted and not own and clip is None:
         missing["r_precision"] = "needs a CLIP (trainer.clip=FOLDER), as this run has no joint encoder"
     for line in in_lines(missing):

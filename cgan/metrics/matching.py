@@ -91,9 +91,9 @@ class GeneratedRPrecision(WrapperMetric):
         """Adds images, uint8 (B, 3, H, W); ids (B,) are the indices of their captions; B may be 0."""
         if len(images) == 0:
             return
-        if self.texts is None:
-            self.texts = embedded(self.network, self.captions)
         texts, ids = self.texts, ids.to(images.device)
+        if texts is None:
+            texts = self.texts = embedded(self.network, self.captions)
         self.precision.update(self.network.once(images), texts[ids], texts[self.distractors[ids]])
 
     def compute(self) -> Tensor:

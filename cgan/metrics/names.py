@@ -20,6 +20,7 @@ class MetricRow(NamedTuple):
     elsewhere: dict[str, Better] = {}  # its values on other features than Inception's; empty where they are the same
     trained_on: tuple[Data, ...] = ()  # the data on which a training evaluates it unless trainer.metrics says otherwise
     on_request: bool = False  # whether --metrics must name it
+    of_training: bool = False  # whether the real images must be those of the training
 
     @property
     def needs_captions(self) -> bool:
@@ -43,7 +44,9 @@ METRICS = (
     MetricRow("kid", {"kid": "lower"}, "features", {"kernel_distance": "lower"}),
     MetricRow("prdc", SHARES, "features"),
     MetricRow("inception_score", {"inception_score": "higher"}, "inception"),
-    MetricRow("mifid", {"mifid": "lower", "memorization_distance": "higher"}, "inception", on_request=True),
+    MetricRow(
+        "mifid", {"mifid": "lower", "memorization_distance": "higher"}, "inception", on_request=True, of_training=True
+    ),  # fmt: skip
     MetricRow("clip_score", {"clip_score": "higher"}, "clip", trained_on=("others",)),
     MetricRow("r_precision", {"r_precision": "higher"}, "matching", trained_on=("scenes", "others")),
 )
@@ -56,11 +59,12 @@ PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "cli
 SCENE_FEATURES = "scene_classifier"  # the prefix of values on its features
 FORMER_PREFIX = "judge"  # the same in runs of before 2026-11-26
 
-
 ON_FEATURES = tuple(metric.name for metric in METRICS if metric.needs == "features")
 ON_INCEPTION = tuple(metric.name for metric in METRICS if metric.compares_sets)
 ON_CLIP = tuple(metric.name for metric in METRICS if metric.needs == "clip")
 NEED_CAPTIONS = tuple(metric.name for metric in METRICS if metric.needs_captions)
+OF_TRAINING = {metric.name: "finds what repeats training pictures, and the real ones here were kept out of training"
+               for metric in METRICS if metric.of_training}  # fmt: skip
 BY_DEFAULT = tuple(metric.name for metric in METRICS if not metric.on_request)
 
 

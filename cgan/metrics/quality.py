@@ -1,7 +1,6 @@
 """How similar generated images are to real ones, by features of one pass through a network."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 from torch import Tensor, distributed
 from torchmetrics import Metric
@@ -10,11 +9,8 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 from cgan.metrics.distances import frechet_metric, inception_score, kernel_distance, memorization
 from cgan.metrics.features import FeatureNetwork, Inception
-from cgan.metrics.names import values_of
+from cgan.metrics.names import ON_FEATURES, values_of
 from cgan.metrics.neighbours import NEIGHBOURS, neighbourhoods
-
-Measure = Literal["fid", "kid", "prdc", "inception_score", "mifid"]
-ON_ANY: tuple[Measure, ...] = ("fid", "kid", "prdc")  # network's features
 
 
 class Collected(Metric):
@@ -59,7 +55,9 @@ class PictureQuality(WrapperMetric):
     real: Tensor  # (N, F) float64
     full_state_update = False
 
-    def __init__(self, network: FeatureNetwork, real: Tensor, measures: Iterable[Measure] = ON_ANY, **settings) -> None:
+    def __init__(
+        self, network: FeatureNetwork, real: Tensor, measures: Iterable[str] = ON_FEATURES, **settings
+    ) -> None:
         super().__init__()
         self.network, self.measures, dim = network, set(measures), network.num_features
         if real.ndim != 2 or real.shape[1] != dim:

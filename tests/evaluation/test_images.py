@@ -243,7 +243,7 @@ def test_distances_of_a_handful_of_pictures_are_left_out_with_a_word(tmp_path, c
     main(["--images", str(drawn), "--reference", str(real), "--clip", clip, "--json"])
     printed = capsys.readouterr()
     assert set(json.loads(printed.out)) == {"clip_score"}
-    assert "fid, kid, prdc: 4 pictures are too few to compare" in printed.err
+    assert "fid, kid, prdc, inception_score: 4 pictures are too few to compare" in printed.err
     with pytest.raises(UserError, match="nothing is left to measure"):
         main(["--images", str(drawn), "--reference", str(real), "--metrics", "fid"])
 
@@ -257,14 +257,27 @@ def test_two_folders_are_compared_and_the_protocol_says_how(tmp_path, cache, ran
     main(["--images", str(drawn), "--reference", str(real), *options])
     report = json.loads(out.read_text())
     values, protocol = report["metrics"], report["protocol"]
-    assert set(values) == {"fid", "kid", "precision", "recall", "density", "coverage", "clip_score"}
-    assert "clip_score" in (table := capsys.readouterr().out) and "real against real" in table
-    assert set(report["anchors"]["real_against_real"]) == set(values) - {"clip_score"}
+    on_features = {"fid", "kid", "precision", "recall", "density", "coverage"}
+    assert set(values) == on_features | {"inception_score", "clip_score"}
+    printed = capsys.readouterr()
+    assert "clip_score" in printed.out and "real against real" in printed.out
+    what = f"fid, kid, prdc, inception_score by Inception-v3 (resize torch-fidelity); clip_score by CLIP {clip}"
+    assert printed.err.splitlines()[0] == f"measuring 12 pictures against 14: {what}"
+    assert set(report["anchors"]["real_against_real"]) == on_features
     assert {"torch", "torchmetrics", "torch-fidelity", "transformers", "cgan"} <= set(protocol["versions"])
     assert protocol["pictures"]["num_images"] == 12 and protocol["reference"]["num_images"] == 14
     assert protocol["pictures"]["preparation"] == "none" and protocol["resize"] == "torch-fidelity, to 299 px"
     assert protocol["captions"]["num_captions"] == 12 and protocol["seed"] == 1234
     assert len(protocol["networks"]["features"]["weights"]) == 64 and protocol["networks"]["clip"]["source"] == clip
+
+
+def test_memorisation_is_asked_of_training_pictures_alone(tmp_path, cache, random_inception, capsys):
+    drawn = save_pictures(tmp_path / "drawn", 8, 1, captions=False)
+    real = save_pictures(tmp_path / "real", 20, 2, captions=True)
+    data = ["--data", "data.source=folder", f"data.root={real}", "data.resolution=32", "data.test_images=9"]
+    with pytest.raises(UserError, match="nothing is left"):
+        main(["--images", str(drawn), "--inception", str(random_inception), "--metrics", "mifid", *data])
+    assert "without mifid: finds what repeats training pictures, and the real ones" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_command_is_one_line(tmp_path, cache):
