@@ -20,7 +20,7 @@ from cgan.evaluation.images import (
     pictures_of_folder,
     read_caption_ids,
 )
-from cgan.evaluation.loop import JointNetwork, Pictures, Progress, of_dataset, of_generator
+from cgan.evaluation.loop import JointNetwork, Pictures, of_dataset, of_generator
 from cgan.evaluation.protocol import EvaluationReport, by_network, device_name, versions
 from cgan.evaluation.scenes import (
     FEWEST,
@@ -45,6 +45,7 @@ from cgan.models.weights_hash import hash_weights
 from cgan.resources import STARTER_JOINT
 from cgan.retrieval import joint_checkpoint_of
 from cgan.sampling.pipeline import TextToImage
+from cgan.workers import Progress
 
 NUM_CAPTIONS = 5000
 
@@ -150,7 +151,7 @@ class ImageEvaluation:
         wanted = wanted - set(unfit) - set(missing) | stand_in
         if not wanted:
             self.report_left_out()
-            raise UserError("nothing is left to measure; `cgan evaluate --help` says what can be")
+            raise UserError("no metric can be computed; `cgan evaluate --help` lists the metrics")
         return wanted, missing
 
     def out_of_place(self) -> dict[str, str]:

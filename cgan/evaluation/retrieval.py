@@ -22,7 +22,7 @@ from cgan.data.pictures import Entry, decode, with_captions
 from cgan.data.records import printable
 from cgan.data.sources import DataConfig, check_data, read_entries
 from cgan.data.text_files import read_json
-from cgan.evaluation.loop import Progress, digest, no_progress
+from cgan.evaluation.loop import digest
 from cgan.evaluation.protocol import EvaluationReport, device_name, versions
 from cgan.interfaces import Report, UserError, silent
 from cgan.metrics.clip import CLIPNetwork
@@ -32,6 +32,7 @@ from cgan.models.joint import JointEncoder
 from cgan.models.weights_hash import hash_weights
 from cgan.pixels import as_floats
 from cgan.retrieval import joint_checkpoint_of
+from cgan.workers import Progress
 
 BATCH = 50
 CAPTIONS_EACH = 5  # of a picture, as in papers, though some of COCO have six or seven
@@ -193,7 +194,7 @@ def evaluate_retrieval(
     data: Sequence[str],
     prompt: str = "{}",
     report: Report = silent,
-    progress: Progress = no_progress,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Measures Recall@1, 5, 10 and median ranks, both ways, by every protocol that fits the data.
 
