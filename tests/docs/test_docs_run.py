@@ -127,11 +127,8 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             if "--write-captions" in arguments:
                 return [*arguments, "--num-images", "8"]
             drawn = [] if "--images" in arguments else ["--num-images", "8"]
-            network = (
-                ["--inception", str(inception)]
-                if {"fid,kid", "mifid"} & {*arguments}
-                else ["--joint", "OTHER.safetensors"]
-            )
+            on_inception = {"fid,kid", "mifid"} & {*arguments}
+            network = ["--inception", str(inception)] if on_inception else ["--joint", "OTHER.safetensors"]
             return [*arguments, *drawn, *network]
         case "benchmark", "speed":
             return [*without(arguments, "--steps"), *NETWORKS, "trainer.batch_size=4", "--steps", "1"]
