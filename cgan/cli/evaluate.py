@@ -21,10 +21,12 @@ EPILOG = """examples:
   cgan evaluate RUN/last.ckpt --data data.level=two --anchors
   cgan evaluate --images DRAWN --reference REAL
   cgan evaluate --images DRAWN --data configs/gan/folder.yaml data.root=PICTURES
+  cgan evaluate --retrieval CLIP --data data.source=karpathy data.root=COCO data.annotations=dataset_coco.json
+  cgan evaluate --self-test
 
 fid, kid and prdc (precision, recall, density, coverage) look through Inception; where its weights are missing, the
-scene classifier, the joint encoder or CLIP stands in, and the names say so. Without --metrics everything is measured
-that can be on this machine; what is asked for by name may be downloaded."""
+scene classifier or the joint encoder stands in, and the names say so. Without --metrics everything is measured that can
+be on this machine, but for mifid; what is asked for by name may be downloaded."""
 SETTINGS = (
     "checkpoint", "images", "reference", "data", "resolution", "num_images", "captions", "inception", "resize", "clip",
     "joint", "anchors", "seed", "truncation",
@@ -59,6 +61,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied pictures")
     result.add_argument("--out", type=Path, metavar="FILE", help="write values and protocol as JSON")
     result.add_argument("--json", action="store_true", help="print the values as JSON in place of a table")
+    result.add_argument("--retrieval", metavar="NAME", help="Recall@K of a joint encoder or a CLIP on --data, in place "
+        "of a checkpoint")  # fmt: skip
+    result.add_argument(
+        "--prompt", default="{}", help='of --retrieval: what becomes of a caption; CLIP: "a photo of {}"'
+    )
+    result.add_argument(
+        "--self-test", action="store_true", help="compare metrics of fixed pictures with shipped values"
+    )
     return result
 
 
@@ -66,6 +76,12 @@ def main(arguments: list[str]) -> None:
     """Evaluate pictures, and print a table or JSON; raises UserError."""
     options = parser().parse_args(arguments)
     check_outputs(options)
+    if options.self_test:
+        self_test(options)
+        return
+    if options.retrieval is not None:
+        retrieval(options, " ".join(["cgan", "evaluate", *arguments]))
+        return
     if options.write_captions is not None:
         write_captions(options)
         return
@@ -88,14 +104,22 @@ def evaluated(given: dict) -> "EvaluationReport":
     from cgan.evaluation.run import evaluate
 
     with progress_bar("measuring", "images") as bar:
-        return evaluate(**given, report=lambda line: print(line, file=sys.stderr, flush=True), progress=bar)
+        return evaluate(**given, report=on_stderr, progress=bar)
 
 
 def check_outputs(options: argparse.Namespace) -> None:
-    """Raise UserError for an output that can't be written, and for options that --write-captions makes idle."""
+    """Raise UserError for an output that can't be written, and for options that have no effect beside others."""
     if options.write_captions is not None:
         used = {"help", "write_captions", "data", "num_images", "seed"}
         refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --write-captions")
+    if options.self_test:
+        used = {"help", "self_test", "inception", "clip"}
+        refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --self-test")
+    if options.retrieval is not None:
+        used = {"help", "retrieval", "prompt", "data", "out", "json"}
+        refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --retrieval")
+    else:
+        refuse_unused(options, parser(), ["prompt"], "without --retrieval")
     for path in (options.out, options.write_captions):
         if path is not None:
             check_writable_file(path, "give another place")
@@ -118,6 +142,49 @@ def write_captions(options: argparse.Namespace) -> None:
     count = options.num_images or 30_000
     write_json(options.write_captions, fixed_caption_ids(Path(annotations), count, options.seed))
     print(f"{options.write_captions}: the ids of {count} captions, one of each picture")
+
+
+def retrieval(options: argparse.Namespace, command: str) -> None:
+    """Print the rows of a table of Recall@K, or JSON; raises UserError."""
+    from cgan.cli.progress import progress_bar
+    from cgan.evaluation.retrieval import as_rows, evaluate_retrieval
+
+    with progress_bar("encoding", "pictures") as bar:
+        result = evaluate_retrieval(options.retrieval, options.data, options.prompt, report=on_stderr, progress=bar)
+    result.protocol["command"] = command
+    if options.out is not None:
+        write_json(options.out, result.as_json())
+    values = {name: round(value, 6) for name, value in result.metrics.items()}
+    print(json.dumps(values, indent=2) if options.json else as_rows(result, options.retrieval))
+
+
+def on_stderr(line: str) -> None:
+    """Print a line on standard error at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def self_test(options: argparse.Namespace) -> None:
+    """Print a row for each comparison, with the number that differs most; exits with 1 if one differs too much."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from cgan.evaluation.self_test import self_test as checks_of
+
+    checks = checks_of(options.inception, options.clip)
+    table = Table("", "shipped", "here", "off by", "allowed", "", box=SIMPLE, padding=(0, 1, 0, 0))
+    for check in checks:
+        result = "not checked" if check.missing else "ok" if check.passed else "DIFFERS"
+        numbers = ("", "") if check.missing else (f"{number:.5f}" for number in check.worst)
+        difference = "" if check.missing else f"{check.difference:.0e}"
+        table.add_row(check.name, *numbers, difference, f"{check.tolerance:.0e}", result)
+    Console().print(table)
+    for check in (check for check in checks if check.missing):
+        print(f"not checked: {check.name}: {check.missing}")
+    wrong = [check.name for check in checks if not check.passed]
+    if wrong:
+        print(f"{len(wrong)} of {len(checks)} differ: metrics of this machine can't be compared with those of others")
+        raise SystemExit(1)
 
 
 def print_table(report: "EvaluationReport") -> None:

@@ -21,7 +21,7 @@ from cgan.evaluation.images import (
     read_caption_ids,
 )
 from cgan.evaluation.loop import JointNetwork, Pictures, of_dataset, of_generator
-from cgan.evaluation.protocol import EvaluationReport, device_name, versions
+from cgan.evaluation.protocol import EvaluationReport, by_network, device_name, versions
 from cgan.evaluation.scenes import (
     FEWEST,
     NUM_SCENES,
@@ -34,9 +34,10 @@ from cgan.evaluation.scenes import (
 from cgan.evaluation.settings import EvaluationSettings
 from cgan.interfaces import ImageTextDataset, Report, UserError
 from cgan.metrics.clip import CLIPNetwork
+from cgan.metrics.distances import SEED, SPLITS, SUBSET_SIZE, SUBSETS
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
-from cgan.metrics.names import NAMES
-from cgan.metrics.quality import NEIGHBOURS, SUBSET_SEED, SUBSET_SIZE, SUBSETS
+from cgan.metrics.names import BY_DEFAULT, NAMES, NEED_CAPTIONS, OF_TRAINING, ON_FEATURES, ON_INCEPTION, SCENE_FEATURES
+from cgan.metrics.neighbours import NEIGHBOURS
 from cgan.metrics.required_weights import clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
@@ -46,7 +47,6 @@ from cgan.retrieval import joint_checkpoint_of
 from cgan.sampling.pipeline import TextToImage
 from cgan.workers import Progress
 
-ON_FEATURES = {"fid", "kid", "prdc"}
 NUM_CAPTIONS = 5000
 
 
@@ -62,6 +62,7 @@ class ImageEvaluation:
 
     def __init__(self, settings: EvaluationSettings, data: DataConfig, report: Report, progress: Progress) -> None:
         self.settings, self.asked, self.report, self.progress = settings, settings.metrics, report, progress
+        self.left_out: list[str] = []  # lines about metrics that can't run
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.pipe = None if settings.checkpoint is None else TextToImage.from_pretrained(settings.checkpoint)
         self.folder = None if settings.images is None else pictures_of_folder(settings.images, settings.resolution)
@@ -137,29 +138,33 @@ class ImageEvaluation:
     def possible(self) -> tuple[set[str], dict[str, str]]:
         """Returns the metrics that can run, and why others can't; raises UserError if none can.
 
-        The reasons are reported; for metrics that do not fit the images, only if they were requested.
+        The reasons are kept in left_out; for metrics that do not fit the images, only if they were requested.
         """
-        wanted = set(self.asked or NAMES)
+        wanted = set(self.asked or BY_DEFAULT)
         unfit = self.out_of_place()
         missing = missing_weights(
             wanted - set(unfit), self.settings.inception, self.settings.clip, fetch=self.asked is not None
         )
-        reported = wanted if self.asked else ON_FEATURES
-        for line in in_lines(missing | {name: reason for name, reason in unfit.items() if name in reported & wanted}):
-            self.report(line)
-        stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
+        reported = wanted if self.asked else wanted & set(ON_INCEPTION)
+        self.left_out = in_lines(missing | {name: reason for name, reason in unfit.items() if name in reported})
+        stand_in = (set(ON_FEATURES) & wanted) - set(unfit) if self.stand_in() is not None else set()
         wanted = wanted - set(unfit) - set(missing) | stand_in
         if not wanted:
+            self.report_left_out()
             raise UserError("no metric can be computed; `cgan evaluate --help` lists the metrics")
         return wanted, missing
 
     def out_of_place(self) -> dict[str, str]:
         """Returns why these images and captions do not allow metrics, by the names of the metrics."""
         captions, unfit = self.eval_set.captions, self.too_few()
-        if not self.on_scenes or captions is None:
-            unfit["scenes"] = "the scene classifier reads only the built-in scenes, with their captions"
+        if self.on_scenes or (self.config is not None and self.config.test_images > 0):
+            unfit |= OF_TRAINING
         if captions is None:
-            return unfit | dict.fromkeys(("clip_score", "r_precision"), "the pictures have no captions")
+            unfit |= dict.fromkeys(NEED_CAPTIONS, "the pictures have no captions")
+        if not self.on_scenes:
+            unfit["scenes"] = "the scene classifier reads only the built-in scenes"
+        if captions is None:
+            return unfit
         num_texts = len(set(captions))
         if num_texts <= 2 * NUM_DISTRACTORS and not self.generates_scenes():
             unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
@@ -171,7 +176,7 @@ class ImageEvaluation:
         """Returns why metrics that compare sets are left out if there are too few images, by their names."""
         measured = len(self.eval_set.texts()) if self.folder is None else self.folder.count
         count = min(measured, self.eval_set.reference.count)
-        return {} if count >= FEWEST else dict.fromkeys(sorted(ON_FEATURES), f"{count} pictures are too few to compare")
+        return {} if count >= FEWEST else dict.fromkeys(ON_INCEPTION, f"{count} pictures are too few to compare")
 
     def generates_scenes(self) -> bool:
         """Returns whether a checkpoint generates the built-in scenes."""
@@ -185,7 +190,7 @@ class ImageEvaluation:
 
     def stand_in(self) -> str | None:
         """Returns the name of the features that replace Inception's if those are missing; None if there are none."""
-        return "judge" if self.on_scenes else "joint" if self.joint_file() is not None else None
+        return SCENE_FEATURES if self.on_scenes else "joint" if self.joint_file() is not None else None
 
     def loaded(self, missing: dict[str, str]) -> Networks:
         """Returns the networks of the metrics that can run."""
@@ -195,22 +200,44 @@ class ImageEvaluation:
             joint = JointNetwork(JointEncoder.load(file))
         if "clip_score" in self.wanted or ("r_precision" in self.wanted and joint is None):
             clip = CLIPNetwork(clip_source(self.settings.clip, fetch=self.asked is not None))
-        return Networks(self.feature_network(bool(ON_FEATURES & set(missing)), joint), clip, joint or clip)
+        return Networks(self.feature_network(bool(set(ON_INCEPTION) & set(missing)), joint), clip, joint or clip)
 
     def feature_network(self, inception_missing: bool, joint: JointNetwork | None) -> FeatureNetwork | None:
         """Returns Inception or its substitute; None if no metric needs it."""
-        if not ON_FEATURES & self.wanted:
+        if not set(ON_INCEPTION) & self.wanted:
             return None
         if not inception_missing:
             file = inception_weights(self.settings.inception)
             return Inception(file, self.settings.resize)
-        self.report(f"measured on other features instead: {self.stand_in()}/frechet_distance and so on")
+        self.left_out.append(f"measured on other features instead: {self.stand_in()}/frechet_distance and so on")
         return SceneClassifierFeatures(load_scene_classifier()) if self.on_scenes else joint
+
+    def described(self) -> str:
+        """Returns how many images are measured, against how many, and each metric with the network that measures it."""
+        networks, on_features = self.networks, set(ON_INCEPTION)
+        by = {}
+        for name in (name for name in NAMES if name in self.wanted):
+            network = (
+                networks.features
+                if name in on_features
+                else networks.matching
+                if name == "r_precision"
+                else networks.clip
+            )
+            by[name] = "the scene classifier" if name == "scenes" or network is None else network.describe()
+        return f"{self.measured().count:,} pictures against {self.eval_set.reference.count:,}: {by_network(by)}"
+
+    def report_left_out(self) -> None:
+        """Reports the metrics that can't run here, and why."""
+        for line in self.left_out:
+            self.report(line)
 
     # ------------------------------------------------------------------------------------------ measures
 
     def run(self) -> EvaluationReport:
-        """Computes all metrics that were requested and can run, and the anchors if requested."""
+        """Reports what is measured by which network, then computes the metrics, and the anchors if requested."""
+        self.report(f"measuring {self.described()}")
+        self.report_left_out()
         if self.generates_scenes() and "scenes" in self.wanted:
             metrics = self.of_scenes()
         else:
@@ -223,7 +250,7 @@ class ImageEvaluation:
         assert self.pipe is not None and self.config is not None and self.dataset is not None  # generates_scenes
         # distances by the scene classifier's features are reported anyway
         on_classifier = isinstance(self.networks.features, SceneClassifierFeatures)
-        wanted = self.wanted - {"r_precision", *(("fid", "kid", "prdc") if on_classifier else ())}
+        wanted = self.wanted - {"r_precision", *(ON_FEATURES if on_classifier else ())}
         more = PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed).metrics(self.device)
         joint = self.joint_network().joint if "r_precision" in self.wanted else None
         evaluator = SceneEvaluator(
@@ -293,9 +320,10 @@ class ImageEvaluation:
             "captions": self.eval_set.about,
             "reference": self.about_reference(),
             "networks": self.networks.spec()
-            | ({"judge": hash_weights(load_scene_classifier())} if self.on_scenes else {}),
+            | ({SCENE_FEATURES: hash_weights(load_scene_classifier())} if self.on_scenes else {}),
             "resize": f"{self.settings.resize}, to 299 px" if inception else "by the network",
-            "kid": {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SUBSET_SEED, "degree": 3},
+            "kid": {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "seed": SEED, "degree": 3},
+            "inception_score": {"splits": SPLITS, "seed": SEED},
             "neighbours": NEIGHBOURS,
             "r_precision": {"wrong_captions": NUM_DISTRACTORS},
             "seed": self.settings.seed,

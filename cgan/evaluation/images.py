@@ -21,15 +21,15 @@ from cgan.data.records import id_from, kind_of, printable
 from cgan.data.text_files import parse_json, read_text
 from cgan.evaluation.loop import Pictures, device_of, digest, measure, of_dataset, of_files, of_generator, real_features
 from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
-from cgan.metrics.features import FeatureNetwork, MatchingNetwork, PrecomputedFeatures
-from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
-from cgan.metrics.quality import MEASURES, Measure, PictureQuality
+from cgan.metrics.features import FeatureNetwork, GivenFeatures, Inception, MatchingNetwork
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
+from cgan.metrics.names import BY_DEFAULT, ON_FEATURES, ON_INCEPTION
+from cgan.metrics.quality import PictureQuality
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import embed_captions, nearest, pictures_in
 from cgan.workers import Progress, silent
 
-METRICS = ("fid", "kid", "prdc", "clip_score", "r_precision")
 NUM_DISTRACTORS = 99
 EXPECTED_IDS = "a list of caption ids, as JSON or one a line"
 NUM_NEAREST = 32  # captions that are searched for one of another image
@@ -179,15 +179,15 @@ def partly_captioned(folder: Path, paths: list[Path], captions: list[str], skipp
 class PictureEvaluator:
     """evaluator(generator, text_encoder) -> values by name; evaluator.of(pictures, device) for any pictures.
 
-    Every process calls it, measures its share, and gets the same values. wanted: some of METRICS; those without a
-    network are left out. more: further metrics, which are updated with images, captions and ids.
+    Every process calls it, measures its share, and gets the same values. wanted: some of the table's NAMES; those
+    without a network are left out. more: further metrics, which are updated with images, captions and ids.
     """
 
     def __init__(
         self,
         eval_set: EvalSet,
         networks: Networks,
-        wanted: Iterable[str] = METRICS,
+        wanted: Iterable[str] = BY_DEFAULT,
         seed: int = 1234,
         more: dict[str, Metric] | None = None,
     ) -> None:
@@ -214,9 +214,11 @@ class PictureEvaluator:
             self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}
         return self.prepared
 
-    def measures(self) -> set[Measure]:
-        """Returns those wanted metrics that compare sets of features."""
-        return {measure for measure in MEASURES if measure in self.wanted}
+    def measures(self) -> set[str]:
+        """Returns those wanted metrics that the features of a network allow: some need Inception itself."""
+        network = self.networks.features
+        allowed = ON_INCEPTION if isinstance(network, Inception) else ON_FEATURES
+        return self.wanted & set(allowed)
 
     def quality(self, device: torch.device | str, progress: Progress) -> dict[str, Metric]:
         """Returns the metrics that compare images with real images."""
@@ -230,7 +232,7 @@ class PictureEvaluator:
         """Returns the metrics that compare images with their captions."""
         (_, clip, matching), found = self.networks, {}
         if clip is not None and "clip_score" in self.wanted:
-            found["clip_score"] = CLIPScore(clip)
+            found["clip_score"] = CaptionScore(clip)
         if matching is not None and "r_precision" in self.wanted:
             captions = self.eval_set.texts()
             others = other_captions(captions, self.eval_set.own_places(), NUM_DISTRACTORS, self.seed)
@@ -243,7 +245,7 @@ class PictureEvaluator:
         if network is None or not self.measures():
             return {}
         features = real_features(network, self.eval_set.reference, device)
-        return between_halves(features, network.name, self.measures(), self.seed)
+        return between_halves(features, network.name, self.measures() & set(ON_FEATURES), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
         """Returns the values of the captions' own images, by the metrics that compare images with captions."""
@@ -256,11 +258,11 @@ def r_precision_by(network: MatchingNetwork) -> str:
     return "r_precision" if network.name == "joint" else f"{network.name}/r_precision"
 
 
-def between_halves(features: Tensor, name: str, measures: set[Measure], seed: int) -> dict[str, float]:
+def between_halves(features: Tensor, name: str, measures: set[str], seed: int) -> dict[str, float]:
     """Returns the values of a random half of real features (N, F), taken as generated, against the other half."""
     order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
     one, other = features[order].tensor_split(2)
-    network = PrecomputedFeatures(name, features.shape[1])
+    network = GivenFeatures(features.shape[1], name)
     metric = PictureQuality(network, one, measures, sync_on_compute=False)  # every process has all of the features
     metric.update(other, torch.arange(len(other)))
     return {name: float(value) for name, value in metric.compute().items()}

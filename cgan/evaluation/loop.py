@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.utilities import dim_zero_cat
+from torchmetrics import MetricCollection
 from torchmetrics.utilities.distributed import gather_all_tensors
+from torchmetrics.wrappers.abstract import WrapperMetric
 from torchvision.transforms.v2.functional import resize
 
 from cgan.data.cache import HINT, cache_folder, mark_used
@@ -30,7 +30,8 @@ from cgan.data.scenes.drawing import DRAWING_VERSION
 from cgan.data.shards import ShardedPictures
 from cgan.files import CannotWrite, replacing_stream
 from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
-from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
+from cgan.metrics.features import FeatureNetwork, MatchingNetwork
+from cgan.metrics.quality import Collected
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
@@ -207,12 +208,18 @@ def measure(
 
 @contextmanager
 def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
-    """Moves a network to a device, and back to the CPU on exit, so that a training has the GPU memory for itself."""
+    """Moves a network to a device, and back to the CPU on exit, so that a training has the GPU memory for itself.
+
+    Networks within also forget the last images and features, which would stay there.
+    """
     network.to(device)
     try:
         yield
     finally:
         network.to("cpu")
+        for part in network.modules():
+            if isinstance(part, FeatureNetwork):
+                part.latest = None
 
 
 def feed(
@@ -235,28 +242,22 @@ def loaded(pictures: Pictures, places: Tensor, device: torch.device | str) -> Te
     return pictures.load(places).to(device)
 
 
-class Collected(Metric):
-    """Collects the features of all images in their order, (N, F), from all processes."""
+class CollectedFrom(WrapperMetric):
+    """Collects a network's features of all images in their order, (N, F), from all processes."""
 
-    features: list[Tensor]  # each (B, F); one tensor after the processes' states are gathered
-    ids: list[Tensor]  # each (B,) int64
     full_state_update = False
 
     def __init__(self, network: FeatureNetwork) -> None:
         super().__init__()
-        self.network = network
-        self.add_state("features", [], dist_reduce_fx="cat")
-        self.add_state("ids", [], dist_reduce_fx="cat")
+        self.network, self.collected = network, Collected()
 
     def update(self, images: Tensor, ids: Tensor) -> None:
         """Adds images, uint8 (B, 3, H, W), with their indices (B,); B may be 0."""
-        features = features_of(self.network, images)
-        self.features.append(features)
-        self.ids.append(ids.to(features.device))
+        self.collected.update(self.network.once(images), ids)
 
     def compute(self) -> Tensor:
         """Returns the features (N, F), sorted by index."""
-        return dim_zero_cat(self.features)[dim_zero_cat(self.ids).argsort()]
+        return self.collected.compute()
 
 
 def real_features(
@@ -271,7 +272,7 @@ def real_features(
     found = stored(path, (pictures.count, network.num_features))
     cached = everywhere(found is not None, device)
     if found is None or not cached:
-        metrics = MetricCollection({"features": Collected(network)}, compute_groups=False)
+        metrics = MetricCollection({"features": CollectedFrom(network)}, compute_groups=False)
         with placed(metrics, device), torch.no_grad():
             feed(pictures, metrics, device, progress)
             found = metrics.compute()["features"].cpu()
@@ -328,6 +329,10 @@ class JointNetwork(MatchingNetwork):
         joint = self.placed()
         with torch.autocast(joint.device.type, enabled=False):
             return joint.embed_captions(captions).float()
+
+    def describe(self) -> str:
+        """Returns the name of the network."""
+        return "the joint encoder"
 
     def placed(self) -> JointEncoder:
         """Returns the joint encoder, all of it on the device of its first weights."""

@@ -13,6 +13,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import NUM_DISTRACTORS, EvalSet, Networks, PictureEvaluator, eval_set_of, other_captions
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
+from cgan.evaluation.protocol import by_network
 from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, contradicted_r_precision
 from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
 from cgan.evaluation.two_objects import TwoObjectEvaluator
@@ -20,16 +21,25 @@ from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
 from cgan.metrics.matching import GeneratedRPrecision
-from cgan.metrics.names import NAMES, PREFERRED, is_known
-from cgan.metrics.quality import NEIGHBOURS, named
+from cgan.metrics.names import (
+    NAMES,
+    OF_TRAINING,
+    ON_FEATURES,
+    ON_INCEPTION,
+    PREFERRED,
+    SCENE_FEATURES,
+    current,
+    evaluated_in_training,
+    is_known,
+    unknown_in,
+    values_of,
+)
 from cgan.metrics.required_weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
 from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
-ON_FEATURES = ("fid", "kid", "prdc")
-ON_SCENES, ON_OTHERS = ("scenes", "r_precision"), ("fid", "clip_score", "r_precision")
 
 
 class Evaluator(NamedTuple):
@@ -44,7 +54,9 @@ class Plan(NamedTuple):
     """The metrics that will be evaluated, and the networks that they use."""
 
     wanted: frozenset[str]  # some of NAMES
-    features: str | None  # "" is Inception, "judge" and "joint" stand in for it; None where no such metric is wanted
+    features: (
+        str | None
+    )  # "" is Inception, "scene_classifier" and "joint" stand in; None where no such metric is wanted
     joint: bool  # whether R-precision, or what stands in for Inception, needs the run's own joint encoder
     clip: str | None
     independent: bool = False  # whether that joint encoder is another one than the generator is trained against
@@ -57,10 +69,10 @@ class Plan(NamedTuple):
             names += TWO_OBJECT_NAMES
         elif "scenes" in self.wanted:
             names += ["scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "diversity"]
-            names += [f"judge/{name}" for name in ("kernel_distance", *NEIGHBOURS)]
+            names += [*values_of("kid", SCENE_FEATURES), *values_of("prdc", SCENE_FEATURES)]
         if self.features is not None:
-            for measure in (measure for measure in ON_FEATURES if measure in self.wanted):
-                names += [named(name, self.features) for name in (NEIGHBOURS if measure == "prdc" else (measure,))]
+            on_these = ON_FEATURES if self.features else ON_INCEPTION
+            names += [name for metric in on_these if metric in self.wanted for name in values_of(metric, self.features)]
         if "r_precision" in self.wanted:
             by = ["r_precision" if self.independent else "joint/r_precision"] * self.joint
             by += ["clip/r_precision"] * (self.clip is not None)
@@ -72,6 +84,7 @@ class Plan(NamedTuple):
         names = self.names()
         if asked is None:
             return next((name for name in PREFERRED if name in names), names[0])
+        asked = current(asked)
         if asked not in names:
             raise UserError(f"trainer.best_metric={asked}: not measured in this run; choose one of {', '.join(names)}")
         return asked
@@ -86,9 +99,9 @@ def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
     report gets a line for each requested metric that can't be computed here, with a hint how to make it possible.
     """
     settings = config.trainer
-    unknown = set(settings.metrics or ()) - set(NAMES)
+    unknown = unknown_in(settings.metrics or ())
     if unknown:
-        raise UserError(f"trainer.metrics: {', '.join(sorted(unknown))} is not one of {', '.join(NAMES)}")
+        raise UserError(f"trainer.metrics: {', '.join(unknown)} is not one of {', '.join(NAMES)}")
     if settings.best_metric is not None and not is_known(settings.best_metric):
         known = ", ".join(PREFERRED)
         raise UserError(f"trainer.best_metric={settings.best_metric}: no such metric; {known} and others are")
@@ -113,8 +126,8 @@ def possible(config: RunConfig, report: Report) -> Plan:
         return possible_of_two(config, report)
     settings, on_scenes = config.trainer, config.data.source == "scenes"
     asked = settings.metrics is not None
-    default = ON_SCENES if on_scenes else ON_OTHERS
-    wanted = set(default if settings.metrics is None else settings.metrics)
+    default = evaluated_in_training("scenes" if on_scenes else "others")
+    wanted = default if settings.metrics is None else set(settings.metrics)
     missing = missing_weights(wanted, inception_file(config), settings.clip, fetch=asked)
     independent = settings.eval_joint_encoder is not None
     own = not on_scenes and (independent or uses_joint_encoder(config))
@@ -122,12 +135,14 @@ def possible(config: RunConfig, report: Report) -> Plan:
     if "clip_score" in wanted - set(missing) or (not on_scenes and "r_precision" in wanted):
         clip = clip_here(settings.clip, fetch=asked)
     if not on_scenes and "scenes" in wanted:
-        missing["scenes"] = "the judge reads only the built-in scenes"
+        missing["scenes"] = "the scene classifier reads only the built-in scenes"
+    if on_scenes or config.data.test_images > 0:
+        missing |= {name: reason for name, reason in OF_TRAINING.items() if name in wanted}
     if not on_scenes and "r_precision" in wanted and not own and clip is None:
         missing["r_precision"] = "needs a CLIP (trainer.clip=FOLDER), as this run has no joint encoder"
     for line in in_lines(missing):
         report(line)
-    features = features_of(wanted, missing, "judge" if on_scenes else "joint" if own else None, report)
+    features = features_of(wanted, missing, SCENE_FEATURES if on_scenes else "joint" if own else None, report)
     standing_in = set(ON_FEATURES) & wanted if features else set()
     wanted = wanted - set(missing) | standing_in
     joint = own and ("r_precision" in wanted or features == "joint")
@@ -146,16 +161,16 @@ def possible_of_two(config: RunConfig, report: Report) -> Plan:
 
 
 def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None, report: Report) -> str | None:
-    """Returns the name of the features of fid, kid and prdc, empty for Inception, or None.
+    """Returns the name of the features of metrics that compare sets, empty for Inception, or None.
 
     None is also returned if Inception is missing and scenes, which use the classifier's features anyway, are measured.
     """
-    on_features = set(ON_FEATURES) & wanted
+    on_features = set(ON_INCEPTION) & wanted
     if not on_features:
         return None
     if not on_features & set(missing):
         return ""
-    if stand_in is None or "scenes" in wanted - set(missing):
+    if stand_in is None or "scenes" in wanted - set(missing) or not on_features & set(ON_FEATURES):
         return None
     report(f"measured on other features instead: {stand_in}/frechet_distance and so on")
     return stand_in
@@ -172,6 +187,20 @@ def clip_here(given: str | None, fetch: bool) -> str | None:
         return clip_source(given, fetch)
     except MissingWeights:
         return None
+
+
+def measured_by(plan: Plan, config: RunConfig) -> str:
+    """Returns in one line which metrics of a plan are measured by which network."""
+    networks = {"": "Inception-v3", SCENE_FEATURES: "the scene classifier", "joint": "the joint encoder"}
+    by = dict.fromkeys(ON_INCEPTION, networks.get(plan.features or ""))
+    by["scenes"] = "the scene classifier of two objects" if plan.level == "two" else networks[SCENE_FEATURES]
+    by["clip_score"] = f"CLIP {plan.clip}"
+    file = config.trainer.eval_joint_encoder or (STARTER_JOINT.name if config.data.source == "scenes" else None)
+    joint = ["this run's own joint encoder" if file is None else f"the joint encoder {file}"]
+    if config.data.source != "scenes":
+        joint = joint * plan.joint + [f"CLIP {plan.clip}"] * (plan.clip is not None)
+    by["r_precision"] = " and ".join(joint)
+    return by_network({name: str(by[name]) for name in NAMES if name in plan.wanted})
 
 
 # ------------------------------------------------------------------------------------------------ of the run
@@ -211,7 +240,7 @@ def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
         unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
     if len(captions) < FEWEST:
         few = f"{len(captions)} pictures are too few to compare"
-        unfit |= {name: few for name in ON_FEATURES if name in plan.wanted}
+        unfit |= {name: few for name in ON_INCEPTION if name in plan.wanted}
     for line in in_lines(unfit):
         report(line)
     return plan._replace(wanted=plan.wanted - set(unfit))
@@ -224,7 +253,7 @@ def networks_of(plan: Plan, config: RunConfig, joint: JointNetwork | None = None
             features = None
         case "":
             features = Inception(inception_weights(inception_file(config)))
-        case "judge":
+        case name if name == SCENE_FEATURES:
             features = SceneClassifierFeatures(load_scene_classifier())
         case "joint":
             features = joint

@@ -22,6 +22,14 @@ class EvaluationReport:
         return asdict(self)
 
 
+def by_network(networks: dict[str, str]) -> str:
+    """Returns in one line which metrics are measured by which network, given the network of each metric."""
+    names: dict[str, list[str]] = {}
+    for metric, network in networks.items():
+        names.setdefault(network, []).append(metric)
+    return "; ".join(f"{', '.join(metrics)} by {network}" for network, metrics in names.items())
+
+
 def versions() -> dict[str, str | None]:
     """Returns the versions of cgan, Python and the packages that affect values; None if one is not installed."""
     from cgan.version import __version__

@@ -22,7 +22,7 @@ from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
 from cgan.data.scenes.two_objects import TWO
 from cgan.files import write_bytes, write_json
 from cgan.interfaces import Report, silent
-from cgan.metrics.scenes import SceneClassifier, SceneClassifierConfig
+from cgan.metrics.scenes import METADATA, SceneClassifier, SceneClassifierConfig
 from cgan.metrics.two_objects import NUM_VALUES
 from cgan.pixels import as_floats
 from cgan.sampling.pipeline import TextToImage
@@ -92,7 +92,7 @@ def train_scene_classifier(
 def save_scene_classifier(classifier: SceneClassifier, table: dict[str, float], path: Path) -> None:
     """Writes weights in half precision, and next to them the table as JSON; raises CannotWrite."""
     weights = {name: value.half().contiguous() for name, value in classifier.state_dict().items()}
-    write_bytes(path, save(weights, metadata={"judge": json.dumps(asdict(classifier.config))}))
+    write_bytes(path, save(weights, metadata={METADATA: json.dumps(asdict(classifier.config))}))
     write_json(path.with_suffix(".json"), table)
 
 

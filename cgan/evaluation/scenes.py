@@ -30,9 +30,11 @@ from cgan.evaluation.loop import (
     shares,
 )
 from cgan.interfaces import TextEncoder, UserError
-from cgan.metrics.features import PrecomputedFeatures, SceneClassifierFeatures
+from cgan.metrics.distances import frechet_distance
+from cgan.metrics.features import GivenFeatures, SceneClassifierFeatures
 from cgan.metrics.matching import GeneratedRPrecision, embedded
-from cgan.metrics.quality import PictureQuality, frechet_distance
+from cgan.metrics.names import SCENE_FEATURES, values_of
+from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneClassifier, distances_within
 from cgan.models.generators.base import Generator
@@ -56,7 +58,7 @@ class SceneReport:
     diversity: float  # of pictures of one caption, relative to real scenes of that caption
     r_precision: float | None = None  # 1 of 100 by a joint encoder, where one is given
     r_precision_real: float | None = None  # of real scenes
-    others: dict[str, float] = field(default_factory=dict)  # judge/precision and so on, and further metrics
+    others: dict[str, float] = field(default_factory=dict)  # scene_classifier/precision and so on, and further ones
 
     def metrics(self) -> dict[str, float]:
         """Returns all values by name; absent ones are left out."""
@@ -182,7 +184,7 @@ class SceneEvaluator:
         return SceneReport(
             scene_accuracy=seen.pop("scene_accuracy"),
             scene_accuracy_heldout=values["heldout"]["scene_accuracy"],
-            frechet_distance=seen.pop("judge/frechet_distance"),
+            frechet_distance=seen.pop(*values_of("fid", SCENE_FEATURES)),
             frechet_floor=self.real.floor,
             diversity=self.diversity_of(generator, text_encoder) / self.real.diversity,
             r_precision=seen.pop("r_precision", None),
@@ -193,7 +195,8 @@ class SceneEvaluator:
     def metrics(self) -> dict[Split, dict[str, Metric]]:
         """Returns the metrics of the images of each split, by name."""
         assert self.real is not None  # __call__ measures real scenes first
-        quality = PictureQuality(PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real.features)
+        given = GivenFeatures(self.classifier.config.feature_dim, SCENE_FEATURES)
+        quality = PictureQuality(given, self.real.features)
         choice = {"r_precision": self.choice} if self.choice is not None else {}
         seen = {"reading": SceneReading(self.classifier, quality), **choice, **self.more}
         return {"seen": seen, "heldout": {"reading": SceneReading(self.classifier)}}

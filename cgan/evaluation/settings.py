@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cgan.errors import UserError
-from cgan.metrics.names import NAMES
+from cgan.metrics.names import NAMES, unknown_in
 from cgan.ranges import COUNT, NOT_NEGATIVE, check_number, check_seed
 
 
@@ -49,9 +49,9 @@ def evaluation_settings(**given: Any) -> EvaluationSettings:
             given[name] = Path(given[name])
     settings = EvaluationSettings(**given)
     check_images(settings)
-    unknown = set(settings.metrics or ()) - set(NAMES)
+    unknown = unknown_in(settings.metrics or ())
     if unknown:
-        raise UserError(f"metrics: {', '.join(sorted(unknown))} is not one of {', '.join(NAMES)}")
+        raise UserError(f"metrics: {', '.join(unknown)} is not one of {', '.join(NAMES)}")
     if settings.resize not in ("torch-fidelity", "clean"):
         raise UserError(f"resize={settings.resize}: must be torch-fidelity or clean")
     check_numbers(settings)

@@ -13,6 +13,7 @@ from cgan.evaluation.scenes import FEWEST, NUM_SCENES
 from cgan.evaluation.settings import EvaluationSettings
 from cgan.evaluation.two_objects import TwoObjectEvaluator
 from cgan.interfaces import UserError
+from cgan.metrics.names import SCENE_FEATURES
 from cgan.metrics.scenes import SceneClassifier, load_scene_classifier
 from cgan.models.weights_hash import hash_weights
 from cgan.resources import PAIR_CLASSIFIER
@@ -74,6 +75,6 @@ def protocol(
         "device": device_name(pipe.device),
         "pictures": {"source": str(settings.checkpoint), **pictures.about, "num_images": len(seen), "weights": hashes},
         "captions": {split: counted(captions) for split, captions in evaluator.captions.items()},
-        "networks": {"judge": hash_weights(classifier)},
+        "networks": {SCENE_FEATURES: hash_weights(classifier)},
         "seed": settings.seed,
     }

@@ -11,7 +11,8 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
 from cgan.evaluation.loop import Pictures, device_of, measure, of_dataset, of_generator, real_features
 from cgan.interfaces import TextEncoder
-from cgan.metrics.features import PrecomputedFeatures, SceneClassifierFeatures
+from cgan.metrics.features import GivenFeatures, SceneClassifierFeatures
+from cgan.metrics.names import SCENE_FEATURES, values_of
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.scenes import SceneClassifier
 from cgan.metrics.two_objects import NUM_VALUES, PARTS, TwoObjectAccuracy
@@ -19,7 +20,8 @@ from cgan.models.generators.base import Generator
 from cgan.pixels import as_floats
 from cgan.workers import Progress, silent
 
-NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS), "judge/frechet_distance", "judge/kernel_distance"]
+NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS)]
+NAMES += [*values_of("fid", SCENE_FEATURES), *values_of("kid", SCENE_FEATURES)]
 
 
 class PairReading(WrapperMetric):
@@ -103,9 +105,8 @@ class TwoObjectEvaluator:
         if self.real is None:
             scenes = of_dataset(Scenes(self.num_images, self.resolution, self.seed, level=TWO))
             self.real = real_features(SceneClassifierFeatures(self.classifier), scenes, device)
-        quality = PictureQuality(
-            PrecomputedFeatures("judge", self.classifier.config.feature_dim), self.real, ("fid", "kid")
-        )
+        given = GivenFeatures(self.classifier.config.feature_dim, SCENE_FEATURES)
+        quality = PictureQuality(given, self.real, ("fid", "kid"))
         return {"seen": PairReading(self.classifier, quality), "heldout": PairReading(self.classifier)}
 
 

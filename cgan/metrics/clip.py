@@ -1,8 +1,10 @@
 """A pretrained CLIP (Radford et al. 2021) that scores images against captions, by folder or by name on the hub."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,8 +30,12 @@ class CLIPNetwork(MatchingNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns images, uint8 (B, 3, H, W), as unit vectors, float32 (B, num_features)."""
-        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
-        with torch.autocast(images.device.type, enabled=False):
+        return self.embed_pictures(list(images))
+
+    def embed_pictures(self, pictures: Sequence[Tensor | Image.Image]) -> Tensor:
+        """Returns pictures of any sizes, (3, H, W) uint8 or PIL's, as unit vectors, float32 (B, num_features)."""
+        pixels = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+        with torch.autocast(self.model.device.type, enabled=False):
             output = self.model.get_image_features(pixel_values=pixels.to(self.model.device))
             return F.normalize(output.pooler_output.float(), dim=1)
 
@@ -41,6 +47,10 @@ class CLIPNetwork(MatchingNetwork):
         with torch.autocast(self.model.device.type, enabled=False):
             output = self.model.get_text_features(encoded["input_ids"], attention_mask=encoded["attention_mask"])
             return F.normalize(output.pooler_output.float(), dim=1)
+
+    def describe(self) -> str:
+        """Returns the network with its folder or name."""
+        return f"CLIP {self.source}"
 
     def spec(self) -> dict[str, str]:
         """Returns the network, the hash of its weights and its folder or name; see FeatureNetwork.spec."""

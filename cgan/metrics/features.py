@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.metrics.names import SCENE_FEATURES
 from cgan.metrics.scenes import SceneClassifier
 from cgan.models.weights_hash import hash_weights
 from cgan.pixels import as_floats
@@ -20,12 +21,27 @@ AT_ONCE = 32  # pictures in Inception; more take gigabytes
 class FeatureNetwork(nn.Module, ABC):
     """Maps images, uint8 (B, 3, H, W), to features, float32 (B, num_features), regardless of autocast."""
 
-    name: str  # the prefix of the names of measures; empty for Inception
+    name: str  # the prefix of the names of values; empty for Inception
     num_features: int
+    latest: tuple[Tensor, Tensor] | None = None  # the images of the last call of once(), and their features
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Returns the features (B, num_features) of images, uint8 (B, 3, H, W), of any size."""
+
+    def once(self, images: Tensor) -> Tensor:
+        """Returns the features (B, num_features); metrics that share a network share its pass through a batch.
+
+        Asked again for the same tensor, it returns the same features. Without images, B = 0, it calls no network.
+        """
+        if self.latest is None or self.latest[0] is not images:
+            empty = torch.zeros(0, self.num_features, device=images.device)
+            self.latest = images, (self(images) if len(images) else empty)
+        return self.latest[1]
+
+    def describe(self) -> str:
+        """Returns what the network is called in messages."""
+        return self.name
 
     def spec(self) -> dict[str, str]:
         """Returns what a protocol records of the network, JSON-able; networks of equal specs have equal features."""
@@ -38,13 +54,6 @@ class MatchingNetwork(FeatureNetwork, ABC):
     @abstractmethod
     def embed_captions(self, captions: list[str]) -> Tensor:
         """Returns the features of captions, float32 (B, num_features)."""
-
-
-def features_of(network: FeatureNetwork, images: Tensor) -> Tensor:
-    """Returns features of images, (B, F), without a call of the network if a process has no images."""
-    if len(images) == 0:
-        return torch.zeros(0, network.num_features, device=images.device)
-    return network(images)
 
 
 class Inception(FeatureNetwork):
@@ -63,6 +72,7 @@ class Inception(FeatureNetwork):
 
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(weights))
         self.blocks = nn.Sequential(*list(network.children())[: LAYERS[num_features]])
+        self.classes = network.fc.weight if num_features == max(LAYERS) else None  # (1008, 2048)
         self.resize, self.num_features = resize, num_features
 
     def forward(self, images: Tensor) -> Tensor:
@@ -74,6 +84,19 @@ class Inception(FeatureNetwork):
         """Returns features (B, num_features) of images, uint8 (B, 3, H, W), all at a time."""
         images = resized_clean(images) if self.resize == "clean" else resized_like_tensorflow(images)
         return self.blocks((images - 128) / 128).mean(dim=(2, 3))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Returns the logits (B, 1008) of the Inception score, without bias as in its paper, of features (B, 2048).
+
+        Raises ValueError if the features are of an earlier layer.
+        """
+        if self.classes is None:
+            raise ValueError(f"{self.num_features} features have no classes; take {max(LAYERS)}")
+        return features @ self.classes.to(features.dtype).t()
+
+    def describe(self) -> str:
+        """Returns the network and how images are resized for it."""
+        return f"Inception-v3 (resize {self.resize})"
 
     def spec(self) -> dict[str, str]:
         """Returns the hash of the weights, how images are resized, and num_features; see FeatureNetwork.spec."""
@@ -95,7 +118,7 @@ def resized_clean(images: Tensor) -> Tensor:
 class SceneClassifierFeatures(FeatureNetwork):
     """The last hidden layer of the scene classifier, which replaces Inception where that is missing."""
 
-    name = "judge"
+    name = SCENE_FEATURES
 
     def __init__(self, classifier: SceneClassifier) -> None:
         super().__init__()
@@ -106,13 +129,20 @@ class SceneClassifierFeatures(FeatureNetwork):
         with torch.autocast(images.device.type, enabled=False):
             return self.classifier(as_floats(images))[2]
 
+    def describe(self) -> str:
+        """Returns the name of the network."""
+        return "the scene classifier"
 
-class PrecomputedFeatures(FeatureNetwork):
-    """Takes features in place of images, for features that another metric has already computed."""
 
-    def __init__(self, name: str, num_features: int) -> None:
+class GivenFeatures(FeatureNetwork):
+    """Takes features in place of images and returns them: for features that are computed beforehand.
+
+    torchmetrics' classes take it as their `feature` network. name: the network that computed the features.
+    """
+
+    def __init__(self, num_features: int, name: str = "") -> None:
         super().__init__()
-        self.name, self.num_features = name, num_features
+        self.num_features, self.name = num_features, name
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the given features (B, num_features) unchanged."""

@@ -1,8 +1,10 @@
 """How well generated images fit their captions, by a network that embeds both: CLIP score and R-precision."""
 
+import warnings
+
 import torch
-from torch import Tensor
-from torchmetrics import Metric
+from torch import Tensor, nn
+from torchmetrics.multimodal.clip_score import CLIPScore
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from cgan.metrics.features import MatchingNetwork
@@ -17,34 +19,54 @@ def embedded(network: MatchingNetwork, captions: list[str]) -> Tensor:
     return torch.cat(parts)
 
 
-class CLIPScore(Metric):
-    """The mean of 100 times the cosine of image and caption, at least 0 (CLIPScore, Hessel et al. 2021).
+class GivenVectors(nn.Module):
+    """Stands for CLIP and its processor within torchmetrics' CLIPScore, which gets vectors in place of images.
 
-    It equals the CLIPScore of torchmetrics, which fails with transformers 5 and drops the end token of long captions.
+    torchmetrics 1.9.0 fails with the CLIPModel of transformers 5, which returns outputs instead of tensors (its issue
+    3407), and cuts the end token off captions of over 77 tokens. CLIPNetwork does both right, in one pass that serves
+    R-precision as well.
     """
 
-    sum: Tensor  # () float64
-    total: Tensor  # () int64
+    def get_image_features(self, vectors: Tensor) -> Tensor:
+        """Returns vectors (B, F, 1, 1) as (B, F)."""
+        return vectors.flatten(1)
+
+    @staticmethod
+    def process(images: list[Tensor], **_: object) -> dict[str, Tensor]:
+        """Returns vectors, each (F, 1, 1), in the form of a processor's output."""
+        return {"pixel_values": torch.stack(images)}
+
+
+class CaptionScore(WrapperMetric):
+    """torchmetrics' CLIPScore (Hessel et al. 2021): the mean of 100 times the cosine of image and caption, at least 0.
+
+    It refuses an empty batch, so a process without images leaves it alone.
+    """
+
     higher_is_better = True
     full_state_update = False
 
     def __init__(self, network: MatchingNetwork) -> None:
         super().__init__()
-        self.network = network
-        self.add_state("sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        self.network, self.score = network, CLIPScore(lambda: (GivenVectors(), GivenVectors.process))
 
     def update(self, images: Tensor, captions: list[str]) -> None:
         """Adds images, uint8 (B, 3, H, W), with one caption each; B may be 0."""
         if len(images) == 0:
             return
-        pictures, texts = self.network(images), self.network.embed_captions(captions)
-        self.sum += 100 * (pictures.double() * texts.double()).sum()
-        self.total += len(captions)
+        pictures, texts = self.network.once(images), self.network.embed_captions(captions)
+        self.score.update(*(vectors.double()[:, :, None, None] for vectors in (pictures, texts)))
 
     def compute(self) -> Tensor:
         """Returns the score, a scalar in [0, 100]."""
-        return (self.sum / self.total).clamp(min=0)
+        with warnings.catch_warnings():  # torchmetrics warns in a process that had no images
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric CLIPScore was called before")
+            return self.score.compute()
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        super().reset()
+        self.score.reset()
 
 
 class GeneratedRPrecision(WrapperMetric):
@@ -74,7 +96,7 @@ class GeneratedRPrecision(WrapperMetric):
             return
         texts = embedded(self.network, self.captions) if self.texts is None else self.texts
         self.texts, ids = texts, ids.to(images.device)
-        self.precision.update(self.network(images), texts[ids], texts[self.distractors[ids]])
+        self.precision.update(self.network.once(images), texts[ids], texts[self.distractors[ids]])
 
     def compute(self) -> Tensor:
         """Returns the share, a scalar in [0, 1]."""

@@ -11,13 +11,13 @@ import torch
 
 from cgan.damage import reading
 from cgan.interfaces import UserError
+from cgan.metrics.names import ON_CLIP, ON_INCEPTION
 
 INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 )
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"  # torchmetrics' as well
 CLIP_WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
-ON_INCEPTION, ON_CLIP = ("fid", "kid", "prdc"), ("clip_score",)
 PATIENCE = 1.5  # seconds in which a server must answer
 
 
@@ -119,7 +119,7 @@ def missing_weights(
 ) -> dict[str, str]:
     """Returns why metrics can't run here, one line each by name; with `fetch`, downloadable weights are not missing."""
     wanted, missing = set(metrics), {}
-    on_inception, on_clip = (sorted(wanted & set(names)) for names in (ON_INCEPTION, ON_CLIP))
+    on_inception, on_clip = ([name for name in names if name in wanted] for names in (ON_INCEPTION, ON_CLIP))
     if on_inception:
         missing |= unless_found(on_inception, partial(inception_weights, inception, fetch))
     if on_clip:

@@ -14,6 +14,8 @@ from torchmetrics import Metric
 from cgan.interfaces import UserError
 from cgan.resources import SCENE_CLASSIFIER
 
+METADATA = "judge"  # the key of the configuration within a file of weights
+
 
 @dataclass
 class SceneClassifierConfig:
@@ -85,7 +87,7 @@ def load_scene_classifier(path: Path = SCENE_CLASSIFIER) -> SceneClassifier:
     if not path.is_file():
         raise UserError(f"{path}: the scene classifier's weights are not there; train them with `cgan judge`")
     with safe_open(path, "pt") as file:
-        classifier = SceneClassifier(SceneClassifierConfig(**json.loads(file.metadata()["judge"])))
+        classifier = SceneClassifier(SceneClassifierConfig(**json.loads(file.metadata()[METADATA])))
         classifier.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     return classifier.eval().requires_grad_(False)
 

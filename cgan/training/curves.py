@@ -18,7 +18,7 @@ QUALITY = {  # by the title of a plot, what stands in it together when a single 
     "fid": ("fid",),
     "r_precision": ("r_precision", "clip/r_precision", "joint/r_precision"),
     "clip_score": ("clip_score",),
-    "frechet_distance": ("frechet_distance", "judge/frechet_distance", "joint/frechet_distance"),
+    "frechet_distance": ("frechet_distance", "scene_classifier/frechet_distance", "joint/frechet_distance"),
 }
 LOSSES = {
     "losses of generator and discriminator": ("loss/generator", "loss/discriminator"),

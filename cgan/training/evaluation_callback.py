@@ -4,9 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cgan.config import RunConfig
-from cgan.evaluation.plan import Plan, evaluator_of
+from cgan.evaluation.plan import Plan, evaluator_of, measured_by
 from cgan.interfaces import ImageTextDataset, Report
-from cgan.metrics.names import NAMES
 from cgan.training.callbacks.evaluation import Evaluation
 
 
@@ -28,6 +27,6 @@ def evaluation_callbacks(
     if evaluator is None:
         return []
     every, followed = config.trainer.evaluate_every, plan.followed(config.trainer.best_metric)
-    what = ", ".join(name for name in NAMES if name in plan.wanted)
-    report(f"evaluating {what} every {every:,} images; best.ckpt follows {followed}")
+    what = f"{evaluator.num_captions:,} captions every {every:,} images: {measured_by(plan, config)}"
+    report(f"evaluating {what}; best.ckpt follows {followed}")
     return [Evaluation(evaluator, run_dir, every, followed, captions, progress, report)]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import yaml
 
 from cgan.errors import UserError
+from cgan.metrics.names import current
 from cgan.training.run_lock import is_under_way
 
 RUNS = Path("runs")
@@ -93,7 +94,7 @@ def rows_of(file: Path) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8") as lines:
             whole = (line for line in lines if line.endswith("\n"))  # the last one may be being written just now
-            return [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(whole)]
+            return [{current(k): float(v) for k, v in row.items() if k and v} for row in csv.DictReader(whole)]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{file}: damaged ({error})") from error
 

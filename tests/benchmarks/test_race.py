@@ -307,6 +307,8 @@ def test_a_race_of_gans_shares_a_joint_encoder_and_ends_in_measures_and_curves(t
     runs = json.loads((tmp_path / "out/results.json").read_text())["runs"]
     assert [(run["variant"], run["images_seen"]) for run in runs] == [("default", 192), ("AttnGAN", 192)]
     for run in runs:
-        assert {"scene_accuracy", "frechet_distance", "judge/kernel_distance", "r_precision"} <= set(run["measures"])
+        assert {"scene_accuracy", "frechet_distance", "scene_classifier/kernel_distance", "r_precision"} <= set(
+            run["measures"]
+        )
         assert [point["images_seen"] for point in run["curve"]] == [96, 192] and run["curve"][-1]["minutes"] > 0
     assert (tmp_path / "out/curves.png").is_file()

@@ -192,7 +192,7 @@ def test_export_halves_the_weights_and_hardly_changes_a_picture(workplace):
 
 
 @pytest.mark.slow
-def test_the_judge_is_trained_by_a_command(workplace):
+def test_the_scene_classifier_is_trained_by_a_command(workplace):
     command = [sys.executable, "-m", "cgan", "judge", "--num-images", "36", "--images", "512", "--test-images", "36"]
     command += ["--young-images", "8", "--young", str(workplace / "runs/tiny/last.ckpt")]
     command += ["--out", str(workplace / "judge.safetensors")]

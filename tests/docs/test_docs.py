@@ -127,10 +127,13 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-def test_the_python_of_the_questions_runs(monkeypatch):
+@pytest.mark.parametrize("page", ["faq.md", "metrics.md"])
+def test_the_python_of_a_page_runs(page, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for block in blocks(ROOT / "docs/faq.md", "python"):
-        exec(compile(block, "faq.md", "exec"), {})
+    found = blocks(ROOT / "docs" / page, "python")
+    assert found
+    for block in found:
+        exec(compile(block, page, "exec"), {})
 
 
 @pytest.mark.slow

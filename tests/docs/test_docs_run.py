@@ -16,6 +16,7 @@ from PIL import Image
 
 from cgan.data.scenes.dataset import Scenes
 from helpers import ROOT
+from helpers.clip import save_clip
 from helpers.pages import PAGES, command_of, commands_in
 
 ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/docs/test_docs.py"}
@@ -53,7 +54,7 @@ def world(tmp_path_factory, random_inception) -> Path:
             (folder / name).symlink_to(ROOT / name)
         write_pictures()
         call("train", *NETWORKS, *SHORT, *RUN, "run_dir=runs/NAME")
-        for name in ("RUN_A", "RUN_B", "CHECKPOINT"):
+        for name in ("RUN", "RUN_A", "RUN_B", "CHECKPOINT"):
             shutil.copytree("runs/NAME", name)
         shutil.copy("runs/NAME/joint.safetensors", "OTHER.safetensors")
         call("export", "runs/NAME", "OWNER/NAME")
@@ -79,7 +80,28 @@ def write_pictures() -> None:
     shutil.copy("PICTURES/0.png", "p.png")
     for name in ("FILE", "captions.txt"):
         Path(name).write_text("a red car\na dog on grass\n")
+    save_clip(made(Path("CLIP")))
+    for root, dataset, folder in (("COCO", "coco", "val2014"), ("FLICKR30K", "flickr30k", "")):
+        write_karpathy(Path(root), dataset, folder)
+    shutil.copytree("PICTURES", "TRAINING")
     Path("CONFIG.yaml").write_text((ROOT / "configs/gan/folder.yaml").read_text() + "trainer: {keep_checkpoints: 1}\n")
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is there then."""
+    folder.mkdir(parents=True)
+    return folder
+
+
+def write_karpathy(root: Path, dataset: str, folder: str) -> None:
+    """The twelve pictures as the test split of one of Karpathy's data sets."""
+    images = []
+    for i, text in enumerate(file.read_text() for file in sorted(Path("PICTURES").glob("*.txt"))):
+        sentences = [{"raw": f"{text} {j}"} for j in range(5)]
+        record = {"imgid": i, "cocoid": i, "split": "test", "filename": f"{i}.png", "sentences": sentences}
+        images.append(record | ({"filepath": folder} if folder else {}))
+    shutil.copytree("PICTURES", root / folder)
+    (root / f"dataset_{dataset}.json").write_text(json.dumps({"images": images, "dataset": dataset}))
 
 
 # ------------------------------------------------------------------------------------------------ the same, but small
@@ -100,10 +122,13 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             return ["32" if each == "256" else each for each in arguments]
         case "evaluate", _:
             arguments = ["configs/gan/coco.yaml" if each == "CONFIG.yaml" else each for each in arguments]
+            if "--retrieval" in arguments or "--self-test" in arguments:
+                return arguments
             if "--write-captions" in arguments:
                 return [*arguments, "--num-images", "8"]
             drawn = [] if "--images" in arguments else ["--num-images", "8"]
-            network = ["--inception", str(inception)] if "fid,kid" in arguments else ["--joint", "OTHER.safetensors"]
+            on_inception = {"fid,kid", "mifid"} & {*arguments}
+            network = ["--inception", str(inception)] if on_inception else ["--joint", "OTHER.safetensors"]
             return [*arguments, *drawn, *network]
         case "benchmark", "speed":
             return [*without(arguments, "--steps"), *NETWORKS, "trainer.batch_size=4", "--steps", "1"]

@@ -30,7 +30,7 @@ from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_feature
 from cgan.interfaces import UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import FeatureNetwork, SceneClassifierFeatures
-from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
 from cgan.metrics.required_weights import MissingWeights, clip_source, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
@@ -100,7 +100,7 @@ def test_the_clip_score_is_a_hundred_times_the_cosine_of_what_transformers_finds
         cosines = model(**tokens, **pixels)
     expected = 100 * (cosines.image_embeds * cosines.text_embeds).sum(dim=1)
     for sign in (1, -1):
-        metric = CLIPScore(CLIPNetwork(clip))
+        metric = CaptionScore(CLIPNetwork(clip))
         metric.network.model.visual_projection.weight.data *= sign
         images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
         metric.update(images[:1], captions[:1])
@@ -202,13 +202,13 @@ def test_the_nearest_training_picture_has_the_nearest_caption_and_is_another_one
 
 
 def test_real_scenes_are_nearer_to_real_ones_than_noise_is(cache):
-    scenes, judge = Scenes(60, 64), SceneClassifierFeatures(load_scene_classifier())
+    scenes, classifier = Scenes(60, 64), SceneClassifierFeatures(load_scene_classifier())
     eval_set = EvalSet(None, of_dataset(scenes), {})
-    evaluator = PictureEvaluator(eval_set, Networks(judge), ("fid", "prdc"))
+    evaluator = PictureEvaluator(eval_set, Networks(classifier), ("fid", "prdc"))
     other, floor = evaluator.of(of_dataset(Scenes(60, 64, seed=9))), evaluator.floor()
     noise = of_dataset(scenes)._replace(load=lambda places: torch.randint(0, 256, (len(places), 3, 64, 64)).byte())
-    assert 0 < other["judge/frechet_distance"] < evaluator.of(noise)["judge/frechet_distance"] / 5
-    assert floor.keys() == other.keys() and floor["judge/coverage"] > 0.5
+    assert 0 < other["scene_classifier/frechet_distance"] < evaluator.of(noise)["scene_classifier/frechet_distance"] / 5
+    assert floor.keys() == other.keys() and floor["scene_classifier/coverage"] > 0.5
 
 
 def test_r_precision_finds_the_captions_of_real_scenes(cache):
@@ -243,7 +243,7 @@ def test_distances_of_a_handful_of_pictures_are_left_out_with_a_word(tmp_path, c
     main(["--images", str(drawn), "--reference", str(real), "--clip", clip, "--json"])
     printed = capsys.readouterr()
     assert set(json.loads(printed.out)) == {"clip_score"}
-    assert "fid, kid, prdc: 4 pictures are too few to compare" in printed.err
+    assert "fid, kid, prdc, inception_score: 4 pictures are too few to compare" in printed.err
     with pytest.raises(UserError, match="no metric can be computed"):
         main(["--images", str(drawn), "--reference", str(real), "--metrics", "fid"])
 
@@ -257,14 +257,27 @@ def test_two_folders_are_compared_and_the_protocol_says_how(tmp_path, cache, ran
     main(["--images", str(drawn), "--reference", str(real), *options])
     report = json.loads(out.read_text())
     values, protocol = report["metrics"], report["protocol"]
-    assert set(values) == {"fid", "kid", "precision", "recall", "density", "coverage", "clip_score"}
-    assert "clip_score" in (table := capsys.readouterr().out) and "real against real" in table
-    assert set(report["anchors"]["real_against_real"]) == set(values) - {"clip_score"}
+    on_features = {"fid", "kid", "precision", "recall", "density", "coverage"}
+    assert set(values) == on_features | {"inception_score", "clip_score"}
+    printed = capsys.readouterr()
+    assert "clip_score" in printed.out and "real against real" in printed.out
+    what = f"fid, kid, prdc, inception_score by Inception-v3 (resize torch-fidelity); clip_score by CLIP {clip}"
+    assert printed.err.splitlines()[0] == f"measuring 12 pictures against 14: {what}"
+    assert set(report["anchors"]["real_against_real"]) == on_features
     assert {"torch", "torchmetrics", "torch-fidelity", "transformers", "cgan"} <= set(protocol["versions"])
     assert protocol["pictures"]["num_images"] == 12 and protocol["reference"]["num_images"] == 14
     assert protocol["pictures"]["preparation"] == "none" and protocol["resize"] == "torch-fidelity, to 299 px"
     assert protocol["captions"]["num_captions"] == 12 and protocol["seed"] == 1234
     assert len(protocol["networks"]["features"]["weights"]) == 64 and protocol["networks"]["clip"]["source"] == clip
+
+
+def test_memorisation_is_asked_of_training_pictures_alone(tmp_path, cache, random_inception, capsys):
+    drawn = save_pictures(tmp_path / "drawn", 8, 1, captions=False)
+    real = save_pictures(tmp_path / "real", 20, 2, captions=True)
+    data = ["--data", "data.source=folder", f"data.root={real}", "data.resolution=32", "data.test_images=9"]
+    with pytest.raises(UserError, match="no metric can be computed"):
+        main(["--images", str(drawn), "--inception", str(random_inception), "--metrics", "mifid", *data])
+    assert "without mifid: finds what repeats training pictures, and the real ones" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_command_is_one_line(tmp_path, cache):
@@ -294,10 +307,11 @@ def test_scenes_are_measured_without_any_weights_from_outside(cache, tmp_path):
     ended = evaluate(str(WEIGHTS), *options, cache=cache)
     values = json.loads(ended.stdout)
     names = {"scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "frechet_floor", "diversity"}
-    assert names | {"r_precision", "r_precision_real", "judge/precision"} <= set(values), ended.stderr
+    assert names | {"r_precision", "r_precision_real", "scene_classifier/precision"} <= set(values), ended.stderr
     assert values["scene_accuracy"] > 0.7 and values["r_precision"] > 0.8
-    assert [line.split(":")[0] for line in ended.stderr.splitlines()[:2]] == [
-        "without fid, kid, prdc",
+    assert [line.split(":")[0] for line in ended.stderr.splitlines()[:3]] == [
+        "measuring 128 pictures against 128",
+        "without fid, kid, prdc, inception_score",
         "without clip_score",
     ]
     report = json.loads(out.read_text())

@@ -6,11 +6,12 @@ from torch import nn
 from torchmetrics import MetricCollection
 
 from cgan.data.scenes.dataset import Scenes
-from cgan.evaluation.loop import Collected, measure, of_dataset, real_features, shares
+from cgan.evaluation.loop import CollectedFrom, measure, of_dataset, real_features, shares
 from cgan.evaluation.scenes import SceneReading
 from cgan.evaluation.two_objects import PairReading
-from cgan.metrics.features import MatchingNetwork, PrecomputedFeatures
-from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.features import GivenFeatures, MatchingNetwork
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
+from cgan.metrics.names import SCENE_FEATURES
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import RPrecision
 from cgan.metrics.scenes import IntraCaptionDiversity, SceneClassifier, SceneClassifierConfig
@@ -35,21 +36,21 @@ class Colours(MatchingNetwork):
         return torch.tensor([[len(caption), 1.0, 2.0] for caption in captions])
 
 
-def judge(num_values: tuple[int, ...] = SceneClassifierConfig().num_values) -> SceneClassifier:
+def classifier(num_values: tuple[int, ...] = SceneClassifierConfig().num_values) -> SceneClassifier:
     torch.manual_seed(0)
     return SceneClassifier(SceneClassifierConfig(num_values, width=4, feature_dim=8)).eval().requires_grad_(False)
 
 
 def all_metrics() -> dict:
     features, others = torch.rand(COUNT, 3), torch.tensor([[(i + 1) % COUNT, (i + 2) % COUNT] for i in range(COUNT)])
-    pairs = PictureQuality(PrecomputedFeatures("judge", 8), torch.rand(COUNT, 8), ("fid", "kid"))
+    pairs = PictureQuality(GivenFeatures(8, SCENE_FEATURES), torch.rand(COUNT, 8), ("fid", "kid"))
     return {
-        "collected": Collected(Colours()),
+        "collected": CollectedFrom(Colours()),
         "quality": PictureQuality(Colours(), features),
-        "clip_score": CLIPScore(Colours()),
+        "clip_score": CaptionScore(Colours()),
         "choice": GeneratedRPrecision(Colours(), captions(), others),
-        "scenes": SceneReading(judge(), PictureQuality(PrecomputedFeatures("judge", 8), torch.rand(COUNT, 8))),
-        "pairs": PairReading(judge((8, 8, 8, 8, 2, 6)), pairs),
+        "scenes": SceneReading(classifier(), PictureQuality(GivenFeatures(8, SCENE_FEATURES), torch.rand(COUNT, 8))),
+        "pairs": PairReading(classifier((8, 8, 8, 8, 2, 6)), pairs),
     }
 
 
@@ -94,9 +95,9 @@ def test_a_process_without_a_share_updates_its_metrics_all_the_same(monkeypatch)
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 2)
     (places,) = shares(2)
     assert len(places) == 0
-    metrics = MetricCollection({"clip_score": CLIPScore(Colours())})
+    metrics = MetricCollection({"clip_score": CaptionScore(Colours())})
     measure(of_dataset(Scenes(2, 32, 0), captions=captions()[:2]), metrics)
-    assert metrics["clip_score"].update_count == 1 and metrics["clip_score"].total == 0
+    assert metrics["clip_score"].score.n_samples == 0
 
 
 # ------------------------------------------------------------------------------------------------ devices
@@ -139,8 +140,8 @@ def test_networks_are_on_the_device_while_they_measure_and_on_the_cpu_afterwards
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
     network, pictures = Travelling(), of_dataset(Scenes(4, 32, 0), captions=captions()[:4])
     real_features(network, pictures, "cpu:0")
-    measure(pictures, MetricCollection({"clip_score": CLIPScore(network)}), "cpu:0")
-    measure(pictures, MetricCollection({"clip_score": CLIPScore(network)}), "cpu:0")
+    measure(pictures, MetricCollection({"clip_score": CaptionScore(network)}), "cpu:0")
+    measure(pictures, MetricCollection({"clip_score": CaptionScore(network)}), "cpu:0")
     assert network.probe.sent == ["cpu:0", "used", "cpu"] * 3
 
 

@@ -4,7 +4,7 @@ from cgan.evaluation.scene_classifier_training import draw_example, draw_example
 
 
 @pytest.mark.slow
-def test_the_pictures_of_the_judge_come_in_order_from_several_processes():
+def test_the_pictures_of_the_scene_classifier_come_in_order_from_several_processes():
     kinds = ["real", *spoilt_kinds(3, "one")]
     images, scenes, _ = draw_examples(kinds, "one", seed=4)
     for index, kind in enumerate(kinds):

@@ -10,7 +10,7 @@ from cgan.data.scenes.corruptions import KINDS, slightly_changed, spoil
 from cgan.data.scenes.drawing import draw_scene
 from cgan.evaluation.scenes import SceneEvaluator, contradicting, scene_of
 from cgan.interfaces import UserError
-from cgan.metrics.quality import frechet_distance
+from cgan.metrics.distances import frechet_distance
 from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_scene_classifier
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
@@ -22,30 +22,30 @@ from helpers.pictures import as_images
 
 
 @pytest.fixture(scope="module")
-def judge():
+def classifier():
     return load_scene_classifier()
 
 
 @pytest.mark.slow
-def test_the_judge_reads_real_scenes_above_99_percent(judge):
+def test_the_scene_classifier_reads_real_scenes_above_99_percent(classifier):
     rng = np.random.default_rng(5)
     scenes = [sample_scene(rng, ("seen", "heldout")[i % 4 == 0]) for i in range(1000)]
-    reading = judge.read(as_images([draw_scene(scene, 64, rng) for scene in scenes]))
+    reading = classifier.read(as_images([draw_scene(scene, 64, rng) for scene in scenes]))
     assert float(((reading.values == torch.tensor(scenes)).all(dim=1) & reading.recognisable).float().mean()) > 0.99
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_judge_rejects_pictures_in_which_nobody_knows_the_object(judge, kind):
+def test_the_scene_classifier_rejects_pictures_in_which_nobody_knows_the_object(classifier, kind):
     rng = np.random.default_rng(6)
-    reading = judge.read(as_images([spoil(kind, sample_scene(rng, "seen"), 64, rng) for _ in range(100)]))
+    reading = classifier.read(as_images([spoil(kind, sample_scene(rng, "seen"), 64, rng) for _ in range(100)]))
     tolerated = 0.4 if kind == "chimera" else 0.1  # half an object may be enough to know it
     assert float(reading.recognisable.float().mean()) < tolerated
 
 
-def test_the_judge_reads_larger_pictures_as_well(judge):
+def test_the_scene_classifier_reads_larger_pictures_as_well(classifier):
     rng = np.random.default_rng(7)
     scenes = [sample_scene(rng, "seen") for _ in range(100)]
-    reading = judge.read(as_images([draw_scene(scene, 128, rng) for scene in scenes]))
+    reading = classifier.read(as_images([draw_scene(scene, 128, rng) for scene in scenes]))
     assert float((reading.values == torch.tensor(scenes)).all(dim=1).float().mean()) > 0.97
 
 
@@ -121,9 +121,9 @@ class Captions(LSTMTextEncoder):
 
 
 @pytest.mark.slow
-def test_real_scenes_score_as_real_and_noise_scores_nothing(judge, tmp_path, monkeypatch):
+def test_real_scenes_score_as_real_and_noise_scores_nothing(classifier, tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
-    evaluator = SceneEvaluator(judge, 64, num_images=256, joint=JointEncoder.load(STARTER_JOINT))
+    evaluator = SceneEvaluator(classifier, 64, num_images=256, joint=JointEncoder.load(STARTER_JOINT))
     text = Captions(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog"])).eval()
     real = evaluator(Cheat().eval(), text)
     assert real.scene_accuracy > 0.97 and 0.9 < real.diversity < 1.1
@@ -134,12 +134,12 @@ def test_real_scenes_score_as_real_and_noise_scores_nothing(judge, tmp_path, mon
     assert noise.frechet_distance > 5 * real.frechet_distance
 
 
-def test_missing_weights_of_the_judge_are_one_line(tmp_path):
+def test_missing_weights_of_the_scene_classifier_are_one_line(tmp_path):
     with pytest.raises(UserError, match="cgan judge"):
         load_scene_classifier(tmp_path / "judge.safetensors")
 
 
-def test_the_table_of_the_judge_is_kept_beside_its_weights():
+def test_the_table_of_the_scene_classifier_is_kept_beside_its_weights():
     from cgan.resources import SCENE_CLASSIFIER
 
     table = json.loads(SCENE_CLASSIFIER.with_suffix(".json").read_text())

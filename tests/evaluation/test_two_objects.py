@@ -1,4 +1,4 @@
-"""Scenes of two objects: captions and their claims, drawing, and the accuracies of what a judge reads."""
+"""Scenes of two objects: captions and their claims, drawing, and the accuracies of what a scene classifier reads."""
 
 import itertools
 import json
@@ -9,7 +9,7 @@ import torch
 
 import cgan
 from cgan.cli.evaluate import main as evaluate
-from cgan.cli.judge import main as train_judge
+from cgan.cli.judge import main as train_classifier
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
@@ -187,7 +187,7 @@ def test_parts_agree_with_a_count_by_hand_over_random_readings():
     assert float(metric.compute()["two_object_accuracy"]) == pytest.approx(np.mean(everything))
 
 
-def test_a_judge_of_pairs_has_an_output_for_each_value():
+def test_a_scene_classifier_of_pairs_has_an_output_for_each_value():
     assert tuple(len(values) for values in PAIR_ATTRIBUTES.values()) == NUM_VALUES
 
 
@@ -197,22 +197,22 @@ def test_a_judge_of_pairs_has_an_output_for_each_value():
 def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypatch):
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
     torch.manual_seed(0)
-    judge = SceneClassifier(SceneClassifierConfig(num_values=NUM_VALUES, width=4, feature_dim=8)).eval()
+    classifier = SceneClassifier(SceneClassifierConfig(num_values=NUM_VALUES, width=4, feature_dim=8)).eval()
     captions = pair_captions("seen", 20, seed=0)
     text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary.of(captions)).eval()
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
-    evaluator = TwoObjectEvaluator(judge, 32, num_images=12)
+    evaluator = TwoObjectEvaluator(classifier, 32, num_images=12)
     first, second = (evaluator(generator, text) for _ in range(2))
     assert set(first) == set(NAMES) and str(first) == str(second)  # a share of nothing is nan, unlike itself
 
 
 @pytest.mark.slow
-def test_the_judge_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
-    judge, rng, scores = load_scene_classifier(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
+def test_the_scene_classifier_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
+    classifier, rng, scores = load_scene_classifier(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
     pairs = [sample_pair(rng, ("seen", "heldout")[i % 2]) for i in range(200)]
     pictures = np.stack([draw_pair(pair, 64, rng) for pair in pairs])
     spoilt = np.stack([spoil_pair(PAIR_KINDS[i % len(PAIR_KINDS)], pair, 64, rng) for i, pair in enumerate(pairs)])
-    real, other = (judge.read(as_floats(torch.from_numpy(x).permute(0, 3, 1, 2))) for x in (pictures, spoilt))
+    real, other = (classifier.read(as_floats(torch.from_numpy(x).permute(0, 3, 1, 2))) for x in (pictures, spoilt))
     scores.update(real, torch.tensor([mentioned_in_pair(describe_pair(pair, rng)) for pair in pairs]))
     assert min(scores.compute().values()) > 0.97
     assert other.recognisable.float().mean() < 0.1
@@ -236,8 +236,8 @@ def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_classifier, tmp
     evaluate([str(STARTER_GAN), "--data", "data.level=two", "--num-images", "12", *out])
     report, table = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
     device = "cuda" if torch.cuda.is_available() else "cpu"  # where cgan evaluate measures; devices round otherwise
-    pipe, judge = TextToImage.load(STARTER_GAN).to(device), load_scene_classifier(tmp_path / "two.safetensors")
-    wanted = TwoObjectEvaluator(judge, 64, num_images=12)(pipe.generator, pipe.text_encoder)
+    pipe, classifier = TextToImage.load(STARTER_GAN).to(device), load_scene_classifier(tmp_path / "two.safetensors")
+    wanted = TwoObjectEvaluator(classifier, 64, num_images=12)(pipe.generator, pipe.text_encoder)
     assert report["metrics"] == pytest.approx(
         {name: value for name, value in wanted.items() if value == value}, rel=1e-3, abs=1e-3
     )  # no nan
@@ -277,9 +277,9 @@ def test_a_mistake_in_measuring_two_objects_is_one_line(arguments, said, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_judge_of_pairs_is_trained_and_says_what_it_rejects(tmp_path):
+def test_a_scene_classifier_of_pairs_is_trained_and_says_what_it_rejects(tmp_path):
     sizes = ["--num-images", "16", "--images", "256", "--test-images", "16"]
-    train_judge(["--level", "two", *sizes, "--out", str(tmp_path / "judge.safetensors")])
+    train_classifier(["--level", "two", *sizes, "--out", str(tmp_path / "judge.safetensors")])
     table = json.loads((tmp_path / "judge.json").read_text())
     assert {f"rejected: {kind}" for kind in PAIR_KINDS} < set(table)
     reading = load_scene_classifier(tmp_path / "judge.safetensors").read(torch.zeros(2, 3, 64, 64))

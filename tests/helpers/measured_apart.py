@@ -1,6 +1,6 @@
 """measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes.
 
-Of three processes the last one gets no picture, as happens where there are fewer pictures than processes.
+Of four processes the last one gets no picture, as happens where there are fewer pictures than processes.
 """
 
 import json
@@ -21,7 +21,7 @@ from cgan.evaluation.loop import JointNetwork, measure, of_dataset, real_feature
 from cgan.evaluation.scenes import SceneEvaluator, SceneReading
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
-from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_scene_classifier
@@ -50,13 +50,14 @@ def on_pictures(inception: str, clip: str) -> dict[str, float]:
     """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
     fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
     captions = [fake_caption(i) for i in range(COUNT)]
-    judge, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
-    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(judge)
-    metrics = {n.name or "inception": PictureQuality(n, real_features(n, real)) for n in networks}
-    metrics["clip_score"] = CLIPScore(CLIPNetwork(clip))
+    classifier, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
+    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(classifier)
+    measures = ("fid", "kid", "prdc", "mifid")
+    metrics = {n.name or "inception": PictureQuality(n, real_features(n, real), measures) for n in networks}
+    metrics["clip_score"] = CaptionScore(CLIPNetwork(clip))
     others = other_captions(captions, list(range(COUNT)), 20, seed=0)
     metrics["r_precision"] = GeneratedRPrecision(joint, captions, torch.from_numpy(others))
-    metrics["reading"] = SceneReading(judge)
+    metrics["reading"] = SceneReading(classifier)
     floor = between_halves(real_features(networks[1], real), "floor", {"fid", "kid", "prdc"}, seed=0)
     return floor | measure(fake._replace(captions=captions), MetricCollection(metrics, compute_groups=False))
 
@@ -83,17 +84,17 @@ def on_scenes() -> dict[str, float]:
     return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
 
 
-def shares_of_two(count: int, batch: int = 64):
-    """As the shares of cgan.evaluation.loop, but only the first two processes have any."""
+def shares_of_three(count: int, batch: int = 64):
+    """As the shares of cgan.evaluation.loop, but only the first three processes have any."""
     rank = distributed.get_rank()
-    return iter((torch.arange(rank, count, 2) if rank < 2 else torch.arange(0)).split(batch))
+    return iter((torch.arange(rank, count, 3) if rank < 3 else torch.arange(0)).split(batch))
 
 
 def main(rank: str, world: str, rendezvous: str, inception: str, clip: str, out: str) -> None:
     if int(world) > 1:
         distributed.init_process_group("gloo", init_method=rendezvous, rank=int(rank), world_size=int(world))
-    if int(world) == 3:
-        loop.shares = scenes.shares = shares_of_two
+    if int(world) == 4:
+        loop.shares = scenes.shares = shares_of_three
     values = on_pictures(inception, clip) | recalls() | on_scenes()
     Path(out).write_text(json.dumps(values))
 

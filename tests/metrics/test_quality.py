@@ -15,11 +15,21 @@ import torch_fidelity
 from PIL import Image
 from torch.utils.data import Dataset
 from torch_fidelity import feature_extractor_inceptionv3
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torchmetrics import MetricCollection
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.inception import InceptionScore
+from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 
 from cgan.interfaces import UserError
-from cgan.metrics import quality
-from cgan.metrics.features import Inception, PrecomputedFeatures, resized_clean
-from cgan.metrics.quality import PictureQuality, kernel_distance, neighbourhoods
+from cgan.metrics import distances, neighbours
+from cgan.metrics.distances import frechet_distance, inception_score, kernel_distance, memorization
+from cgan.metrics.features import GivenFeatures, Inception, MatchingNetwork, resized_clean
+from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
+from cgan.metrics.names import SCENE_FEATURES
+from cgan.metrics.neighbours import neighbourhoods
+from cgan.metrics.quality import PictureQuality
 from cgan.metrics.required_weights import MissingWeights, in_lines, inception_weights, missing_weights
 from cgan.pixels import as_bytes, as_floats
 from helpers import ROOT
@@ -62,8 +72,8 @@ def on_inception(file: Path) -> PictureQuality:
 
 
 def test_distances_are_those_of_torch_fidelity(random_inception, peer, monkeypatch):
-    monkeypatch.setattr(quality, "SUBSETS", 7)
-    monkeypatch.setattr(quality, "SUBSET_SIZE", 12)
+    monkeypatch.setattr(distances, "SUBSETS", 7)
+    monkeypatch.setattr(distances, "SUBSET_SIZE", 12)
     metric, images = on_inception(random_inception), some_pictures(20, 0, 20)
     metric.update(images[:13], torch.arange(13))
     metric.update(images[13:], torch.arange(13, 20))
@@ -75,14 +85,149 @@ def test_distances_are_those_of_torch_fidelity(random_inception, peer, monkeypat
     assert 0 < peer["recall"] < 1
 
 
+def test_the_frechet_distance_is_that_of_the_symmetric_root(random_inception):
+    """As it was computed here before torchmetrics: by the eigenvalues of b^(1/2) a b^(1/2), which are real."""
+    fake, real = (torch.rand(n, 24, generator=torch.Generator().manual_seed(n)).double() ** 2 for n in (20, 70))
+    a, b = torch.cov(fake.t()), torch.cov(real.t())
+    values, vectors = torch.linalg.eigh(b)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.t()
+    roots = torch.linalg.eigvalsh(root @ a @ root).clamp(min=0).sqrt()
+    expected = (fake.mean(0) - real.mean(0)).square().sum() + a.trace() + b.trace() - 2 * roots.sum()
+    assert frechet_distance(fake, real) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_values_are_in_float64_whatever_autocast_says():
+    fake, real = (torch.rand(40, 6, generator=torch.Generator().manual_seed(i)) for i in range(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = PictureQuality(GivenFeatures(6), real)
+        mixed.update(fake, torch.arange(40))
+        found = mixed.compute()
+    plain = PictureQuality(GivenFeatures(6), real)
+    plain.update(fake, torch.arange(40))
+    assert all(value.dtype == torch.float64 for value in found.values())
+    assert {**found} == {**plain.compute()}
+
+
+def test_real_pictures_are_kept_and_a_second_evaluation_finds_the_same():
+    fake, real = torch.rand(40, 6), torch.rand(30, 6)
+    metric = PictureQuality(GivenFeatures(6), real)
+    metric.update(fake, torch.arange(40))
+    first = metric.compute()
+    metric.reset()
+    metric.update(fake[20:], torch.arange(20, 40))
+    metric.update(fake[:20], torch.arange(20))
+    assert metric.frechet.real_features_num_samples == 30
+    assert {name: float(x) for name, x in metric.compute().items()} == pytest.approx(
+        {name: float(x) for name, x in first.items()}, rel=1e-12
+    )
+
+
+def test_the_kernel_distance_draws_the_same_subsets_each_time_and_leaves_the_global_generator(monkeypatch):
+    monkeypatch.setattr(distances, "SUBSET_SIZE", 10)
+    fake, real = torch.rand(40, 6).double(), torch.rand(50, 6).double()
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    values = {float(kernel_distance(fake, real)) for _ in range(2)}
+    assert len(values) == 1 and torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("count", [12, 200])
+def test_the_inception_score_is_torch_fidelity_s(count):
+    logits = 3 * torch.randn(count, 30, generator=torch.Generator().manual_seed(0))
+    expected = isc_features_to_metric(logits, splits=10)
+    assert float(inception_score(logits)) == pytest.approx(expected["inception_score_mean"], rel=1e-9)
+
+
+def features_of_training(count: int) -> torch.Tensor:
+    return torch.rand(count, 32, generator=torch.Generator().manual_seed(0)).double() ** 4
+
+
+def test_a_generator_that_repeats_ten_training_pictures_has_memorised_them(monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK", 7)
+    training, novel = features_of_training(300), torch.rand(100, 32).double() ** 4
+    copies = training[:10].repeat(10, 1) * 1.001
+    found = {name: memorization(fake, training) for name, fake in (("copies", copies), ("novel", novel))}
+    assert float(found["copies"]["memorization_distance"]) == pytest.approx(0, abs=1e-6)
+    assert float(found["copies"]["mifid"]) > 1e6 * frechet_distance(copies, training)
+    unit = [x / x.norm(dim=1, keepdim=True) for x in (novel, training)]
+    nearest = (1 - (unit[0] @ unit[1].t()).abs()).min(dim=1).values.mean()
+    assert float(found["novel"]["memorization_distance"]) == pytest.approx(float(nearest)) and nearest > 0.1
+    assert float(found["novel"]["mifid"]) == pytest.approx(frechet_distance(novel, training))
+
+
+def test_torchmetrics_own_mifid_looks_from_each_training_picture_and_misses_that():
+    """The fault for which TrainingMIFID is a class of its own; without it the class can go."""
+    training = features_of_training(300)
+    copies = training[:10].repeat(10, 1) * 1.001
+    theirs = MemorizationInformedFrechetInceptionDistance(GivenFeatures(32))
+    theirs.update(training, real=True)
+    theirs.update(copies, real=False)
+    assert float(theirs.compute()) == pytest.approx(frechet_distance(copies, training))
+
+
+def test_each_distance_is_a_class_of_torchmetrics():
+    metric = PictureQuality(GivenFeatures(6), torch.rand(30, 6), ("fid",))
+    assert type(metric.frechet) is FrechetInceptionDistance and isinstance(metric.frechet.inception, GivenFeatures)
+    assert issubclass(distances.FidelityKID, KernelInceptionDistance)
+    assert issubclass(distances.FidelityInceptionScore, InceptionScore)
+    assert issubclass(distances.TrainingMIFID, MemorizationInformedFrechetInceptionDistance)
+
+
+class Counting(MatchingNetwork):
+    """Counts the batches that it sees."""
+
+    name, num_features, seen = "counting", 3, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += 1
+        return images.float().mean(dim=(2, 3)) / 255
+
+    def embed_captions(self, captions: list[str]) -> torch.Tensor:
+        return torch.rand(len(captions), 3)
+
+
+def test_one_pass_through_a_network_serves_all_its_metrics():
+    network, images, captions = Counting(), some_pictures(12, 0), [f"a {i}" for i in range(12)]
+    others = torch.tensor([[(i + 1) % 12] for i in range(12)])
+    metrics = MetricCollection(
+        {
+            "quality": PictureQuality(network, torch.rand(20, 3)),
+            "clip_score": CaptionScore(network),
+            "r_precision": GeneratedRPrecision(network, captions, others),
+        },
+        compute_groups=False,
+    )
+    for places in torch.arange(12).split(6):
+        some = images[places]
+        metrics.update(images=some, captions=[captions[i] for i in places.tolist()], ids=places)
+    assert network.seen == 2 and len(metrics.compute()) == 8
+
+
 @pytest.mark.slow
 def test_all_of_inception_s_blocks_give_the_features_of_torch_fidelity(random_inception):
     peer = feature_extractor_inceptionv3.FeatureExtractorInceptionV3(
-        "inception-v3-compat", ["192", "768", "2048"], str(random_inception)
+        "inception-v3-compat", ["192", "768", "2048", "logits_unbiased"], str(random_inception)
     )
     images = some_pictures(2, 0)
-    for num_features, expected in zip((192, 768, 2048), peer(images), strict=True):
-        torch.testing.assert_close(Inception(random_inception, num_features=num_features)(images), expected)
+    *layers, logits = peer(images)
+    for num_features, expected in zip((192, 768, 2048), layers, strict=True):
+        network = Inception(random_inception, num_features=num_features)
+        torch.testing.assert_close(network(images), expected)
+    torch.testing.assert_close(network.logits(network(images)), logits)
+
+
+@pytest.mark.slow
+def test_inception_score_and_mifid_come_from_the_same_pass(random_inception):
+    network = Inception(random_inception)
+    metric = PictureQuality(network, network(some_pictures(8, 1)), ("inception_score", "mifid"))
+    images = some_pictures(9, 0)
+    metric.update(images, torch.arange(9))
+    values = metric.compute()
+    assert set(values) == {"inception_score", "mifid", "memorization_distance"}
+    assert float(values["inception_score"]) == pytest.approx(float(inception_score(network.logits(network(images)))))
+    with pytest.raises(ValueError, match="inception_score needs Inception"):
+        PictureQuality(GivenFeatures(3), torch.rand(9, 3), ("inception_score",))
 
 
 def test_clean_resizing_is_pillow_s():
@@ -115,7 +260,7 @@ def naive(fake: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 
 def test_precision_recall_density_and_coverage_are_those_of_all_pairs(monkeypatch):
-    monkeypatch.setattr(quality, "BLOCK", 7)
+    monkeypatch.setattr(neighbours, "BLOCK", 7)
     rng = np.random.default_rng(0)
     real, fake = rng.normal(size=(31, 4)), rng.normal(size=(26, 4)) * 0.7 + 0.8
     expected, found = naive(fake, real), neighbourhoods(torch.from_numpy(fake), torch.from_numpy(real))
@@ -125,12 +270,19 @@ def test_precision_recall_density_and_coverage_are_those_of_all_pairs(monkeypatc
 
 def test_equal_sets_are_at_no_distance_and_cover_each_other():
     features = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).double()
-    metric = PictureQuality(PrecomputedFeatures("judge", 6), features)
+    metric = PictureQuality(GivenFeatures(6, SCENE_FEATURES), features)
     metric.update(features, torch.arange(40))
     values = metric.compute()
-    assert float(values["judge/frechet_distance"]) == pytest.approx(0, abs=1e-6)
-    assert float(values["judge/precision"]) == float(values["judge/recall"]) == float(values["judge/coverage"]) == 1
-    assert float(values["judge/kernel_distance"]) < 0  # it is unbiased, and a picture is not compared with itself
+    assert float(values["scene_classifier/frechet_distance"]) == pytest.approx(0, abs=1e-6)
+    assert (
+        float(values["scene_classifier/precision"])
+        == float(values["scene_classifier/recall"])
+        == float(values["scene_classifier/coverage"])
+        == 1
+    )
+    assert (
+        float(values["scene_classifier/kernel_distance"]) < 0
+    )  # it is unbiased, and a picture is not compared with itself
 
 
 def test_the_kernel_distance_is_the_unbiased_estimate_over_all_pairs():
@@ -146,13 +298,13 @@ def test_the_kernel_distance_is_the_unbiased_estimate_over_all_pairs():
 
 
 def test_only_inception_s_distance_is_called_fid(random_inception):
-    metric = PictureQuality(PrecomputedFeatures("joint", 3), torch.randn(20, 3), ("fid",))
+    metric = PictureQuality(GivenFeatures(3, "joint"), torch.randn(20, 3), ("fid",))
     metric.update(torch.randn(20, 3), torch.arange(20))
     assert list(metric.compute()) == ["joint/frechet_distance"]
 
 
 def test_too_few_pictures_are_an_error():
-    metric = PictureQuality(PrecomputedFeatures("judge", 3), torch.randn(20, 3), ("prdc",))
+    metric = PictureQuality(GivenFeatures(3, SCENE_FEATURES), torch.randn(20, 3), ("prdc",))
     metric.update(torch.randn(5, 3), torch.arange(5))
     with pytest.raises(ValueError, match="too few"):
         metric.compute()
@@ -190,12 +342,12 @@ def test_a_file_that_is_not_inception_s_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_several_processes_find_what_one_finds(random_inception, tmp_path):
-    """A set of 53 pictures: the shares are 27 and 26, and the last batches of different sizes; a third one has none."""
+    """A set of 53 pictures: the shares of two are 27 and 26; of four processes one has none."""
     found, clip = {}, tmp_path / "clip"
     script = [sys.executable, "-m", "helpers.measured_apart"]
     clip.mkdir()
     save_clip(clip)
-    for world in (1, 2, 3):
+    for world in (1, 2, 4):
         environment = {**os.environ, "CGAN_CACHE": str(tmp_path / f"cache{world}"), "OMP_NUM_THREADS": "1"}
         environment |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
         outs = [tmp_path / f"{world}-{rank}.json" for rank in range(world)]
@@ -205,9 +357,10 @@ def test_several_processes_find_what_one_finds(random_inception, tmp_path):
         assert [process.wait(timeout=500) for process in processes] == [0] * world
         found[world] = [json.loads(out.read_text()) for out in outs]
     (one,), (first, second) = found[1], found[2]
-    assert first == second == found[3][0] == found[3][1] == found[3][2] and set(first) == set(one)
-    assert first == pytest.approx(one, rel=1e-6)
-    assert {"fid", "kid", "density", "clip_score", "r_precision", "scene_accuracy", "scenes/diversity"} <= set(one)
+    assert first == second and all(values == found[4][0] for values in found[4]) and set(first) == set(one)
+    assert first == pytest.approx(one, rel=1e-6) and found[4][0] == pytest.approx(one, rel=1e-6)
+    names = {"fid", "kid", "mifid", "density", "clip_score", "r_precision", "scene_accuracy", "scenes/diversity"}
+    assert names <= set(one)
     assert one["floor/frechet_distance"] > 0
     assert 0 < one["scene_accuracy"] < 1 and 0 < one["r_precision"] < 1 and one["image_to_text/recall@1"] > 0
     assert all(np.isfinite(list(one.values())))

@@ -54,7 +54,7 @@ def test_nonsense_to_push_away_from_is_one_line(pipe, negative, guidance):
     assert "\n" not in str(error.value)
 
 
-def test_pushed_away_from_snow_the_judge_sees_hardly_any(pipe):
+def test_pushed_away_from_snow_the_scene_classifier_sees_hardly_any(pipe):
     captions, snow = [f"a {colour} {thing}" for colour in COLOURS for thing in OBJECTS], GROUNDS.index("snow")
     drawn = (p.sample(captions, list(range(64)), batch_size=32) for p in (pipe, pipe.away_from("snow", 1.0)))
     plain, pushed = (

@@ -106,7 +106,7 @@ def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
     assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
 
 
-def test_scenes_of_two_objects_have_a_judge_of_their_own(monkeypatch, tmp_path, capsys):
+def test_scenes_of_two_objects_have_a_scene_classifier_of_their_own(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training_measures, "PAIR_CLASSIFIER", tmp_path / "judge")
     assert plan_of("data.level=two") is None and "cgan judge --level two" in capsys.readouterr().out
     (tmp_path / "judge").touch()
@@ -252,7 +252,8 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     (evaluation,) = evaluation_callbacks(plan, config, dataset, folder, ["a"], lambda done, total: None, print)
     lines = capsys.readouterr().out.splitlines()
     assert "without r_precision: 12 different captions are too few to find 99 wrong ones" in lines
-    assert lines[-1] == "evaluating fid, clip_score every 40,000 images; best.ckpt follows clip_score"
+    by = f"fid by the joint encoder; clip_score by CLIP {config.trainer.clip}"
+    assert lines[-1] == f"evaluating 12 captions every 40,000 images: {by}; best.ckpt follows clip_score"
     vocabulary = Vocabulary(["picture"])
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
     text_encoder, heard = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), vocabulary).eval(), []
