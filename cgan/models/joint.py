@@ -27,7 +27,7 @@ from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.models.float32 import inner_products
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.clip import CLIPTextEncoder
-from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary, restore_vocabulary
 from cgan.models.text.projected import ProjectedTextEncoder
 
 BLOCK = 128  # images and captions whose words and regions are compared at once: each pair takes L x R numbers
@@ -245,6 +245,7 @@ class JointEncoder(nn.Module):
         """
         towers = [self.text.spec(), self.image.spec()] if isinstance(self.image, CLIPImageEncoder) else None
         spec = {"joint": asdict(self.config), "words": self.vocabulary.words, "resolution": self.resolution}
+        spec["splitting"] = self.vocabulary.splitting
         weights = {
             name: (value.half() if half and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
@@ -265,11 +266,11 @@ class JointEncoder(nn.Module):
             with safe_open(path, "pt") as file:
                 spec = json.loads(file.metadata()["spec"])
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            words, resolution, towers = (spec[key] for key in ("words", "resolution", "towers"))
+            vocabulary, resolution, towers = restore_vocabulary(spec), spec["resolution"], spec["towers"]
             config = joint_config(spec["joint"])
         with building(path, damaged):
             text_encoder = restore_text_encoder(spec["text"]) if spec.get("text") else None
             assert text_encoder is None or isinstance(text_encoder, ProjectedTextEncoder)  # as `save` wrote it
-            joint = cls(config, Vocabulary(words), resolution, towers, text_encoder)
+            joint = cls(config, vocabulary, resolution, towers, text_encoder)
             joint.load_state_dict(weights)
         return joint.eval()
