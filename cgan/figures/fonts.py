@@ -55,7 +55,7 @@ def file_with(letters: frozenset[str]) -> str | None:
 
 @cache
 def installed() -> list[str]:
-    """Returns the files of upright fonts: Matplotlib's first, then the system's, those of many scripts before others."""
+    """Returns the files of upright fonts: Matplotlib's first, then the system's, of which those of many scripts first."""
     from matplotlib import get_data_path
     from matplotlib.font_manager import findSystemFonts
 

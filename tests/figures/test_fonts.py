@@ -20,7 +20,7 @@ def no_other_fonts(monkeypatch):
 
 def test_pillow_s_own_font_has_latin_letters_and_no_others():
     own = ImageFont.load_default(10)
-    assert all(has(own, letter) for letter in "aZ09 ,ä?") and not any(has(own, letter) for letter in "狗дあ개")
+    assert all(has(own, letter) for letter in "aZ09 ,?") and not any(has(own, letter) for letter in "狗дあ개ä")
 
 
 @pytest.mark.parametrize("text", CAPTIONS)
