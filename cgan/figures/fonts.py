@@ -29,7 +29,7 @@ def label(text: str, size: float = 10) -> tuple[str, Font]:
     english = translated(text)
     if english is not None:
         return english, own
-    left = "".join(letter for letter in text if letter not in missing).strip()
+    left = " ".join("".join(letter for letter in text if letter not in missing).split())
     return (left if any(letter.isalnum() for letter in left) else NO_FONT), own
 
 
@@ -55,7 +55,7 @@ def file_with(letters: frozenset[str]) -> str | None:
 
 @cache
 def installed() -> list[str]:
-    """Returns the files of upright fonts: Matplotlib's first, then the system's, of which those of many scripts first."""
+    """Returns the files of upright fonts: Matplotlib's own, then the system's, those of many scripts first."""
     from matplotlib import get_data_path
     from matplotlib.font_manager import findSystemFonts
 
