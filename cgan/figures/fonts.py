@@ -2,12 +2,13 @@
 
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 from PIL import ImageFont
 
 from cgan.data.scenes.levels import translated
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 NO_GLYPH = "\uffff"  # drawn as whatever a font draws for a letter that it does not have
 WIDELY_READ = ("noto", "cjk", "unifont", "wqy", "droid", "gothic", "pingfang", "yahei", "hei", "arial unicode")
 NO_FONT = "(caption in letters that no font here has)"

@@ -77,7 +77,8 @@ class Vocabulary:
     """
 
     def __init__(self, words: Iterable[str], splitting: Splitting = "characters") -> None:
-        self.words, self.splitting = list(words), splitting
+        self.words = list(words)
+        self.splitting: Splitting = splitting
         self.index = {word: i for i, word in enumerate(self.words, start=2)}
         self.wordless = Wordless()
 
