@@ -1,6 +1,6 @@
 """Gathers emoji of openly licensed sets, with captions, into a folder that `cgan` trains on.
 
-    pip install "cgan[emoji]"
+    pip install -e ".[emoji]"
     python examples/emoji.py EMOJI                    # fetches the packages with npm pack, 128 px
     python train.py configs/gan/emoji.yaml data.root=EMOJI
 
@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from cgan.errors import UserError
+from cgan.errors import UserError, how_to_install
 from cgan.files import make_folder, write_text
 from cgan.models.text.lstm import split_words
 
@@ -250,7 +250,7 @@ def rasterise(svg: str, size: int) -> bytes:
     try:
         import resvg_py
     except ImportError:
-        raise UserError('drawing SVG needs resvg_py; pip install "cgan[emoji]"') from None
+        raise UserError(f"drawing SVG needs resvg_py; {how_to_install('emoji')}") from None
     return resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, background="white", skip_system_fonts=True)
 
 

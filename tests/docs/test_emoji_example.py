@@ -142,7 +142,7 @@ def test_mistakes_are_one_line(emoji, packages, tmp_path, monkeypatch):
 
 
 def test_svg_is_drawn_on_white():
-    pytest.importorskip("resvg_py", reason="pip install cgan[emoji]")
+    pytest.importorskip("resvg_py", reason="the extra emoji is not installed")
     spec = importlib.util.spec_from_file_location("emoji_example", ROOT / "examples" / "emoji.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

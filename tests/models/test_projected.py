@@ -65,6 +65,6 @@ def test_a_joint_encoder_on_it_is_saved_without_the_language_model_and_scores_al
 
 def test_a_joint_encoder_whose_package_is_missing_is_one_line(encoder, tmp_path, monkeypatch):
     joint_on(encoder).save(tmp_path / "joint.safetensors")
-    monkeypatch.setitem(PACKAGED, "minilm", PackagedModel("no_such_package", "model", PACKAGED["minilm"].install))
-    with pytest.raises(UserError, match="text.name=minilm: not installed; pip install"):
+    monkeypatch.setitem(PACKAGED, "minilm", PackagedModel("no_such_package", "model", PACKAGED["minilm"].hint))
+    with pytest.raises(UserError, match="text.name=minilm: its package is not installed; pip install"):
         JointEncoder.load(tmp_path / "joint.safetensors")

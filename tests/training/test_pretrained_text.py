@@ -78,7 +78,7 @@ def build_joint_with_lstm() -> JointEncoder:
 @pytest.mark.parametrize("task", ["gan", "joint"])
 def test_a_missing_package_ends_a_training_before_it_begins(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PACKAGED, "minilm", PackagedModel("no_such_package", "model", PACKAGED["minilm"].install))
-    with pytest.raises(UserError, match="text.name=minilm: not installed; pip install"):
+    monkeypatch.setitem(PACKAGED, "minilm", PackagedModel("no_such_package", "model", PACKAGED["minilm"].hint))
+    with pytest.raises(UserError, match="text.name=minilm: its package is not installed; pip install"):
         train(load_config([*TINY, *MINILM, f"task={task}", "run_dir=r"]))
     assert not (tmp_path / "r").exists()

