@@ -35,10 +35,9 @@ from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.sources import check_data
 from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import Batch, Report, UserError, silent
-from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.training.auto_precision import chosen_precision
-from cgan.training.build import build_gan
+from cgan.training.build import build_gan, build_joint
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGrid
@@ -73,7 +72,7 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
     torch.manual_seed(config.seed)
     vocabulary = Vocabulary.of(made_up_captions(1000))
     needed = uses_joint_encoder(config)
-    joint = JointEncoder(config.joint, vocabulary, config.data.resolution).eval() if needed else None
+    joint = build_joint(config, vocabulary).eval() if needed else None
     gan = build_gan(config, joint)
     gan.config = replace(gan.config, adversarial_from=0.0)
     return gan.to(device)

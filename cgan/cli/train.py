@@ -103,6 +103,7 @@ def print_result(result: TrainResult, config: RunConfig) -> None:
         print(f'next: cgan retrieve "YOUR WORDS" --images PICTURES --checkpoint {result.checkpoint}')
         print(f"or:   cgan train joint.checkpoint={result.checkpoint}")
         return
-    caption = "YOUR WORDS" if config.data.source != "scenes" else "a dog on grass"
+    of_scenes = {"en": "a dog on grass", "zh": "一只狗在草地上"}[config.data.language]
+    caption = of_scenes if config.data.source == "scenes" else "YOUR WORDS"
     print(f'next: cgan sample "{caption}" --checkpoint {result.checkpoint}')
     print(f"curves: cgan plot {run_dir}")

@@ -33,7 +33,8 @@ def fingerprint_of(dataset) -> Fingerprint:
 def contents(dataset) -> Iterator[bytes]:
     """Yields the bytes that identify a data set's names, ids and captions, piece by piece."""
     if isinstance(dataset, Scenes):
-        yield as_bytes([DRAWING_VERSION, len(dataset), dataset.seed, dataset.level.name])
+        level = [dataset.level.name] if dataset.level.language == "en" else [dataset.level.name, dataset.level.language]
+        yield as_bytes([DRAWING_VERSION, len(dataset), dataset.seed, *level])
     elif isinstance(dataset, ShardedPictures):
         yield as_bytes([(shard.name, shard.stat().st_size) for shard in dataset.shards])
         for rows in np.array_split(dataset.rows, max(1, len(dataset.rows) // 100_000)):

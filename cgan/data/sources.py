@@ -33,6 +33,7 @@ class DataConfig:
     flip: bool = False  # half of the pictures of shards mirrored; not where captions say left and right
     num_images: int = 20_000  # scenes to draw
     level: Literal["one", "two"] = "one"  # objects in a scene; two stand in a relation
+    language: Literal["en", "zh"] = "en"  # of the captions of scenes, English or Chinese
     test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
     seed: int = 0  # of the scenes, of the choice of test pictures, and of random crops and flips
 
@@ -57,12 +58,12 @@ def check_data(config: DataConfig) -> None:
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> ImageTextDataset:
     """Returns the data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
-    from cgan.data.scenes.dataset import ONE, Scenes
-    from cgan.data.scenes.two_objects import TWO
+    from cgan.data.scenes.dataset import Scenes
+    from cgan.data.scenes.levels import level_of
 
     check_data(config)
     if config.source == "scenes":
-        level = TWO if config.level == "two" else ONE
+        level = level_of(config.level, config.language)
         if part == "train":
             return Scenes(config.num_images, config.resolution, config.seed, level=level)
         return Scenes(config.test_images, config.resolution, config.seed + 1_000_003, level=level)

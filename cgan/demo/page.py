@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cgan.demo.backend import MAX_CAPTION, MAX_PICTURES, MAX_TRUNCATION, NEAREST, STEPS, Backend, PageRequest
 from cgan.errors import UserError
-from cgan.figures.sheets import CAPTIONS
+from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.ranges import LARGEST_SEED
 
 SHOWING = {"height": "auto", "show_label": False, "interactive": False, "buttons": ["download", "fullscreen"]}
@@ -129,9 +129,12 @@ def settings_part(backend: Backend, caption: gr.Textbox) -> tuple[list[gr.Compon
 
 
 def example_part(backend: Backend, caption: gr.Textbox) -> None:
-    """Adds example captions to click on, if the first checkpoint knows all of their words."""
-    if not any(backend.unknown(PageRequest(next(iter(backend.checkpoints)), each, 0)) for each in CAPTIONS):
-        gr.Examples([[each] for each in CAPTIONS], caption, label="For instance")
+    """Adds example captions to click on, in a language of which the first checkpoint knows all words."""
+    first = next(iter(backend.checkpoints))
+    for captions in (CAPTIONS, CHINESE_CAPTIONS):
+        if not any(backend.unknown(PageRequest(first, each, 0)) for each in captions):
+            gr.Examples([[each] for each in captions], caption, label="For instance")
+            return
 
 
 def interpolation_part(backend: Backend, request: list[gr.Component]) -> None:

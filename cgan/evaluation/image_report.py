@@ -7,6 +7,7 @@ import torch
 
 from cgan.data.pictures import CaptionedPictures
 from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.levels import Language
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.evaluation.images import (
     NUM_DISTRACTORS,
@@ -95,6 +96,10 @@ class ImageEvaluation:
             return Scenes(self.settings.num_images or NUM_SCENES, self.config.resolution, self.settings.seed)
         return build_dataset(self.config, "test" if self.config.test_images > 0 else "train")
 
+    def language(self) -> Language:
+        """Returns the language of the captions of scenes."""
+        return "en" if self.config is None else self.config.language
+
     def choose_eval_set(self) -> EvalSet:
         """Returns the captions and images of the data set; a folder that is measured has its own captions."""
         if self.settings.reference is not None:
@@ -110,7 +115,7 @@ class ImageEvaluation:
     def scenes_eval_set(self) -> EvalSet:
         """Returns captions of seen combinations by the seed, and as many real scenes."""
         assert self.dataset is not None  # on_scenes
-        captions = captions_of("seen", len(self.dataset), self.settings.seed)
+        captions = captions_of("seen", len(self.dataset), self.settings.seed, self.language())
         about = {"choice": "scenes drawn by the seed", "seed": self.settings.seed, **counted(captions)}
         return EvalSet(captions, of_dataset(self.dataset), about)
 
@@ -255,7 +260,7 @@ class ImageEvaluation:
         joint = self.joint_network().joint if "r_precision" in self.wanted else None
         evaluator = SceneEvaluator(
             load_scene_classifier(), self.config.resolution, len(self.dataset), self.settings.seed, joint, more,
-            self.settings.truncation,
+            self.settings.truncation, self.language(),
         )  # fmt: skip
         return evaluator(self.pipe.generator, self.pipe.text_encoder, self.progress).metrics()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.dataset import Scenes
+from cgan.figures.fonts import label as label_of
 from cgan.interfaces import ImageTextDataset, Sample
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
 from cgan.models.joint import JointEncoder
@@ -125,12 +126,13 @@ def sheet(rows: np.ndarray, lines: list[list[str]], scale: int) -> np.ndarray:
     """Returns a page, uint8 (H, W, 3), with images (N, h, w, 3) on the left and lines of text on the right of each."""
     height, width = rows.shape[1] * scale, rows.shape[2] * scale
     page = Image.new("RGB", (width + 520, len(rows) * (height + 4)), "white")
-    draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(size=15), ImageFont.load_default(size=11)
+    draw, small = ImageDraw.Draw(page), ImageFont.load_default(size=11)
     for i, row in enumerate(rows):
         top = i * (height + 4)
         page.paste(Image.fromarray(row).resize((width, height), Image.Resampling.BOX), (0, top))
         for j, (label, texts) in enumerate(zip(LABELS, lines, strict=False)):
             y = top + 4 + j * (height // 3)
             draw.text((width + 12, y), label, fill="grey", font=small)
-            draw.text((width + 12, y + 14), textwrap.shorten(texts[i], 66, placeholder=" ..."), fill="black", font=font)
+            text, font = label_of(texts[i], 15)
+            draw.text((width + 12, y + 14), textwrap.shorten(text, 66, placeholder=" ..."), fill="black", font=font)
     return np.asarray(page)

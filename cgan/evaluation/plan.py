@@ -270,7 +270,7 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
     is trained against.
     """
     count, resolution, classifier = config.trainer.evaluation_images, config.data.resolution, load_scene_classifier()
-    captions, networks = captions_of("seen", count, SEED), networks_of(plan, config)
+    captions, networks = captions_of("seen", count, SEED, config.data.language), networks_of(plan, config)
     eval_set = EvalSet(captions, of_dataset(Scenes(count, resolution, SEED)), {})
     file, by_joint = config.trainer.eval_joint_encoder or STARTER_JOINT, "r_precision" in plan.wanted
     joint = JointEncoder.load(file) if by_joint else None
@@ -282,7 +282,8 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
 
     @cache
     def evaluator(device: torch.device) -> SceneEvaluator:  # real scenes are measured on the device of training
-        return SceneEvaluator(classifier, resolution, count, SEED, joint, others.metrics(device))
+        more = others.metrics(device)
+        return SceneEvaluator(classifier, resolution, count, SEED, joint, more, language=config.data.language)
 
     def evaluate(generator, text_encoder, progress) -> dict[str, float]:
         return evaluator(device_of(generator))(generator, text_encoder, progress).metrics()
@@ -293,7 +294,9 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
 def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
     """Returns an evaluator of both splits of scenes of two objects, by their own classifier."""
     count = config.trainer.evaluation_images
-    evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED)
+    evaluator = TwoObjectEvaluator(
+        load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED, language=config.data.language
+    )
     return Evaluator(evaluator, plan.names(), count)
 
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from cgan.data.scenes.attributes import ATTRIBUTES, Scene, Split, is_heldout, sample_scene
-from cgan.data.scenes.captions import describe, mentioned_in
+from cgan.data.scenes.attributes import ATTRIBUTES, Scene, Split, is_heldout
+from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
+from cgan.data.scenes.levels import Language, level_of, translated
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,
@@ -124,13 +125,16 @@ class SceneEvaluator:
         joint: JointEncoder | None = None,
         more: dict[str, Metric] | None = None,
         truncation: float = 1.0,
+        language: Language = "en",
     ) -> None:
         if num_images < FEWEST:
             raise UserError(f"{num_images} pictures are too few to evaluate; take at least {FEWEST}, better 2000")
         self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
         splits: tuple[Split, ...] = ("seen", "heldout")
-        self.captions: dict[Split, list[str]] = {split: captions_of(split, num_images, seed) for split in splits}
-        self.repeated = captions_of("seen", max(2, num_images // 64), seed + 2)
+        self.captions: dict[Split, list[str]] = {
+            split: captions_of(split, num_images, seed, language) for split in splits
+        }
+        self.repeated = captions_of("seen", max(2, num_images // 64), seed + 2, language)
         self.more, self.truncation = dict(more or {}), truncation
         self.choice = (
             contradicted_r_precision(JointNetwork(joint), self.captions["seen"], seed) if joint is not None else None
@@ -157,7 +161,7 @@ class SceneEvaluator:
         """Returns the R-precision in [0, 1] of real scenes with their captions; None without a joint encoder."""
         if self.choice is None:
             return None
-        network, captions = self.choice.network, self.captions["seen"]
+        network, captions = self.choice.network, self.choice.captions
         features = real_features(network, scenes_of(captions[:NUM_REAL], self.resolution, [self.seed, 4]), device)
         with placed(network, device):
             texts, others = embedded(network, captions).cpu(), self.choice.distractors.cpu()
@@ -232,14 +236,19 @@ def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures
 
 
 def contradicted_r_precision(network: JointNetwork, captions: list[str], seed: int) -> GeneratedRPrecision:
-    """Returns the R-precision metric, 1 of 100, whose 99 wrong captions contradict the right one."""
+    """Returns the R-precision metric, 1 of 100, whose 99 wrong captions contradict the right one.
+
+    A network that does not know the Chinese words of captions judges by what they say in English.
+    """
+    if network.joint.text.unknown_words(captions):
+        captions = [translated(caption) or caption for caption in captions]
     return GeneratedRPrecision(network, captions, torch.from_numpy(contradicting(captions, 99, seed)))
 
 
-def captions_of(split: Split, count: int, seed: int) -> list[str]:
+def captions_of(split: Split, count: int, seed: int, language: Language = "en") -> list[str]:
     """Returns `count` captions of random scenes of a split; the same seed gives the same captions."""
-    rng = np.random.default_rng([seed, split == "heldout"])
-    return [describe(sample_scene(rng, split), rng) for _ in range(count)]
+    rng, level = np.random.default_rng([seed, split == "heldout"]), level_of("one", language)
+    return [level.describe(level.sample(rng, split), rng) for _ in range(count)]
 
 
 def scene_of(caption: str, rng: np.random.Generator) -> Scene:

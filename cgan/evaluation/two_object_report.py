@@ -29,7 +29,9 @@ def evaluate_two_objects(settings: EvaluationSettings, data: DataConfig, progres
     if not settings.sets_resolution:
         data = replace(data, resolution=pipe.generator.resolution)
     classifier, count = pair_classifier(), settings.num_images or NUM_SCENES
-    evaluator = TwoObjectEvaluator(classifier, data.resolution, count, settings.seed, settings.truncation)
+    evaluator = TwoObjectEvaluator(
+        classifier, data.resolution, count, settings.seed, settings.truncation, data.language
+    )
     metrics = evaluator(pipe.generator, pipe.text_encoder, progress)
     anchors = {"real_of_captions": known(evaluator.of_real(pipe.device, progress))} if settings.anchors else {}
     about = protocol(pipe, classifier, evaluator, settings)

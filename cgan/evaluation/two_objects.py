@@ -8,7 +8,8 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 from cgan.data.scenes.attributes import Split
 from cgan.data.scenes.dataset import Scenes
-from cgan.data.scenes.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
+from cgan.data.scenes.levels import Language, level_of
+from cgan.data.scenes.two_objects import TWO, mentioned_in_pair
 from cgan.evaluation.loop import Pictures, device_of, measure, of_dataset, of_generator, real_features
 from cgan.interfaces import TextEncoder
 from cgan.metrics.features import GivenFeatures, SceneClassifierFeatures
@@ -64,11 +65,14 @@ class TwoObjectEvaluator:
         num_images: int = 2000,
         seed: int = 1234,
         truncation: float = 1.0,
+        language: Language = "en",
     ) -> None:
         self.classifier, self.resolution, self.num_images, self.seed = classifier, resolution, num_images, seed
-        self.truncation = truncation
+        self.truncation, self.level = truncation, level_of("two", language)
         splits: tuple[Split, ...] = ("seen", "heldout")
-        self.captions: dict[Split, list[str]] = {split: pair_captions(split, num_images, seed) for split in splits}
+        self.captions: dict[Split, list[str]] = {
+            split: pair_captions(split, num_images, seed, language) for split in splits
+        }
         self.real: Tensor | None = None
 
     @torch.no_grad()
@@ -86,7 +90,7 @@ class TwoObjectEvaluator:
         """Returns the values of real scenes with their own captions, other scenes than those of the distances."""
         pictures: dict[Split, Pictures] = {}
         for split in self.captions:
-            scenes = Scenes(self.num_images, self.resolution, self.seed + 1, split, level=TWO)
+            scenes = Scenes(self.num_images, self.resolution, self.seed + 1, split, level=self.level)
             pictures[split] = of_dataset(scenes, captions=[scenes.captions_of(i)[0] for i in range(len(scenes))])
         return self.measured(pictures, device, progress)
 
@@ -110,7 +114,7 @@ class TwoObjectEvaluator:
         return {"seen": PairReading(self.classifier, quality), "heldout": PairReading(self.classifier)}
 
 
-def pair_captions(split: Split, count: int, seed: int) -> list[str]:
+def pair_captions(split: Split, count: int, seed: int, language: Language = "en") -> list[str]:
     """Returns `count` captions of random scenes of two objects; the same seed gives the same captions."""
-    rng = np.random.default_rng([seed, split == "heldout", 2])
-    return [describe_pair(sample_pair(rng, split), rng) for _ in range(count)]
+    rng, level = np.random.default_rng([seed, split == "heldout", 2]), level_of("two", language)
+    return [level.describe(level.sample(rng, split), rng) for _ in range(count)]

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cgan.figures.fonts import Font, label
+
 THUMBNAIL, MARGIN, TITLE, LABEL = 160, 20, 60, 38  # pixels; a label stands under each thumbnail
 MAX_PICTURES = 100
 INK, FAINT, FRAME = "#222222", "#8a8a8a", "#d8d8d8"
@@ -19,8 +21,8 @@ def contact_sheet(pictures: list[np.ndarray | None], scores: np.ndarray, title: 
     cell = THUMBNAIL + MARGIN, THUMBNAIL + LABEL
     width = MARGIN + cell[0] * max(columns, 3)  # room for a title, even with one picture
     sheet = Image.new("RGB", (width, TITLE + cell[1] * math.ceil(len(pictures) / columns) + MARGIN // 2), "white")
-    font = ImageFont.load_default(size=22)
-    line = shortened(title, font, width - 2 * MARGIN)
+    text, font = label(title, 22)
+    line = shortened(text, font, width - 2 * MARGIN)
     ImageDraw.Draw(sheet).text((MARGIN, TITLE // 2), line, INK, font, anchor="lm")
     for i, picture in enumerate(pictures):
         corner = MARGIN + i % columns * cell[0], TITLE + i // columns * cell[1]
@@ -41,7 +43,7 @@ def add_picture(
     draw.text((left + THUMBNAIL, below), f"{score:.3f}", FAINT, font, anchor="ra")
 
 
-def shortened(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+def shortened(title: str, font: Font, width: int) -> str:
     """Returns a title that fits on one line of `width` pixels; an ellipsis marks a missing end."""
     title = " ".join(title.split())
     if font.getlength(title) <= width:

@@ -1,15 +1,17 @@
 """Lays out pictures on a page under their captions, and writes PNG files with metadata, and animations."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
+from cgan.data.scenes.chinese import is_chinese
 from cgan.errors import UserError
+from cgan.figures.fonts import label
 from cgan.files import replacing
 
 CAPTIONS = (
@@ -22,19 +24,39 @@ CAPTIONS = (
     "a green tree on grass, on the left",
     "a black ball on sand",
 )
+CHINESE_CAPTIONS = (  # CAPTIONS in Chinese
+    "一只红色的小狗在草地上",
+    "沙地上有一辆蓝色的大汽车，在右边",
+    "雪地里有一只橙色的猫",
+    "夜空下有一只白色的鸟",
+    "水面上有一条黄色的鱼",
+    "砖墙前有一座紫色的房子",
+    "左边的草地上有一棵绿色的树",
+    "一个黑色的球在沙地上",
+)
 FRAMES_PER_SECOND = 12
 LINE = 13  # pixels that a line of a strip is high
 
 
 def titled(row: np.ndarray, caption: str, most_lines: int = 3) -> np.ndarray:
-    """Returns a row of pictures, uint8 (H, W, 3), below a strip with its caption, cut after most_lines lines."""
-    font = ImageFont.load_default()
-    letters = max(8, int((row.shape[1] - 6) / font.getlength("n")))
-    lines = textwrap.wrap(caption[:1000], letters, max_lines=most_lines, placeholder="...") or [""]
+    """Returns a row of pictures, uint8 (H, W, 3), below a strip with its caption, cut after most_lines lines.
+
+    Where no font on this machine has the caption's letters, the strip says so, or shows it in English; see `label`.
+    """
+    text, font = label(caption[:1000])
+    widest = max([font.getlength("n"), *(font.getlength(letter) for letter in set(text) if is_chinese(letter))])
+    letters = max(8, int((row.shape[1] - 6) / widest))
+    lines = textwrap.wrap(text, letters, max_lines=most_lines, placeholder="...") or [""]
     strip = Image.new("RGB", (row.shape[1], LINE * len(lines)), "white")
     for i, line in enumerate(lines):
         ImageDraw.Draw(strip).text((3, 1 + LINE * i), line, fill="black", font=font)
     return np.concatenate([np.asarray(strip), row])
+
+
+def example_captions(unknown_words: Callable[[list[str]], list[str]]) -> list[str]:
+    """Returns captions of scenes, in Chinese where a model knows all words of these and not those in English."""
+    knows_chinese = not unknown_words(list(CHINESE_CAPTIONS)) and bool(unknown_words(list(CAPTIONS)))
+    return list(CHINESE_CAPTIONS if knows_chinese else CAPTIONS)
 
 
 def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:

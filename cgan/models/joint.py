@@ -25,8 +25,10 @@ from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.encoders.clip import CLIPImageEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.models.float32 import inner_products
+from cgan.models.text import restore_text_encoder
 from cgan.models.text.clip import CLIPTextEncoder
-from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary, restore_vocabulary
+from cgan.models.text.projected import ProjectedTextEncoder
 
 BLOCK = 128  # images and captions whose words and regions are compared at once: each pair takes L x R numbers
 
@@ -66,14 +68,17 @@ def joint_config(settings: dict) -> JointConfig:
 
 
 def build_encoders(
-    config: JointConfig, vocabulary: Vocabulary, towers: tuple[dict, dict] | None = None
+    config: JointConfig,
+    vocabulary: Vocabulary,
+    towers: tuple[dict, dict] | None = None,
+    text_encoder: TextEncoder | None = None,
 ) -> tuple[ImageEncoder, TextEncoder]:
-    """Returns the image and the text encoder of a configuration; `towers` as for JointEncoder. Raises UserError."""
+    """Returns the image and the text encoder of a configuration; the others as for JointEncoder. Raises UserError."""
     match config.encoders:
         case "own":
             if config.image.embedding_dim != config.text.dim:
                 raise UserError("joint.image.embedding_dim and joint.text.dim must be equal: they are one latent")
-            return build_image_encoder(config.image), LSTMTextEncoder(config.text, vocabulary)
+            return build_image_encoder(config.image), text_encoder or LSTMTextEncoder(config.text, vocabulary)
         case "clip":
             if towers is not None:
                 text, image = towers
@@ -91,15 +96,21 @@ class JointEncoder(nn.Module):
     """Embeds images and captions in one latent of `embedding_dim` numbers, scores pairs, and decodes embeddings.
 
     `towers` are the spec() of the text and the image half of a finetuned CLIP; they are given when such an encoder is
-    restored without the folder that it was finetuned from. Raises UserError for a configuration that can't be built.
+    restored without the folder that it was finetuned from. `text_encoder`, of joint.text.dim numbers, takes the place
+    of the LSTM. Raises UserError for a configuration that can't be built.
     """
 
     def __init__(
-        self, config: JointConfig, vocabulary: Vocabulary, resolution: int, towers: tuple[dict, dict] | None = None
+        self,
+        config: JointConfig,
+        vocabulary: Vocabulary,
+        resolution: int,
+        towers: tuple[dict, dict] | None = None,
+        text_encoder: ProjectedTextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.config, self.vocabulary, self.resolution = config, vocabulary, resolution
-        self.image, self.text = build_encoders(config, vocabulary, towers)
+        self.image, self.text = build_encoders(config, vocabulary, towers, text_encoder)
         dim = self.image.embedding_dim
         self.coattention = None
         if config.coattention_weight > 0:
@@ -229,15 +240,18 @@ class JointEncoder(nn.Module):
     def save(self, path: Path, half: bool = False) -> None:
         """Writes the weights as safetensors, in half precision if asked, with all settings as JSON in the metadata.
 
-        The file is written whole or not at all; raises CannotWrite.
+        Of a pretrained text encoder the settings hold the name, and the weights the projections alone. The file is
+        written whole or not at all; raises CannotWrite.
         """
         towers = [self.text.spec(), self.image.spec()] if isinstance(self.image, CLIPImageEncoder) else None
         spec = {"joint": asdict(self.config), "words": self.vocabulary.words, "resolution": self.resolution}
+        spec["splitting"] = self.vocabulary.splitting
         weights = {
             name: (value.half() if half and value.is_floating_point() else value).contiguous()
             for name, value in self.state_dict().items()
         }
-        write_bytes(path, save(weights, metadata={"spec": json.dumps(spec | {"towers": towers})}))
+        text = self.text.spec() if isinstance(self.text, ProjectedTextEncoder) else None
+        write_bytes(path, save(weights, metadata={"spec": json.dumps(spec | {"towers": towers, "text": text})}))
 
     @classmethod
     def load(cls, path: str | Path) -> "JointEncoder":
@@ -252,9 +266,11 @@ class JointEncoder(nn.Module):
             with safe_open(path, "pt") as file:
                 spec = json.loads(file.metadata()["spec"])
                 weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            words, resolution, towers = (spec[key] for key in ("words", "resolution", "towers"))
+            vocabulary, resolution, towers = restore_vocabulary(spec), spec["resolution"], spec["towers"]
             config = joint_config(spec["joint"])
         with building(path, damaged):
-            joint = cls(config, Vocabulary(words), resolution, towers)
+            text_encoder = restore_text_encoder(spec["text"]) if spec.get("text") else None
+            assert text_encoder is None or isinstance(text_encoder, ProjectedTextEncoder)  # as `save` wrote it
+            joint = cls(config, vocabulary, resolution, towers, text_encoder)
             joint.load_state_dict(weights)
         return joint.eval()

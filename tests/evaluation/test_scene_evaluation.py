@@ -8,7 +8,8 @@ from cgan.data.scenes.attributes import Scene, sample_scene
 from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.corruptions import KINDS, slightly_changed, spoil
 from cgan.data.scenes.drawing import draw_scene
-from cgan.evaluation.scenes import SceneEvaluator, contradicting, scene_of
+from cgan.evaluation.loop import JointNetwork
+from cgan.evaluation.scenes import SceneEvaluator, captions_of, contradicted_r_precision, contradicting, scene_of
 from cgan.interfaces import UserError
 from cgan.metrics.distances import frechet_distance
 from cgan.metrics.scenes import IntraCaptionDiversity, Reading, SceneAccuracy, load_scene_classifier
@@ -144,3 +145,17 @@ def test_the_table_of_the_scene_classifier_is_kept_beside_its_weights():
 
     table = json.loads(SCENE_CLASSIFIER.with_suffix(".json").read_text())
     assert table["real: all attributes right and recognisable"] > 0.99
+
+
+def test_chinese_captions_are_judged_by_what_they_say(judge):
+    """By the scene classifier as they are, by an English joint encoder in English."""
+    captions = captions_of("seen", 64, 0, "zh")
+    joint = JointEncoder.load(STARTER_JOINT)
+    metric = contradicted_r_precision(JointNetwork(joint), captions, 0)
+    assert joint.text.unknown_words(captions) and not joint.text.unknown_words(metric.captions)
+    assert [mentioned_in(caption) for caption in metric.captions] == [mentioned_in(caption) for caption in captions]
+    english = captions_of("seen", 64, 0)
+    assert contradicted_r_precision(JointNetwork(joint), english, 0).captions == english
+    evaluator = SceneEvaluator(judge, 32, num_images=8, language="zh")
+    assert all("\u4e00" <= caption[0] <= "\u9fff" for split in evaluator.captions.values() for caption in split)
+    assert len(evaluator.captions["heldout"]) == 8 and evaluator.repeated[0] not in captions_of("seen", 8, 0)

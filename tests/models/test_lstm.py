@@ -5,8 +5,10 @@ import re
 import pytest
 import torch
 
+from cgan import TextToImage
 from cgan.data.scenes.dataset import Scenes
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, split_words
+from helpers import ROOT
 
 CAPTIONS = ["A small red dog on grass.", "a cat", "on the sand, there is a big blue car"]
 
@@ -66,6 +68,15 @@ def test_a_long_caption_is_cut(encoder):
         ("\u2764\ufe0f a dog \U0001f468\u200d\U0001f469", ["a", "dog"]),
         ("\U0001f436\U0001f333", []),
         ("Ein_Käfer, 3½ 虫!", ["ein_käfer", "3½", "虫"]),
+        ("一只红色的狗，在草地上。", list("一只红色的狗在草地上")),
+        ("3只DOG在20米外", ["3", "只", "dog", "在", "20", "米", "外"]),
+        ("人々がコーヒーを飲む・〇", list("人々がコーヒーを飲む〇")),
+        ("か\u3099ﾊﾟ", ["が", "ﾊﾟ"]),
+        ("강아지가 잔디 위에", list("강아지가잔디위에")),
+        ("\u1100\u1161\u11a8아지", ["각", "아", "지"]),  # letters that NFC joins to a syllable
+        ("ㅋㅋㅋ 고양이", ["ㅋㅋㅋ", "고", "양", "이"]),
+        ("神\ufe00社 \U00020000\U000e0100", ["神", "社", "\U00020000"]),
+        ("STRASSE Straße ΣΊΣΥΦΟΣ", ["strasse", "strasse", "σίσυφοσ"]),
     ],
 )
 def test_words_of_any_script_stay_whole(caption, words):
@@ -94,3 +105,50 @@ def test_captions_without_a_word_are_counted_when_a_vocabulary_is_made():
     assert vocabulary.words == ["a", "dog", "cat"] and vocabulary.wordless == (2, 4, "\U0001f436")
     assert vocabulary.wordless.warning().startswith("2 of 4 captions hold no word (such as '\U0001f436')")
     assert Vocabulary.of(CAPTIONS).wordless.warning() == ""
+
+
+CHINESE = ["一只狗在草地上", "雪地上有一只小小的黑猫", "dog 狗"]
+
+
+def test_a_vocabulary_of_chinese_knows_captions_that_no_training_held():
+    vocabulary = Vocabulary.of(CHINESE)
+    ids = vocabulary.encode("草地上有一只黑狗")
+    assert 1 not in ids and vocabulary.decode(ids) == "草地上有一只黑狗"
+    assert vocabulary.decode(vocabulary.encode("dog 狗 dog")) == "dog 狗 dog"
+
+
+def test_an_encoder_restored_from_an_older_file_splits_as_it_was_trained():
+    spec = {
+        "encoder": "lstm",
+        "config": {"dim": 16},
+        "words": ["一只狗在草地上", "straße", "ﬁn"],
+    }  # without `splitting`
+    encoder = LSTMTextEncoder.from_spec(spec)
+    assert encoder.vocabulary.encode("一只狗在草地上 Straße ﬁn") == [2, 3, 4]
+    assert encoder.unknown_words(["一只猫"]) == ["一只猫"]
+    assert encoder.spec()["splitting"] == "spaces" and encoder.vocabulary.decode([2, 3]) == "一只狗在草地上 straße"
+    again = LSTMTextEncoder.from_spec(json.loads(json.dumps(encoder.spec())))
+    assert again.vocabulary.splitting == "spaces"
+    assert Vocabulary.of(CHINESE).splitting == "characters"
+
+
+def test_both_rules_split_ascii_alike():
+    rng = random.Random(0)
+    for _ in range(300):
+        caption = "".join(rng.choices("abcXYZ019_ -.,;:!?\"()'\n", k=20))
+        assert split_words(caption, "spaces") == split_words(caption, "characters")
+
+
+@pytest.mark.parametrize("name", ["scenes-64", "scenes-two-64"])
+def test_the_starter_weights_encode_captions_with_the_ids_that_they_were_trained_on(name):
+    encoder = TextToImage.from_pretrained(ROOT / "assets" / f"{name}.safetensors").text_encoder
+    assert isinstance(encoder, LSTMTextEncoder) and encoder.vocabulary.splitting == "spaces"
+    words = {word: i for i, word in enumerate(encoder.vocabulary.words, start=2)}
+    for caption in ["A small red dog, on grass!", "the cat's in the snow", "un café à droite", "a 狗 at night"]:
+        assert encoder.vocabulary.encode(caption) == [words.get(word, 1) for word in split_at_spaces(caption)]
+
+
+def split_at_spaces(caption: str) -> list[str]:
+    """As before the characters of Chinese became words, written once more."""
+    text = "".join(c if c.isalnum() or c in "_'" else " " for c in caption.lower())
+    return [word.strip("'") for word in text.split()]

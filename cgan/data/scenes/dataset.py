@@ -33,6 +33,7 @@ class Level(NamedTuple):
     sample: Callable[[np.random.Generator, Split], Any]
     draw: Callable[[Any, int, np.random.Generator], np.ndarray]
     describe: Callable[[Any, np.random.Generator], str]
+    language: str = "en"  # of the descriptions
 
 
 ONE = Level("one", Scene, sample_scene, draw_scene, describe)

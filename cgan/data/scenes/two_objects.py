@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS, Split
 from cgan.data.scenes.captions import GROUND_WORDS
+from cgan.data.scenes.chinese import claims_of_pair_in_chinese, is_chinese
 from cgan.data.scenes.dataset import Level
 from cgan.data.scenes.drawing import DRAWERS, Brush, draw_ground, paint_of, shadow
 
@@ -60,9 +61,8 @@ def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
 
 
 def thing(object_: int, colour: int, rng: np.random.Generator) -> str:
-    """Returns an object in words, with its colour if that is given."""
-    words = f"{COLOURS[colour]} {OBJECTS[object_]}" if rng.random() < COLOUR_CHANCE else OBJECTS[object_]
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    """Returns an object in words, with its colour or without."""
+    return spoken_of(object_, colour if rng.random() < COLOUR_CHANCE else -1)
 
 
 def describe_pair(pair: Pair, rng: np.random.Generator) -> str:
@@ -92,7 +92,9 @@ def spoken(what: str, ground: str, rng: np.random.Generator) -> str:
 
 
 def mentioned_in_pair(caption: str) -> Pair:
-    """Returns the attributes that a caption of two objects names, -1 for the others; the inverse of describe_pair."""
+    """Returns the attributes that a caption of two objects names, English or Chinese, -1 for others."""
+    if is_chinese(caption):
+        return Pair(*claims_of_pair_in_chinese(caption))
     words, ground = without_ground(" ".join(re.sub(r"[^a-z ]", " ", caption.lower()).split()))
     things = list(re.finditer(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(OBJECTS)})\b", words))[:2]
     found = [number for match in things for number in (OBJECTS.index(match[2]), colour_of(match[1]))]
@@ -106,6 +108,22 @@ def mentioned_in_pair(caption: str) -> Pair:
                 pair = pair._replace(layout=layout)
                 return pair.swapped() if subject_comes_last != bool(side) else pair
     return pair
+
+
+def pair_in_english(pair: Pair) -> str:
+    """What is said of two objects, with -1 for what is not, in English: a red dog to the left of a ball on sand."""
+    first, second = (
+        spoken_of(object_, colour) for object_, colour in ((pair.object, pair.colour), (pair.other, pair.other_colour))
+    )
+    relation = RELATION_WORDS[pair.layout][0][0] if pair.layout >= 0 else "and"
+    ground = f" {GROUND_WORDS[pair.ground][0]}" if pair.ground >= 0 else ""
+    return f"{first} {relation} {second}{ground}"
+
+
+def spoken_of(object_: int, colour: int) -> str:
+    """An object in English, with its colour unless it is -1."""
+    words = f"{COLOURS[colour]} {OBJECTS[object_]}" if colour >= 0 else OBJECTS[object_]
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def colour_of(name: str | None) -> int:

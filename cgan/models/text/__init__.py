@@ -11,14 +11,14 @@ class TextConfig:
     """Which text encoder the GAN uses."""
 
     encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the joint encoder's LSTM, of transformers, of Python
-    name: str | None = None  # of the pretrained model: a folder, or its name on the hub
+    name: str | None = None  # of the pretrained model: minilm, a folder, or its name on the hub
     max_words: int = 77  # pieces of words that a pretrained encoder reads
 
 
 def restore_text_encoder(spec: dict) -> TextEncoder:
-    """Returns the encoder that a spec() describes: LSTM and finetuned CLIP without weights, a frozen one with them.
+    """Returns the encoder that a spec() describes, without trained weights; a frozen pretrained part has its own.
 
-    Raises ValueError for an unknown kind.
+    Raises UserError for an unknown kind, or where a pretrained part can't be loaded.
     """
     match spec["encoder"]:
         case "lstm":
@@ -33,5 +33,9 @@ def restore_text_encoder(spec: dict) -> TextEncoder:
             from cgan.models.text.pretrained import PretrainedTextEncoder
 
             return PretrainedTextEncoder(spec["name"], spec["max_words"])
+        case "projected":
+            from cgan.models.text.projected import ProjectedTextEncoder
+
+            return ProjectedTextEncoder.from_spec(spec)
     raise UserError(f"the text encoder {spec['encoder']!r} is not one of cgan's; give it in Python, "
                     "TextToImage.from_pretrained(..., text_encoder=...)")  # fmt: skip

