@@ -42,6 +42,7 @@ from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGrid
 from cgan.training.gan import TextToImageGAN
+from cgan.training.gan_run import compile_losses
 from cgan.training.loggers import loggers
 from cgan.training.trainer import silence_lightning, trainer_of
 from cgan.version import __version__
@@ -80,9 +81,8 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
 
 def compile_as_configured(gan: TextToImageGAN, config: RunConfig) -> bool:
     """Compiles a GAN where a training of this configuration would; returns whether that is so."""
-    if config.trainer.compile:
-        gan.compile_networks()
-    return config.trainer.compile
+    compile_losses(gan, config.trainer.compile, silent)
+    return bool(gan.functions.compiled)
 
 
 # ------------------------------------------------------------------------------------------------ in training

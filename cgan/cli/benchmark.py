@@ -138,7 +138,7 @@ def speed_parser() -> argparse.ArgumentParser:
     result.add_argument("--json", type=Path, metavar="FILE", help="all numbers, versions and settings")
     growing = "how speed, operations and memory change with these"
     result.add_argument("--grow", nargs="+", default=[], choices=["resolution", "width", "batch"], help=growing)
-    different = "compare with these settings on top instead, in turns; each is compiled if its trainer.compile is true"
+    different = "compare with these settings on top instead, in turns; each is compiled as its trainer.compile says"
     result.add_argument("--against", nargs="+", metavar="CONFIG.yaml|key=value", help=different)
     result.add_argument("--plan", action="store_true", help="a table of larger sizes instead, mostly predicted")
     result.add_argument("--gpus", type=int, default=1, metavar="N", help="of the plan, with --tflops")

@@ -18,7 +18,7 @@ from cgan.models.generators.dfgan import StridedTrunk
 from cgan.models.generators.r3gan import PlainTrunk
 from cgan.models.latent_prior import normalised
 from cgan.models.layers import Downsample, channels_at, pooled
-from cgan.models.spectral_norm import add_spectral_norm, normalised_once, rename_vectors
+from cgan.models.spectral_norm import SpectralNorms, add_spectral_norm, normalised_once, rename_vectors
 from cgan.renamed import weights_renamed
 
 
@@ -162,7 +162,7 @@ class Discriminator(nn.Module):
 
     def normalised(self) -> AbstractContextManager[None]:
         """Returns a context in which spectral norms are computed once, and take one step in training mode."""
-        return normalised_once(self.spectral_norms)
+        return normalised_once(cast("Sequence[SpectralNorms]", self.spectral_norms))
 
     def features(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
         """Returns the features of each head, a list of (B, ...), of images (B, 3, H, W) and their frozen feature maps.

@@ -78,7 +78,7 @@ def own_copy(function: Callable) -> Callable:
 
 def backward_compiled_at_once() -> Any:
     """Returns a context in which a function's backward pass is compiled with it, not in loss.backward()."""
-    return torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
+    return functorch_config.patch(force_non_lazy_backward_lowering=True)
 
 
 def with_scalars_cloned(found: object) -> object:

@@ -1,6 +1,7 @@
 """Muon (Jordan et al. 2024): an optimizer with orthogonalised steps for the matrices inside a network."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class Muon(torch.optim.Optimizer):
         averages, gradients = [self.state[weight]["momentum"] for weight in weights], gradients_of(weights)
         torch._foreach_lerp_(averages, gradients, 1 - momentum)  # pyright: ignore[reportPrivateImportUsage]
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # pyright: ignore[reportPrivateImportUsage]  # Nesterov
-        with torch.autocast(weights[0].device.type, enabled=False):  # in bfloat16 the iteration does not converge
+        with torch.autocast(weights[0].device.type, enabled=False), without_tf32():  # coarser it does not converge
             directions = orthogonalised([as_matrix(x) for x in ahead])
         for weight, direction in zip(weights, directions, strict=True):
             step = direction.view_as(channels_last(weight))
@@ -83,6 +84,17 @@ class Muon(torch.optim.Optimizer):
             weights, gradients_of(weights), means, squares, [], steps, amsgrad=False,
             beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Has matrix products on GPUs keep all bits of float32 within the block."""
+    products = torch.backends.cuda.matmul
+    before, products.fp32_precision = products.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def gradients_of(weights: list[Tensor]) -> list[Tensor]:

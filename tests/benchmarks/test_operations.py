@@ -21,9 +21,8 @@ def test_an_eager_step_dispatches_few_operations():
     gan.text_encoder.forward = lambda captions: text  # not counted here
     bare = BareLoop.of(gan)
     bare(batch)
-    assert (
-        num_operations(lambda: bare(batch)) < 7500
-    )  # 9632 with each spectral norm, logit and matrix of Muon by itself
+    # 9632 with each spectral norm, logit and matrix of Muon by itself
+    assert num_operations(lambda: bare(batch)) < 7500
 
 
 def test_operations_of_spectral_norms_grow_with_shapes_and_not_with_layers():

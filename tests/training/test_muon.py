@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cgan.training.muon import Muon, orthogonalised
+from cgan.training.muon import Muon, orthogonalised, without_tf32
 
 
 def trained(network: nn.Module, optimizer: torch.optim.Optimizer, num_steps: int) -> list[torch.Tensor]:
@@ -148,3 +148,16 @@ def test_the_layout_of_a_convolution_in_memory_does_not_change_its_steps():
             layer(torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(seed))).square().mean().backward()
             optimizer.step()
     assert torch.allclose(plain.weight, last.weight, atol=1e-5)
+
+
+def test_a_step_leaves_the_precision_of_products_as_it_was():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        network = nn.Linear(6, 9, bias=False)
+        trained(network, Muon([{"params": network.parameters(), "lr": 0.01, "orthogonal": True}]), 1)
+        assert torch.get_float32_matmul_precision() == "high"
+        with without_tf32():
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+    finally:
+        torch.set_float32_matmul_precision(before)
