@@ -22,7 +22,7 @@ def train_in(num_processes: int, folder: Path, *more: str) -> list[dict]:
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "helpers.two_processes", str(num_processes), str(folder), *more]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stderr
     return [torch.load(folder / f"{num_processes}-{rank}.pt", weights_only=True) for rank in range(num_processes)]
 
