@@ -163,10 +163,10 @@ class TextToImageGAN(pl.LightningModule):
         """Draws random numbers and returns step.discriminator_loss at the present weight of the penalty."""
         noise, config = draw_discriminator_noise(self.config, batch.images), self.config
         weight = by_cosine(self.progress, config.penalty_weight, config.last_penalty_weight)
-        weight = batch.images.new_full((), weight)  # a number would compile the loss anew with each value
+        penalty_weight = batch.images.new_full((), weight)  # a number would compile the loss anew with each value
         if fakes is None:
-            return self.functions(step.discriminator_loss_on_new_fakes, self.networks, batch, noise, weight)
-        return self.functions(step.discriminator_loss, self.networks, batch, fakes.detached(), noise, weight)
+            return self.functions(step.discriminator_loss_on_new_fakes, self.networks, batch, noise, penalty_weight)
+        return self.functions(step.discriminator_loss, self.networks, batch, fakes.detached(), noise, penalty_weight)
 
     def generator_loss(self, batch: MicroBatch, fakes: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
         """Draws random numbers and returns step.generator_loss, with a user's own terms.

@@ -43,11 +43,13 @@ class Chance(pl.Callback):
         self.words = torch.nn.functional.pad(self.words, (0, 5 - self.words.shape[1]))
 
 
-def main(num_processes: int, folder: Path) -> None:
+def main(num_processes: int, folder: Path, compiled: bool = False) -> None:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
     gan, gradients, chance = tiny_gan(penalty_weight=0.01), Gradients(), Chance()
+    if compiled:
+        gan.compile_losses("eager")
     strategy = SharedGradients() if num_processes > 1 else "auto"
     trainer = pl.Trainer(
         max_steps=STEPS, accelerator="cpu", devices=num_processes, strategy=strategy,
@@ -56,8 +58,9 @@ def main(num_processes: int, folder: Path) -> None:
     )  # fmt: skip
     trainer.fit(gan, endless_loader(dataset, BATCH, 0, 0, 0, trainer.global_rank, trainer.world_size))
     found = {"gradients": gradients.seen, "weights": gan.state_dict(), "draw": chance.draw, "words": chance.words}
+    found["compilations"] = len(gan.functions.compiled)
     torch.save(found, folder / f"{num_processes}-{trainer.global_rank}.pt")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), compiled="compiled" in sys.argv)

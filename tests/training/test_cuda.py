@@ -29,3 +29,18 @@ def test_scores_within_autocast_are_those_of_float32_on_a_gpu():
     with torch.no_grad():
         expected = head.logits(hidden.float(), sentence.float())
     assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_compiled_losses_move_the_weights_as_eager_ones_do_on_a_gpu(cuda_graphs, tmp_path):
+    moves = []
+    for compiled in (False, True):
+        gan = tiny_gan(penalty_weight=0.01)
+        start = torch.cat([value.detach().flatten() for value in gan.parameters()])
+        if compiled:
+            gan.compile_losses(cuda_graphs=cuda_graphs, report=pytest.fail)
+        torch.manual_seed(1)
+        fit(gan, tmp_path, 6, accelerator="cuda", devices=1)  # a graph is warmed up, recorded, and replayed
+        moves.append(torch.cat([value.detach().flatten().cpu() for value in gan.parameters()]) - start)
+    assert (moves[0] - moves[1]).norm() < 0.1 * moves[0].norm()

@@ -13,7 +13,7 @@ from cgan import sharding
 from helpers import ROOT
 
 
-def train_in(num_processes: int, folder: Path) -> list[dict]:
+def train_in(num_processes: int, folder: Path, *more: str) -> list[dict]:
     """What each process found: the gradients of each player's steps, and the weights at the end."""
     environment = {
         **os.environ,
@@ -21,8 +21,8 @@ def train_in(num_processes: int, folder: Path) -> list[dict]:
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "helpers.two_processes", str(num_processes), str(folder)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "helpers.two_processes", str(num_processes), str(folder), *more]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert ended.returncode == 0, ended.stderr
     return [torch.load(folder / f"{num_processes}-{rank}.pt", weights_only=True) for rank in range(num_processes)]
 
@@ -48,6 +48,14 @@ def test_two_processes_give_the_gradients_and_the_weights_of_one(found):
     away = (flat(alone["weights"]) - flat(first["weights"])).abs()
     assert (away > 1e-5).float().mean() < 1e-4 and away.max() < 1e-3  # Adam makes a step of any gradient's rounding
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+
+
+@pytest.mark.slow
+def test_two_processes_compile_all_but_what_gathers_from_both(found, tmp_path):
+    _, (eager, _) = found
+    for compiled in train_in(2, tmp_path, "compiled"):
+        assert compiled["compilations"] == 3  # none failed, or the training would have gone on without
+        assert (flat(eager["weights"]) - flat(compiled["weights"])).abs().max() < 1e-5
 
 
 @pytest.mark.slow
