@@ -95,7 +95,7 @@ def train(
 
 def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
     """Returns the result of a run that is already finished; report gets the command that trains it for longer."""
-    more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
+    more = f"; more of it: cgan train --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
     report(f"{run_dir} is finished{more}")
     return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
 

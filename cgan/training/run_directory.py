@@ -171,4 +171,4 @@ def set_aside(run_dir: Path, report: Report = silent) -> None:
         sync_folder(run_dir)
     except OSError as error:
         raise cannot_write(run_dir, error) from error
-    report(f"{run_dir} held a training; all of it is in {folder} now (to go on: python train.py --resume {folder})")
+    report(f"{run_dir} held a training; all of it is in {folder} now (to go on: cgan train --resume {folder})")

@@ -1,6 +1,6 @@
-"""Captions of scenes of one object: written in English from attributes, and read back into them.
+"""Captions of scenes with one object: written in English from attributes, and parsed back into attributes.
 
-Chinese captions are written and read by cgan.data.scenes.chinese.
+Chinese captions are written and parsed by cgan.data.scenes.chinese.
 """
 
 import re
@@ -29,7 +29,10 @@ MENTION_CHANCE = (1.0, 0.8, 0.5, 0.5, 0.8)
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """An English caption of a scene; the object is always named, other attributes now and then."""
+    """Returns a random English caption of a scene.
+
+    It always names the object, and each other attribute with some chance.
+    """
     colour, size, position, ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE[1:])
     thing = [str(rng.choice(SIZE_WORDS[scene.size]))] if size else []
     thing += [COLOURS[scene.colour]] if colour else []
@@ -44,7 +47,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def mentioned_in(caption: str) -> Scene:
-    """The attributes that a caption, English or Chinese, names, -1 where it names none: the inverse of describe."""
+    """Returns the attributes that a caption names, English or Chinese, -1 for others; the inverse of `describe`."""
     if is_chinese(caption):
         return Scene(*claims_in_chinese(caption))
     words = re.sub(r"[^a-z ]", " ", caption.lower())
@@ -57,7 +60,7 @@ def mentioned_in(caption: str) -> Scene:
 
 
 def in_english(caption: str) -> str:
-    """A caption of one object, of whatever language, in English: a small red dog on the left on grass."""
+    """Returns what a caption of one object says, in English, such as "a small red dog on the left on grass"."""
     object_, colour, size, position, ground = mentioned_in(caption)
     thing = [SIZE_WORDS[size][0]] if size >= 0 else []
     thing += [COLOURS[colour]] if colour >= 0 else []
@@ -68,7 +71,10 @@ def in_english(caption: str) -> str:
 
 
 def find(words: str, choices: Sequence[Sequence[str]]) -> int:
-    """The first choice of which any phrase stands in words as a whole, or -1."""
+    """Returns the index of the first choice that has a phrase which occurs in `words` as whole words.
+
+    -1 if there is none.
+    """
     for index, phrases in enumerate(choices):
         if any(re.search(rf"\b{phrase}\b", words) for phrase in phrases):
             return index
