@@ -129,7 +129,7 @@ def settings_part(backend: Backend, caption: gr.Textbox) -> tuple[list[gr.Compon
 
 
 def example_part(backend: Backend, caption: gr.Textbox) -> None:
-    """Adds example captions to click on, in a language of which the first checkpoint knows all words."""
+    """Adds example captions to click on, English or Chinese, if the first checkpoint knows all of their words."""
     first = next(iter(backend.checkpoints))
     for captions in (CAPTIONS, CHINESE_CAPTIONS):
         if not any(backend.unknown(PageRequest(first, each, 0)) for each in captions):

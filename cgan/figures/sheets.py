@@ -41,7 +41,7 @@ LINE = 13  # pixels that a line of a strip is high
 def titled(row: np.ndarray, caption: str, most_lines: int = 3) -> np.ndarray:
     """Returns a row of pictures, uint8 (H, W, 3), below a strip with its caption, cut after most_lines lines.
 
-    Where no font on this machine has the caption's letters, the strip says so, or shows it in English; see `label`.
+    Where no installed font has the caption's letters, the strip shows what `label` gives instead.
     """
     text, font = label(caption[:1000])
     widest = max([font.getlength("n"), *(font.getlength(letter) for letter in set(text) if is_chinese(letter))])

@@ -1,6 +1,6 @@
-"""English captions of scenes with one object: written from attributes, and parsed back into attributes.
+"""Captions of scenes with one object: written in English from attributes, and parsed back into attributes.
 
-cgan.data.scenes.chinese writes and parses Chinese captions.
+Chinese captions are written and parsed by cgan.data.scenes.chinese.
 """
 
 import re
@@ -47,7 +47,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def mentioned_in(caption: str) -> Scene:
-    """Returns the attributes that a caption, English or Chinese, names, -1 for others; the inverse of `describe`."""
+    """Returns the attributes that a caption names, English or Chinese, -1 for others; the inverse of `describe`."""
     if is_chinese(caption):
         return Scene(*claims_in_chinese(caption))
     words = re.sub(r"[^a-z ]", " ", caption.lower())
@@ -60,7 +60,7 @@ def mentioned_in(caption: str) -> Scene:
 
 
 def in_english(caption: str) -> str:
-    """A caption of one object, of whatever language, in English: a small red dog on the left on grass."""
+    """Returns what a caption of one object says, in English, such as "a small red dog on the left on grass"."""
     object_, colour, size, position, ground = mentioned_in(caption)
     thing = [SIZE_WORDS[size][0]] if size >= 0 else []
     thing += [COLOURS[colour]] if colour >= 0 else []

@@ -31,7 +31,7 @@ HAN = re.compile("[\u4e00-\u9fff]")
 
 
 def is_chinese(caption: str) -> bool:
-    """Whether a caption is to be read as Chinese: it has a Chinese character."""
+    """Returns whether a caption has a Chinese character, so that it is read as Chinese."""
     return bool(HAN.search(caption))
 
 
@@ -39,7 +39,7 @@ def is_chinese(caption: str) -> bool:
 
 
 def describe_in_chinese(scene: Sequence[int], rng: np.random.Generator) -> str:
-    """A Chinese caption of a Scene; the object is always named, other attributes now and then."""
+    """Returns a Chinese caption of a Scene; it always names the object, other attributes by MENTION_CHANCE."""
     object_, hue, size, side, ground = scene
     says_hue, says_size, says_side, says_ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE)
     thing = named(object_, hue if says_hue else -1, size if says_size else -1, rng)
@@ -49,7 +49,7 @@ def describe_in_chinese(scene: Sequence[int], rng: np.random.Generator) -> str:
 
 
 def named(object_: int, hue: int, size: int, rng: np.random.Generator) -> str:
-    """An object with its measure word, and with colour and size unless they are -1: 一只红色的小狗."""
+    """Returns an object with its measure word, and with colour and size unless they are -1: 一只红色的小狗."""
     noun, colour = NOUNS[object_][0], ""
     if hue >= 0:
         colour = HUES[hue] + chosen(("色", "色的"), rng)
@@ -62,7 +62,7 @@ def named(object_: int, hue: int, size: int, rng: np.random.Generator) -> str:
 
 
 def placed(thing: str, side: str, ground: str, rng: np.random.Generator) -> str:
-    """A thing with where it is, said after it (狗在草地上) or before it, as what is there (草地上有狗)."""
+    """Returns a thing with its place, named after it (狗在草地上) or before it (草地上有狗)."""
     if not (side or ground):
         return chosen((thing, f"有{thing}"), rng)
     if side and ground:
@@ -73,12 +73,12 @@ def placed(thing: str, side: str, ground: str, rng: np.random.Generator) -> str:
 
 
 def chosen(phrases: Sequence[str], rng: np.random.Generator) -> str:
-    """One of some phrases, by chance."""
+    """Returns a random one of some phrases."""
     return str(rng.choice(phrases))
 
 
 def claims_in_chinese(caption: str) -> tuple[int, int, int, int, int]:
-    """What a caption of one object claims, as a Scene, -1 where it claims nothing: the inverse of describing."""
+    """Returns the attributes that a caption of one object names, in the order of Scene, -1 for the others."""
     words = joined(caption)
     hue = re.search(HUE, words)
     return (
@@ -91,17 +91,17 @@ def claims_in_chinese(caption: str) -> tuple[int, int, int, int, int]:
 
 
 def joined(caption: str) -> str:
-    """A caption without spaces between its characters."""
+    """Returns a caption without spaces."""
     return "".join(caption.split())
 
 
 def first(words: str, patterns: Sequence[str]) -> int:
-    """The first of some patterns that is found in words, or -1."""
+    """Returns the index of the first pattern that is found in `words`, or -1."""
     return next((i for i, pattern in enumerate(patterns) if re.search(pattern, words)), -1)
 
 
 def ground_in(words: str) -> int:
-    """The ground that words name, or -1."""
+    """Returns the ground that `words` name, or -1."""
     return first(words, ["草", "沙|海滩", "雪", "水|海", "夜", "砖"])
 
 
@@ -109,7 +109,7 @@ def ground_in(words: str) -> int:
 
 
 def describe_pair_in_chinese(pair: Sequence[int], rng: np.random.Generator) -> str:
-    """A Chinese caption of a Pair: both objects always, their relation from either's view, the rest now and then."""
+    """Returns a Chinese caption of a Pair; it always names both objects, the rest by PAIR_CHANCE."""
     layout, ground_index = pair[4:]
     things = [(pair[0], pair[1]), (pair[2], pair[3])]
     side = int(rng.integers(2))  # whose view is told
@@ -128,7 +128,7 @@ def describe_pair_in_chinese(pair: Sequence[int], rng: np.random.Generator) -> s
 
 
 def claims_of_pair_in_chinese(caption: str) -> tuple[int, int, int, int, int, int]:
-    """What a caption of two objects claims, as a Pair, -1 where it claims nothing: the inverse of describing.
+    """Returns the attributes that a caption of two objects names, in the order of Pair, -1 for the others.
 
     Without a relation the order of the two means nothing.
     """
@@ -157,5 +157,5 @@ CHARACTERS = frozenset("".join(EVERY_PHRASE))  # of all captions that describe s
 
 
 def describes_scenes(caption: str) -> bool:
-    """Whether a caption is Chinese and made of the characters of scenes' captions alone."""
+    """Returns whether a caption is Chinese and holds no character that scenes' captions do not have."""
     return is_chinese(caption) and set(joined(caption)) <= CHARACTERS

@@ -61,7 +61,7 @@ def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
 
 
 def thing(object_: int, colour: int, rng: np.random.Generator) -> str:
-    """Returns an object in words, with its colour or without."""
+    """Returns an object in words, by chance with its colour."""
     return spoken_of(object_, colour if rng.random() < COLOUR_CHANCE else -1)
 
 
@@ -92,7 +92,10 @@ def spoken(what: str, ground: str, rng: np.random.Generator) -> str:
 
 
 def mentioned_in_pair(caption: str) -> Pair:
-    """Returns the attributes that a caption of two objects names, English or Chinese, -1 for others."""
+    """Returns the attributes that a caption of two objects, English or Chinese, names, -1 for the others.
+
+    It is the inverse of describe_pair.
+    """
     if is_chinese(caption):
         return Pair(*claims_of_pair_in_chinese(caption))
     words, ground = without_ground(" ".join(re.sub(r"[^a-z ]", " ", caption.lower()).split()))
@@ -111,7 +114,7 @@ def mentioned_in_pair(caption: str) -> Pair:
 
 
 def pair_in_english(pair: Pair) -> str:
-    """What is said of two objects, with -1 for what is not, in English: a red dog to the left of a ball on sand."""
+    """Returns an English caption of two objects that names each attribute that is not -1."""
     first, second = (
         spoken_of(object_, colour) for object_, colour in ((pair.object, pair.colour), (pair.other, pair.other_colour))
     )
@@ -121,7 +124,7 @@ def pair_in_english(pair: Pair) -> str:
 
 
 def spoken_of(object_: int, colour: int) -> str:
-    """An object in English, with its colour unless it is -1."""
+    """Returns an object in English, with its colour unless that is -1."""
     words = f"{COLOURS[colour]} {OBJECTS[object_]}" if colour >= 0 else OBJECTS[object_]
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
