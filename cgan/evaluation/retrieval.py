@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from cgan.pixels import as_floats
 from cgan.retrieval import joint_checkpoint_of
 from cgan.workers import Progress
 
+Decoded = TypeVar("Decoded", np.ndarray, Image.Image)
 BATCH = 50
 CAPTIONS_EACH = 5  # of a picture, as in papers, though some of COCO have six or seven
 NOT_IN_FILES = ("scenes", "shards", "custom")
@@ -116,7 +117,7 @@ class CLIPPairs(PairEncoder):
         return self.network.spec()
 
 
-def usable(picture: Path | Stored, content: "np.ndarray | Image.Image | None", reason: str):
+def usable(picture: Path | Stored, content: Decoded | None, reason: str) -> Decoded:
     """Returns a decoded picture; raises UserError for one that could not be, as leaving it out would change values."""
     if content is None:
         raise UserError(f"{printable(str(picture))}: {reason}; the protocols need every picture of the split")

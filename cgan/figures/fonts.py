@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 from PIL import ImageFont
 
@@ -36,7 +36,7 @@ def label(text: str, size: float = 10) -> tuple[str, Font]:
 
 def has(font: Font, letter: str) -> bool:
     """Returns whether a font has a letter; spaces need none."""
-    return letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask(NO_GLYPH))
+    return letter.isspace() or bytes(cast(Any, font.getmask(letter))) != bytes(cast(Any, font.getmask(NO_GLYPH)))
 
 
 @cache

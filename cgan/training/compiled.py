@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch._functorch import config as functorch_config
 
 from cgan.config import GANConfig
 from cgan.interfaces import Report, silent
