@@ -45,7 +45,7 @@ class Checkpoints(pl.Callback):
         """Writes last.ckpt before a step, if one is due since the step before."""
         # Lightning counts one too many when it goes on from a checkpoint that was written here
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-        # and in the first step it forgets what was logged before another hook logs: the discriminator's losses
+        # and in the first step it forgets what was logged by self.log before another hook logs
         trainer._logger_connector._first_loop_iter = False
         before, self.written = self.written, self.cadence.count(module.images_seen, module.progress)
         if before is not None and self.written > before:
