@@ -240,7 +240,7 @@ class JointEncoder(nn.Module):
     def save(self, path: Path, half: bool = False) -> None:
         """Writes the weights as safetensors, in half precision if asked, with all settings as JSON in the metadata.
 
-        Of a pretrained text encoder the settings hold the name, and the weights the projections alone. The file is
+        Of a pretrained text encoder the settings hold the name, and the weights the projection alone. The file is
         written whole or not at all; raises CannotWrite.
         """
         towers = [self.text.spec(), self.image.spec()] if isinstance(self.image, CLIPImageEncoder) else None

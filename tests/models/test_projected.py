@@ -34,12 +34,19 @@ def test_features_have_the_shapes_of_the_contract(encoder):
     assert text.mask.sum(dim=1).tolist() == [2, 7, 1]
 
 
-def test_only_the_projections_are_weights_and_only_they_learn(encoder):
-    assert set(encoder.state_dict()) == {"sentence.weight", "sentence.bias", "words.weight", "words.bias"}
-    text = encoder(CAPTIONS)
-    (text.sentence.sum() + text.words.sum()).backward()
+def test_only_the_projection_is_weights_and_only_it_learns(encoder):
+    assert set(encoder.state_dict()) == {"projection.weight", "projection.bias"}
+    encoder(CAPTIONS).sentence.sum().backward()
     assert all(weight.grad is not None for weight in encoder.parameters())
     assert all(weight.grad is None for weight in encoder.frozen.held[0].parameters())
+
+
+def test_words_lie_in_the_latent_of_sentences(encoder):
+    text = encoder(["cat", "a dog"])
+    assert torch.allclose(text.words[0, 0], text.sentence[0], atol=1e-5)  # a sentence of one word is the word
+    lengths = encoder.frozen(["a dog"]).words[0].norm(dim=1, keepdim=True)
+    mean = (encoder.projection.weight @ (encoder.frozen(["a dog"]).words[0] / lengths).mean(0)).squeeze()
+    assert torch.cosine_similarity(text.words[1].mean(0) - encoder.projection.bias, mean, dim=0) > 0.99
 
 
 def test_spec_restores_it_with_its_weights(encoder):

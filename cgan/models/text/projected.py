@@ -1,4 +1,4 @@
-"""A frozen pretrained text encoder under trained projections: words it knows, in a latent learned from pictures."""
+"""A frozen pretrained text encoder under a trained projection: words it knows, in a latent learned from pictures."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,21 +8,23 @@ from cgan.models.text.pretrained import PretrainedTextEncoder
 
 
 class ProjectedTextEncoder(TextEncoder):
-    """Projects the sentence and the words of a frozen encoder linearly to `dim` numbers.
+    """Projects the sentence and the words of a frozen encoder to `dim` numbers, both by one linear layer.
 
-    The projections keep near what the frozen encoder has near, so a word that no caption of the training held lies by
-    its neighbours. They alone are weights of the state_dict; spec() names the frozen encoder.
+    The projection keeps near what the frozen encoder has near, so a word that no caption of the training held lies by
+    its neighbours. As a sentence is about the mean of its words, words lie in the latent of sentences and learn with
+    them, whether a loss looks at words or not. The layer alone is in the state_dict; spec() names the frozen encoder.
     """
 
     def __init__(self, frozen: PretrainedTextEncoder, dim: int) -> None:
         super().__init__()
         self.frozen, self.dim = frozen, dim
-        self.sentence, self.words = nn.Linear(frozen.dim, dim), nn.Linear(frozen.dim, dim)
+        self.projection = nn.Linear(frozen.dim, dim)
 
     def forward(self, captions: list[str]) -> TextFeatures:
-        """Returns TextFeatures of captions, in which the length of the frozen encoder's sentences does not count."""
+        """Returns TextFeatures of captions, for which the length of the frozen encoder's vectors does not count."""
         text = self.frozen(captions)
-        return TextFeatures(self.sentence(of_unit_variance(text.sentence)), self.words(text.words), text.mask)
+        sentence, words = (self.projection(of_unit_variance(x)) for x in (text.sentence, text.words))
+        return TextFeatures(sentence, words, text.mask)
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns an empty list: the frozen encoder's tokenizer splits every word into known pieces."""
@@ -34,10 +36,10 @@ class ProjectedTextEncoder(TextEncoder):
 
     @classmethod
     def from_spec(cls, spec: dict) -> "ProjectedTextEncoder":
-        """Returns an encoder with untrained projections; raises UserError where the frozen one can't be loaded."""
+        """Returns an encoder with an untrained projection; raises UserError where the frozen one can't be loaded."""
         return cls(PretrainedTextEncoder(spec["name"], spec["max_words"]), spec["dim"])
 
 
-def of_unit_variance(sentence: Tensor) -> Tensor:
-    """Returns sentences (B, D) scaled to length sqrt(D), so that a number of them is about 1 in size."""
-    return F.normalize(sentence, dim=1) * sentence.shape[1] ** 0.5
+def of_unit_variance(x: Tensor) -> Tensor:
+    """Returns vectors (..., D) scaled to length sqrt(D), so that a number of them is about 1 in size."""
+    return F.normalize(x, dim=-1) * x.shape[-1] ** 0.5
