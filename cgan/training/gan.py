@@ -170,6 +170,11 @@ class TextToImageGAN(pl.LightningModule):
         for name, value in scalars.items():
             self.log(name, value, prog_bar=name in SHOWN)
 
+    @torch.no_grad()
+    def sample(self, captions: list[str], noise: Tensor) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1] of B captions and noise (B, Z), by the averaged generator."""
+        return self.generator_ema(noise.to(self.device), self.text_encoder(captions))
+
     def is_adversarial(self) -> bool:
         """Returns whether the discriminator takes part yet."""
         return self.progress >= self.config.adversarial_from

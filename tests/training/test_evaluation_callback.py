@@ -168,7 +168,7 @@ def records(run: Path) -> list[dict]:
 def test_wandb_holds_settings_losses_norms_rates_metrics_and_pictures(run):
     rows = records(run[0])
     history = set().union(*(row["history"]["item"] for row in rows if row["type"] == "history"))
-    assert RUNNING | MEASURED | {"evaluation_seconds", "samples._type", "captions._type"} <= history
+    assert RUNNING | MEASURED | {"evaluation_seconds", "samples/grid._type", "samples/captions._type"} <= history
     (settings,) = (row["config"]["update"] for row in rows if row["type"] == "config" and "gan" in json.dumps(row))
     assert settings["gan"]["ema_half_life"] == 10_000 and settings["data"]["resolution"] == 32
     axes = [row["metric"].get("step_metric") for row in rows if row["type"] == "metric"]
