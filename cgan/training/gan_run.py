@@ -104,7 +104,7 @@ def callbacks_of(
 
         evaluations = evaluation_callbacks(plan, config, session.dataset, run_dir, captions, line.evaluating, report)
     if evaluations:
-        line.latest = lambda: evaluations[0].latest
+        line.latest = tracking.latest = lambda: evaluations[0].latest
     noise_dim, every = config.gan.generator.noise_dim, config.trainer.sample_every
     grid = SampleGridCallback(run_dir / "samples", captions, noise_dim, every)
     last = fault_tolerance_callbacks(config, run_dir, tracking.warning(report), session.handle_signals)

@@ -11,8 +11,11 @@ GROUPS = {  # of a panel, by the beginnings of names in metrics.csv
     "train": ("loss/", "gradient_norm/", "learning_rate/", "epoch"),
     "perf": ("images_per_second", "data_wait", "evaluation_seconds", "training_minutes"),
     "health": ("skipped_steps",),
-    "eval": ("image_to_text/", "text_to_image/", "ceiling/", "agreement", "caption_accuracy", "caption_mentions"),
-}
+    "eval": (
+        "image_to_text/", "text_to_image/", "ceiling/", "agreement", "caption_accuracy", "caption_mentions",
+        "frechet_floor", "r_precision_real",
+    ),
+}  # fmt: skip
 SAMPLES = "samples"  # the group of pictures and tables
 RETRIEVAL_HIGHER = ("recall@", "agreement", "caption_accuracy")  # beginnings of a joint encoder's metrics
 RETRIEVAL_LOWER = ("median_rank",)

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from cgan.errors import FirstProcessReports
 from cgan.interfaces import Report, silent
+from cgan.metrics.names import HIGHER, LOWER, PREFERRED
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, Stopped
 from cgan.training.wandb_logger import PatientWandb
 
@@ -19,13 +20,14 @@ ENDED = (Stopped, EvaluationInterrupted, KeyboardInterrupt)  # by the user or th
 class RunTracking(pl.Callback):
     """Sends alerts of warnings, failures and the end of a training to W&B, and each step's row before the next step.
 
-    loggers: those of the run; all but W&B's are ignored. It must come before the callback that writes checkpoints, so
-    that a checkpoint never holds a step whose row has not been sent.
+    loggers: those of the run; all but W&B's are ignored. name: that of the run. latest gives the last metrics, for the
+    alert at the end. The callback must come before the one that writes checkpoints, so that a checkpoint never holds a
+    step whose row has not been sent.
     """
 
-    def __init__(self, loggers: Sequence[Logger], name: str) -> None:
+    def __init__(self, loggers: Sequence[Logger], name: str, latest: Callable[[], dict[str, float]] = dict) -> None:
         self.loggers = [logger for logger in loggers if isinstance(logger, PatientWandb)]
-        self.name = name
+        self.name, self.latest = name, latest
 
     def warning(self, report: Report = silent) -> Report:
         """Returns a receiver of warnings that passes each on to report, and to W&B as an alert."""
@@ -53,9 +55,12 @@ class RunTracking(pl.Callback):
             logger.alert(f"{self.name}: {title}", text, "INFO" if stopped else "ERROR")
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Sends an alert that the training has come to its end."""
+        """Sends an alert that the training has come to its end, with the last metrics that count most."""
+        values = self.latest()
+        names = [name for name in dict.fromkeys(PREFERRED + HIGHER + LOWER) if name in values][:5]
+        reached = ", ".join(f"{name} {values[name]:.3g}" for name in names)
         for logger in self.loggers:
-            logger.alert(f"{self.name}: finished", f"after {trainer.global_step} steps")
+            logger.alert(f"{self.name}: finished", f"after {trainer.global_step} steps{reached and f': {reached}'}")
 
     def log_models(self, checkpoints: dict[str, Path], metrics: dict[str, dict]) -> None:
         """Log the weights of checkpoints, by the alias of each, with its metrics; equal ones are one version.
