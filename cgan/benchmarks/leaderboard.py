@@ -127,8 +127,8 @@ def rows_in(page: str) -> list[list[str]]:
 def update_page(page: Path, run_dirs: list[Path]) -> TextTable:
     """Writes runs into the table of a Markdown page, which is made where it is missing; returns the table.
 
-    What stands above and below the table stays. Raises UserError for a run that can't be taken, and for a page that can't
-    be written.
+    What stands above and below the table stays. Raises UserError for a run that can't be taken, and where the page
+    can't be written.
     """
     content = page.read_text(encoding="utf-8") if page.is_file() else ""
     table = leaderboard(run_dirs, content)

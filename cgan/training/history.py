@@ -1,27 +1,25 @@
-"""What a run logs, step by step: one row for each number of images seen, and none a second time after a resume."""
+"""What a run logs to W&B, step by step: one row for each number of images seen, and none a second time."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-from cgan.files import write_json
 
 SEEN = "images_seen"
 
 
 class History:
-    """Collects all that is logged at one number of images seen into a row, and knows what has been sent before.
+    """Collects all that is logged at one number of images seen into a row.
 
-    A training that was killed goes on from its last checkpoint and logs the steps since then once more, with the same
-    values. Those rows are left out, so that images_seen only grows. path: the file that notes what was sent, None for a
-    run that is never resumed.
+    first: the least images_seen of a row that W&B lacks. A training that was killed goes on from its last checkpoint
+    and logs the steps since then once more, with the same values; those rows are left out: images_seen only grows.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        self.sent_seen, self.sent_names = last_sent(path)
-        self.seen, self.row = self.sent_seen, {}
+    def __init__(self, first: int = 0) -> None:
+        self.first, self.seen = first, 0
+        self.row: dict[str, object] = {}
 
     def add(self, values: Mapping[str, object]) -> dict[str, object]:
         """Adds values to the row of their images_seen, or of the last one; returns the row before, if that is ready."""
@@ -33,28 +31,38 @@ class History:
         return ready
 
     def take(self) -> dict[str, object]:
-        """Returns the row that has been collected, and starts a new one; empty if nothing of it is new."""
+        """Returns the collected row, and starts a new one; empty where W&B has it, or where it has no values."""
         row, self.row = self.row, {}
-        if self.seen < self.sent_seen:
-            return {}
-        known = self.sent_names if self.seen == self.sent_seen else set()
-        new = {name: value for name, value in row.items() if name != SEEN and name not in known}
-        return {**new, SEEN: self.seen} if new else {}
-
-    def note_sent(self, row: Mapping[str, object]) -> None:
-        """Notes that a row of take() has been sent."""
-        seen = row[SEEN]
-        assert isinstance(seen, int)
-        before = self.sent_names if seen == self.sent_seen else set()
-        self.sent_seen, self.sent_names = seen, before | set(row)
-        if self.path is not None:
-            write_json(self.path, {SEEN: seen, "names": sorted(self.sent_names)})
+        return {**row, SEEN: self.seen} if row.keys() - {SEEN} and self.seen >= self.first else {}
 
 
-def last_sent(path: Path | None) -> tuple[int, set[str]]:
-    """Returns the images seen of the last row that was sent, and its names; -1 where nothing was sent."""
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged file costs a repeated row at worst
-        if path is not None:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return int(found[SEEN]), set(found["names"])
-    return -1, set()
+def first_missing(last: int, num_images: int) -> int:
+    """Returns the least images_seen of a row to send to a W&B run that has rows up to `last`, -1 for none.
+
+    A training that goes on after num_images may log more at that very number: an evaluation that a signal interrupted.
+    """
+    return last if last == num_images else last + 1
+
+
+def last_on_disk(folder: Path, run_id: str) -> int:
+    """Returns the last images_seen in the files of a W&B run, which lie in a folder; -1 where there is none.
+
+    wandb keeps the newest rows in memory for a while, so a machine that fails takes some of them with it.
+    """
+    for path in sorted(folder.glob(f"*run-*-{run_id}"), reverse=True):  # the newest first
+        found = images_seen_in(path)
+        if found:
+            return max(found)
+    return -1
+
+
+def images_seen_in(run: Path) -> list[int]:
+    """Returns images_seen of each row in the folder of a W&B run, by wandb's own reader; none where that fails."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
+    found = []
+    with suppress(OSError, subprocess.SubprocessError):
+        output = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL).stdout
+        for line in output.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # other kinds of records
+                found.append(int(json.loads(line)["history"]["item"][SEEN]))
+    return found

@@ -22,6 +22,7 @@ from cgan.interfaces import Report, silent
 from cgan.machine import session
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import is_first_process
+from cgan.training.run_records import rows_of
 from cgan.training.tensorboard_logger import ImagesSeenTensorBoard, check_tensorboard
 from cgan.training.wandb_logger import PatientWandb
 
@@ -49,7 +50,11 @@ def loggers(
     os.environ.setdefault("WANDB_SILENT", "true")
     set_data_folder(run_dir / "wandb")
     online = mode != "offline" and may_be_online(report)
-    return [*files, connected(config, run_dir, online, report)]
+    goes_on = (run_dir / "wandb-id").exists()
+    logger = connected(config, run_dir, online, report)
+    if goes_on:
+        logger.attempt(logger.catch_up, rows_of(run_dir / "metrics.csv")[:num_rows], num_images)
+    return [*files, logger]
 
 
 def connected(config: RunConfig, run_dir: Path, online: bool, report: Report) -> PatientWandb:
@@ -154,6 +159,6 @@ def wandb_logger(run_dir: Path, mode: Literal["online", "offline"], report: Repo
         write_text(path, given if given and os.environ.get("WANDB_SWEEP_ID") else secrets.token_hex(4))
     settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
     return PatientWandb(
-        report, run_dir / "wandb" / "sent.json", project=os.environ.get("WANDB_PROJECT") or "cgan", name=run_dir.name,
-        save_dir=run_dir, offline=mode == "offline", settings=settings, id=path.read_text().strip(), resume="allow",
+        report, project=os.environ.get("WANDB_PROJECT") or "cgan", name=run_dir.name, save_dir=run_dir,
+        offline=mode == "offline", settings=settings, id=path.read_text().strip(), resume="allow",
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """The W&B logger of a run: grouped names, one row a step, best values, models, alerts; no failure ends a training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +8,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from cgan.interfaces import Report, silent
-from cgan.training.history import SEEN, History
+from cgan.training.history import SEEN, History, first_missing, last_on_disk
 from cgan.training.panels import best_of, panel_name
 
 Level = Literal["INFO", "WARN", "ERROR"]
@@ -18,17 +18,17 @@ class PatientWandb(WandbLogger):
     """A WandbLogger whose failures never end or delay a training: the first is reported, and metrics.csv goes on.
 
     All that is logged at one number of images seen becomes one row of W&B's history, whose step is that number, sent
-    when the next row begins or by flush(). sent: the file that notes what was sent, for a run that is resumed.
+    when the next row begins or by flush(). catch_up() makes a resumed training go on where W&B's history ends.
     """
 
     failed = False
 
-    def __init__(self, report: Report = silent, sent: Path | None = None, **settings) -> None:
+    def __init__(self, report: Report = silent, **settings) -> None:
         import wandb
 
         super().__init__(**settings)
-        self.is_own = wandb.run is None
-        self.report, self.history = report, History(sent)
+        self.is_own, self.offline = wandb.run is None, bool(settings.get("offline"))
+        self.report, self.history = report, History()
         self.defined: set[str] = set()  # metrics with a best value in the summary
 
     # ------------------------------------------------------------------------------------------ Lightning's methods
@@ -59,6 +59,20 @@ class PatientWandb(WandbLogger):
         self.log_hyperparams(settings)
         self.experiment.define_metric(SEEN)
         self.experiment.define_metric("*", step_metric=SEEN, step_sync=True)
+
+    def catch_up(self, rows: Sequence[Mapping[str, float]], num_images: int) -> None:
+        """Sends what W&B lacks of a run that goes on after num_images, and leaves out what it has already.
+
+        rows: those of metrics.csv, up to num_images.
+        """
+        last = self.experiment.starting_step - 1  # by the server
+        if self.offline:
+            last = last_on_disk(Path(self.save_dir or ".") / "wandb", self.experiment.id)
+        self.history = History(first_missing(last, num_images))
+        for row in rows:
+            if row.get(SEEN, 0) > last:
+                values = {name: value for name, value in row.items() if name != "step"}
+                self.add(values, int(row["step"]) if "step" in row else None)
 
     def flush(self) -> None:
         """Sends the row that waits; a failure is reported and ends nothing."""
@@ -98,7 +112,6 @@ class PatientWandb(WandbLogger):
                 self.experiment.define_metric(name, step_metric=SEEN, summary=best)
             self.defined.add(name)
         self.experiment.log(row, step=max(row[SEEN], self.experiment.step), commit=True)
-        self.history.note_sent(row)
 
     def add_model(self, weights: Path, aliases: list[str], metadata: dict) -> None:
         """Log a file of weights as an artifact, with a copy of it beside an offline run."""
