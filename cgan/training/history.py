@@ -25,8 +25,8 @@ class History:
         """Adds values to the row of their images_seen, or of the last one; returns the row before, if that is ready."""
         seen = values.get(SEEN, self.seen)
         assert isinstance(seen, int | float)  # a count
-        ready = self.take() if int(seen) != self.seen else {}
-        self.seen = int(seen)
+        ready = self.take() if int(seen) > self.seen else {}
+        self.seen = max(self.seen, int(seen))
         self.row = {**self.row, **values}
         return ready
 

@@ -75,7 +75,9 @@ class EvaluationCallback(pl.Callback):
     ) -> None:
         if (dataset is None) == (evaluator is None):
             raise UserError("EvaluationCallback: give a data set with metrics, or an evaluator")
+        self.key = "Measures"
         if dataset is not None:
+            self.key = f"EvaluationCallback({', '.join(metrics)}; {every_images}, {every_n_steps})"
             evaluator = dataset_evaluator(dataset, metrics, features, clip, num_images)
             chosen = range(min(NUM_CAPTIONS, len(dataset)))
             captions = [dataset.captions_of(i)[0] for i in chosen] if captions is None else captions
@@ -96,8 +98,8 @@ class EvaluationCallback(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """The key of this callback's state in a checkpoint: a former name of the class."""
-        return "Measures"
+        """The key of this callback's state in a checkpoint; that of cgan's own trainings is a former name."""
+        return self.key
 
     # ------------------------------------------------------------------------------------------ when
 

@@ -41,6 +41,11 @@ class SampleGridCallback(pl.Callback):
         self.cadence, self.every_n_steps = grids(every_images), every_n_steps
         self.images = ImageCount()
 
+    @property
+    def state_key(self) -> str:
+        """The key of this callback's state in a checkpoint; a training may have a callback for each folder."""
+        return f"SampleGridCallback({self.folder})"
+
     def num_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
         """Returns how many grids were due until now."""
         if self.every_n_steps is not None:
