@@ -22,6 +22,7 @@ ELSEWHERE = {"gallery.md": "tests/docs/test_gallery.py", "extending.md": "tests/
 NEEDS = {
     "cgan demo": "gradio",
     "film.mp4": "imageio",
+    "trainer.loggers": "tensorboard",
 }  # a package; a page that waits for visitors is run by test_demo.py
 BENCHMARKS: set[tuple[str, ...]] = set()  # that have run: they leave nothing behind, so once is enough
 NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.latent_prior_dim=16
