@@ -49,7 +49,8 @@ def last_on_disk(folder: Path, run_id: str) -> int:
 
     wandb keeps the newest rows in memory for a while, so a machine that fails takes some of them with it.
     """
-    for path in sorted(folder.glob(f"*run-*-{run_id}"), reverse=True):  # the newest first
+    runs = sorted(folder.glob(f"*run-*-{run_id}"), key=lambda path: path.name.rpartition("run-")[2])  # by their times
+    for path in reversed(runs):
         found = images_seen_in(path)
         if found:
             return max(found)
