@@ -96,7 +96,9 @@ class TrainerConfig:
     keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
     on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
     gradient_clip: float | None = None  # largest norm of the generator's and of the discriminator's gradient
+    loggers: list[Literal["csv", "tensorboard"]] = field(default_factory=lambda: ["csv"])  # csv is always written
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
+    wandb_models: bool = True  # the weights of best.ckpt and last.ckpt as artifacts, when a training ends
 
 
 @dataclass

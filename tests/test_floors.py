@@ -13,7 +13,7 @@ PACKAGE = ROOT / "cgan"
 FLOORS = (  # from the ground up: what stands in a row imports from the rows above it here
     {"errors", "version"},
     {"files", "renamed", "resources", "ranges", "damage", "workers"},
-    {"interfaces", "pixels", "sharding"},
+    {"interfaces", "machine", "pixels", "sharding"},
     {"data"},
     {"models"},
     {"config", "metrics", "figures"},

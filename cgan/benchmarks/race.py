@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple, NotRequired, TypedDict, cast
+from typing import Literal, NamedTuple, NotRequired, TypedDict, cast
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -23,6 +23,8 @@ from cgan.interfaces import Report, UserError, silent
 from cgan.workers import num_cores
 
 OWN_KEYS = ("seed", "run_dir", "trainer.wandb")  # what the race itself sets in every run
+WandbMode = Literal["auto", "online", "offline", "disabled"]
+MOST_LETTERS = 64  # of a tag in W&B
 NOT_MEASURES = (
     "epoch", "step", "images_", "loss/", "gradient_norm/", "learning_rate/", "data_wait", "evaluation_", "training_",
     "health/", "skipped_",
@@ -108,10 +110,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean: '{near[0]}'?" if near else f"Known here: {', '.join(known)}"
 
 
-def runs_of(race: Race, out: Path) -> list[Run]:
-    """Returns all trainings, seed by seed, so that an interrupted race has complete pairs; raises UserError."""
+def runs_of(race: Race, out: Path, wandb: WandbMode = "disabled") -> list[Run]:
+    """Returns all trainings, seed by seed, so that an interrupted race has complete pairs; raises UserError.
+
+    wandb is trainer.wandb of each.
+    """
     check_settings(race)
-    runs = [run_of(race, out, variant, seed) for seed in race.seeds for variant in race.variants]
+    runs = [run_of(race, out, variant, seed, wandb) for seed in race.seeds for variant in race.variants]
     if len({run.folder for run in runs}) < len(runs):
         raise UserError("variants: two names give the same file name; let them differ in letters or digits")
     if len({run.config.task for run in runs}) > 1:
@@ -128,11 +133,11 @@ def check_settings(race: Race) -> None:
             raise UserError(f"{setting}: the race sets it for every run; seeds stand under seeds: in the race file")
 
 
-def run_of(race: Race, out: Path, variant: str, seed: int) -> Run:
+def run_of(race: Race, out: Path, variant: str, seed: int, wandb: WandbMode = "disabled") -> Run:
     """Returns the training of a variant with a seed; raises UserError for a mistake in the variant's settings."""
     name = re.sub(r"[^\w.]+", "-", variant).strip("-")
     folder = out / f"{name}-{seed}"
-    arguments = [*race.arguments(variant), f"seed={seed}", f"run_dir={folder}", "trainer.wandb=disabled"]
+    arguments = [*race.arguments(variant), f"seed={seed}", f"run_dir={folder}", f"trainer.wandb={wandb}"]
     try:
         return Run(variant, seed, folder, arguments, load_config(arguments))
     except UserError as error:
@@ -192,12 +197,20 @@ def start_training(run: Run, jobs: int) -> subprocess.Popen:
     """Returns the process that trains a run, and writes what it prints into the run's log."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("w") as log:
-        return subprocess.Popen(run.command, stdout=log, stderr=subprocess.STDOUT, env=environment(jobs))
+        variables = environment(jobs) | wandb_variables(run)
+        return subprocess.Popen(run.command, stdout=log, stderr=subprocess.STDOUT, env=variables)
 
 
 def environment(jobs: int) -> dict[str, str]:
     """Returns environment variables that give each run its share of the cores, unless OMP_NUM_THREADS is set."""
     return {"OMP_NUM_THREADS": str(max(1, num_cores() // jobs)), **os.environ}
+
+
+def wandb_variables(run: Run) -> dict[str, str]:
+    """Returns W&B's variables for a run: its race as the group, its variant and seed as tags; the user's own stay."""
+    tags = [os.environ.get("WANDB_TAGS", ""), run.variant[:MOST_LETTERS].replace(",", " "), f"seed {run.seed}"]
+    group = {"WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP") or run.folder.absolute().parent.name}
+    return group | {"WANDB_TAGS": ",".join(tag for tag in tags if tag)}
 
 
 def keep_result(run: Run, status: int, seconds: float, report: Report) -> bool:
@@ -231,7 +244,7 @@ def finished(run: Run) -> RunResult | None:
         return None
     result, asked = json.loads(run.result.read_text()), flat(json.loads(json.dumps(asdict(run.config))))
     other = [key for key, value in flat(result["config"]).items() if key in asked and asked[key] != value]
-    if set(other) - {"run_dir"}:
+    if set(other) - {"run_dir", "trainer.wandb"}:
         raise UserError(f"{run.result}: trained with another {', '.join(other)}; give another --out, or delete it")
     return result
 
@@ -251,7 +264,8 @@ def joint_result(run: Run) -> dict:
     """Returns the metrics that train.py wrote at the end."""
     measures = json.loads((run.folder / "retrieval.json").read_text())
     measures.pop("test_images")
-    return {**json.loads((run.folder / "progress.json").read_text())["joint"], "measures": measures}
+    progress = json.loads((run.folder / "progress.json").read_text())
+    return {"images_seen": progress["joint"]["images_seen"], "measures": measures}
 
 
 def gan_result(run: Run) -> dict:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from cgan.benchmarks.machine import processor
 from cgan.benchmarks.race import Race, RunResult, environment
 from cgan.benchmarks.significance import Difference, Spread, paired_difference, spread
 from cgan.figures.plots import Line, Plot, figure_of, save_figure
 from cgan.files import write_json, write_text
+from cgan.machine import processor
 from cgan.training.curves import titled
 from cgan.workers import num_cores
 

@@ -7,6 +7,7 @@ from cgan.benchmarks.race import (
     Race,
     Run,
     RunResult,
+    WandbMode,
     finished,
     nearest,
     prepare_data,
@@ -29,17 +30,20 @@ class RaceResult(NamedTuple):
     table: TextTable | None  # None where no run went well
 
 
-def run_race(race: Race, out: Path, jobs: int = 1, report: Report = silent) -> RaceResult:
+def run_race(
+    race: Race, out: Path, jobs: int = 1, report: Report = silent, wandb: WandbMode = "disabled"
+) -> RaceResult:
     """Trains the variants of a race, `jobs` at a time, and writes a report into `out`; an interrupted race is resumed.
 
-    report is called with a line about each run. Raises UserError for mistakes in the race; a run that fails does not
-    raise, see check_result.
+    report is called with a line about each run. wandb is trainer.wandb of the runs: W&B gets them as a group with the
+    name of `out`, each with its variant and seed as tags. Raises UserError for mistakes in the race; a run that fails
+    does not raise, see check_result.
     """
     if jobs < 1:
         raise UserError(f"jobs={jobs}: must be at least 1")
-    runs = runs_of(race, out)
+    runs = runs_of(race, out, wandb)
     check_writable(out, "give another --out")
-    runs = runs_of(with_precision(race, runs), out)
+    runs = runs_of(with_precision(race, runs), out, wandb)
     if None in [finished(run) for run in runs]:
         prepare_data(runs, report)
     failed = train_all(runs, jobs, report)

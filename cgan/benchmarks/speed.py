@@ -16,7 +16,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from cgan.benchmarks.counts import CountedSteps, counted, counts_report, graphs_of
-from cgan.benchmarks.machine import processor
 from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
 from cgan.benchmarks.step_cost import (
     PARTS_OF_NETWORKS,
@@ -35,12 +34,13 @@ from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.sources import check_data
 from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import Batch, Report, UserError, silent
+from cgan.machine import processor
 from cgan.models.text.lstm import Vocabulary
 from cgan.training.auto_precision import chosen_precision
 from cgan.training.build import build_gan, build_joint
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
-from cgan.training.callbacks.samples import SampleGrid
+from cgan.training.callbacks.samples import SampleGridCallback
 from cgan.training.gan import TextToImageGAN
 from cgan.training.gan_run import compile_losses
 from cgan.training.loggers import loggers
@@ -153,7 +153,8 @@ def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Ca
     batches = [random_batch(batch_size, resolution, gan.device, seed) for seed in range(4)]
     with tempfile.TemporaryDirectory() as folder:
         line = ProgressLine("GAN", batch_size)
-        grid = SampleGrid(Path(folder) / "samples", config.trainer.sample_every, list(CAPTIONS))
+        noise_dim = config.gan.generator.noise_dim
+        grid = SampleGridCallback(Path(folder) / "samples", list(CAPTIONS), noise_dim, config.trainer.sample_every)
         callbacks = [grid, line, *fault_tolerance_callbacks(config, Path(folder)), watcher]
         csv = loggers(config, Path(folder))
         trainer = trainer_of(config.trainer, num_steps + 1, None, config.seed, csv, callbacks, num_optimizers=2)

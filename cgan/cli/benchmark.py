@@ -19,6 +19,7 @@ SUBJECTS = {
     "quality": "train variants of a configuration at an equal budget over several seeds",
     "guidance": "measure what truncation, best of several and negative captions gain and cost",
     "speed": "measure what a configuration's training and sampling take here, or plan larger ones",
+    "leaderboard": "list the minutes of training until runs drew scenes right",
 }
 
 
@@ -53,6 +54,8 @@ def quality_parser() -> argparse.ArgumentParser:
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/race-<name of the race file>")
     result.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the processor's cores")
     result.add_argument("--plan", action="store_true", help="print what would be run and for how long, and stop")
+    modes = ("auto", "online", "offline", "disabled")
+    result.add_argument("--wandb", choices=modes, default="disabled", help="log the runs to W&B, as a group")
     return result
 
 
@@ -66,10 +69,10 @@ def quality(options: argparse.Namespace) -> None:
     out = options.out or Path(f"runs/race-{options.race.stem}")
     race = read_race(options.race, options.settings)
     if options.plan:
-        print(plan(runs_of(race, out), options.jobs))
+        print(plan(runs_of(race, out, options.wandb), options.jobs))
         return
     try:
-        result = run_race(race, out, options.jobs, report)
+        result = run_race(race, out, options.jobs, report, options.wandb)
     except KeyboardInterrupt:
         print("stopped; the same command goes on with the runs that are missing")
         raise SystemExit(130) from None
@@ -219,8 +222,30 @@ def plan_speed(config: "RunConfig", options: argparse.Namespace) -> tuple[dict, 
     return found, plan_parts(sizes, around["device"], options.gpus, options.tflops)
 
 
+def leaderboard_parser() -> argparse.ArgumentParser:
+    """Returns the parser of cgan benchmark leaderboard."""
+    result = Parser(
+        prog="cgan benchmark leaderboard",
+        description="List the minutes of training until runs on scenes reached scene_accuracy 0.5, 0.8, 0.9 and 0.95, "
+        "with commit, machine and command.",
+    )
+    result.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories")
+    result.add_argument("--out", type=Path, metavar="FILE.md", help="a page whose table is updated")
+    return result
+
+
+def print_leaderboard(options: argparse.Namespace) -> None:
+    """Print the leaderboard of runs, and update a page if asked; raises UserError for a run that can't be taken."""
+    from cgan.benchmarks.leaderboard import leaderboard, update_page
+
+    if options.out is not None:
+        check_writable_file(options.out, "give another --out")
+    print_table(leaderboard(options.runs) if options.out is None else update_page(options.out, options.runs))
+
+
 COMMANDS = {
     "quality": (quality_parser, quality),
     "guidance": (guidance_parser, guidance),
     "speed": (speed_parser, speed),
+    "leaderboard": (leaderboard_parser, print_leaderboard),
 }

@@ -3,15 +3,14 @@
 import argparse
 import os
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cgan.cli.parsing import Parser
+from cgan.machine import commit, cpuinfo, output_of, processor
 from cgan.version import __version__
 from cgan.workers import num_cores
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "torch-fidelity", "transformers", "tokenizers",
             "wandb", "omegaconf", "safetensors", "rich", "numpy", "pillow", "matplotlib", "datasets")  # fmt: skip
 VARIABLES = ("CGAN_", "CUDA_", "NCCL_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "PYTORCH_", "WANDB_", "HF_", "SLURM_JOB_ID")
@@ -43,34 +42,9 @@ def report() -> dict[str, str]:
 
 def cgan_version() -> str:
     """Returns the version and, in a checkout, the commit."""
-    commit = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") if (ROOT / ".git").exists() else ""
-    changed = commit and output_of("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
-    return f"{__version__} (commit {commit}{', with changes' if changed else ''})" if commit else __version__
-
-
-def output_of(*command: str) -> str:
-    """Returns what a program prints; nothing where it fails, or is not there."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
-def processor() -> str:
-    """Returns the processor's name, which Linux has in a file, and macOS prints by a command."""
-    names = [value for key, value in cpuinfo() if key == "model name"]
-    return (
-        names[0]
-        if names
-        else output_of("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor() or "not known"
-    )
-
-
-def cpuinfo() -> list[tuple[str, str]]:
-    """Returns the keys and values of /proc/cpuinfo; empty on other systems than Linux."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return [(line.partition(":")[0].strip(), line.partition(":")[2].strip()) for line in lines]
+    found = commit()
+    changed = ", with changes" if found.endswith("+") else ""
+    return f"{__version__} (commit {found.rstrip('+')}{changed})" if found else __version__
 
 
 def cores() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from cgan.config import RunConfig
 from cgan.evaluation.plan import Plan, evaluator_of, measured_by
 from cgan.interfaces import ImageTextDataset, Report
-from cgan.training.callbacks.evaluation import Evaluation
+from cgan.training.callbacks.evaluation import EvaluationCallback
 
 
 def evaluation_callbacks(
@@ -17,7 +17,7 @@ def evaluation_callbacks(
     captions: list[str],
     progress: Callable[[int, int], None],
     report: Report,
-) -> list[Evaluation]:
+) -> list[EvaluationCallback]:
     """Returns the callback that evaluates by a plan; none where the data set turns out to be too small for all metrics.
 
     captions are those of the table of samples in W&B. progress(done, total) is called during an evaluation. report
@@ -29,4 +29,8 @@ def evaluation_callbacks(
     every, followed = config.trainer.evaluate_every, plan.followed(config.trainer.best_metric)
     what = f"{evaluator.num_captions:,} captions every {every:,} images: {measured_by(plan, config)}"
     report(f"evaluating {what}; best.ckpt follows {followed}")
-    return [Evaluation(evaluator, run_dir, every, followed, captions, progress, report)]
+    callback = EvaluationCallback(
+        evaluator=evaluator, noise_dim=config.gan.generator.noise_dim, every_images=every, followed=followed,
+        folder=run_dir, captions=captions, progress=progress, report=report,
+    )  # fmt: skip
+    return [callback]

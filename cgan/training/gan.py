@@ -200,6 +200,11 @@ class TextToImageGAN(pl.LightningModule):
             means = {name: torch.stack([part[name] for part in terms]).mean(dim=0) for name in means}
         record(self.trainer, means)
 
+    @torch.no_grad()
+    def sample(self, captions: list[str], noise: Tensor) -> Tensor:
+        """Returns images (B, 3, H, W) in [-1, 1] of B captions and noise (B, Z), by the averaged generator."""
+        return self.generator_ema(noise.to(self.device), self.text_encoder(captions))
+
     def is_adversarial(self) -> bool:
         """Returns whether the discriminator takes part yet."""
         return self.progress >= self.config.adversarial_from

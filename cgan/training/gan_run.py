@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
@@ -14,7 +15,8 @@ from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
-from cgan.training.callbacks.samples import SampleGrid
+from cgan.training.callbacks.samples import SampleGridCallback
+from cgan.training.callbacks.tracking import RunTracking, finish
 from cgan.training.checkpoint_files import Found, save_checkpoint
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint_run import joint_encoder
@@ -26,7 +28,7 @@ from cgan.training.trainer import fit, trainer_of
 
 if TYPE_CHECKING:
     from cgan.evaluation.plan import Plan
-    from cgan.training.callbacks.evaluation import Evaluation
+    from cgan.training.callbacks.evaluation import EvaluationCallback
 
 
 def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float], int]:
@@ -59,15 +61,33 @@ def fit_gan(
     config, settings, run_dir = session.config, session.config.trainer, session.run_dir
     size, parts = len(session.dataset), config.gan.accumulate
     batch_size = whole_batch(settings, settings.batch_size, size, "trainer.batch_size", parts)
-    callbacks, evaluation = callbacks_of(session, plan, batch_size)
     compile_losses(gan, settings.compile, session.report)
-    max_steps = settings.images // batch_size
-    chosen = loggers(config, run_dir, found.content.get("rows", 0) if found else 0, session.report)
-    trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, num_optimizers=2)
-    status = fit(trainer, gan, session.dataset, batch_size, config, found)
-    if status == 0:
-        save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
+    rows, seen = (found.content.get("rows", 0), found.content["images_seen"]) if found else (0, 0)
+    chosen, status = loggers(config, run_dir, rows, seen, session.report), 1
+    try:
+        tracking = RunTracking(chosen, run_dir.name)
+        callbacks, evaluation = callbacks_of(session, plan, batch_size, tracking)
+        max_steps = settings.images // batch_size
+        trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, num_optimizers=2)
+        status = fit(trainer, gan, session.dataset, batch_size, config, found)
+        if status == 0:
+            save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
+        if settings.wandb_models:
+            log_models(tracking, run_dir, gan.images_seen, evaluation)
+    finally:
+        finish(chosen, status)
     return status, with_best(evaluation) if evaluation else {}
+
+
+def log_models(tracking: RunTracking, run_dir: Path, seen: int, evaluation: EvaluationCallback | None) -> None:
+    """Log the weights of best.ckpt and last.ckpt to W&B, each with the metrics that were measured with it, if any."""
+    last = {"images_seen": float(seen)}
+    if evaluation is None:
+        tracking.log_models({"last": run_dir / "last.ckpt"}, {"last": last})
+        return
+    last |= evaluation.latest if evaluation.evaluated_at == seen else {}
+    checkpoints = {alias: run_dir / f"{alias}.ckpt" for alias in ("best", "last")}
+    tracking.log_models(checkpoints, {"best": evaluation.best_metrics, "last": last})
 
 
 def compile_losses(gan: TextToImageGAN, choice: str | bool, report: Report) -> None:
@@ -85,7 +105,9 @@ def compile_losses(gan: TextToImageGAN, choice: str | bool, report: Report) -> N
     gan.compile_losses(cuda_graphs=cuda_graphs, report=report)
 
 
-def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[list[pl.Callback], Evaluation | None]:
+def callbacks_of(
+    session: Session, plan: Plan | None, batch_size: int, tracking: RunTracking
+) -> tuple[list[pl.Callback], EvaluationCallback | None]:
     """Returns all callbacks of the GAN's training in their order, and the one of them that evaluates, if any."""
     config, run_dir, report = session.config, session.run_dir, session.report
     captions = captions_for_grids(config, session.dataset)
@@ -96,10 +118,12 @@ def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[
 
         evaluations = evaluation_callbacks(plan, config, session.dataset, run_dir, captions, line.evaluating, report)
     if evaluations:
-        line.latest = lambda: evaluations[0].latest
-    grid = SampleGrid(run_dir / "samples", config.trainer.sample_every, captions)
-    last = fault_tolerance_callbacks(config, run_dir, report, session.handle_signals)
-    return [grid, line, *evaluations, *session.callbacks, *last], evaluations[0] if evaluations else None
+        line.latest = tracking.latest = lambda: evaluations[0].latest
+    noise_dim, every = config.gan.generator.noise_dim, config.trainer.sample_every
+    grid = SampleGridCallback(run_dir / "samples", captions, noise_dim, every)
+    last = fault_tolerance_callbacks(config, run_dir, tracking.warning(report), session.handle_signals)
+    evaluation = evaluations[0] if evaluations else None
+    return [grid, line, *evaluations, *session.callbacks, tracking, *last], evaluation
 
 
 def planned_evaluation(config: RunConfig, report: Report) -> Plan | None:
@@ -115,7 +139,7 @@ def planned_evaluation(config: RunConfig, report: Report) -> Plan | None:
     return plan_of(config, report)
 
 
-def with_best(evaluation: Evaluation) -> dict[str, float]:
+def with_best(evaluation: EvaluationCallback) -> dict[str, float]:
     """Returns the last metrics, and the value that best.ckpt has of the followed metric."""
     best = {} if evaluation.best is None else {f"{evaluation.followed} of best.ckpt": evaluation.best}
     return {**evaluation.latest, **best}

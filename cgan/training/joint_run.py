@@ -17,11 +17,13 @@ from cgan.training.callbacks.health import FiniteLosses, SteppingRules
 from cgan.training.callbacks.interrupts import Signals, StopOnSignal
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import ReconstructionSheet
+from cgan.training.callbacks.tracking import RunTracking, finish
 from cgan.training.joint import JointTraining
 from cgan.training.loggers import loggers
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import is_first_process, whole_batch
 from cgan.training.resume import has_joint, note_done
+from cgan.training.schedule import minutes_of
 from cgan.training.session import Session, TrainingStopped
 from cgan.training.trainer import fit, trainer_of
 
@@ -34,12 +36,17 @@ def train_joint(session: Session) -> tuple[int, dict[str, float], int]:
     config, run_dir = session.config, session.run_dir
     kept_out = config.data.test_images > 0 and config.data.source != "custom"
     test = build_dataset(config.data, "test") if kept_out else None
-    chosen = loggers(config, run_dir, report=session.report)
-    callbacks = [*sheet_callbacks(config, test, run_dir), *session.callbacks]
-    joint, images_seen = fitted(session, chosen, callbacks)
-    if test is None or not is_first_process():
-        return images_seen, {}, 0
-    return images_seen, evaluate(joint, test, run_dir, chosen), 0
+    chosen, status = loggers(config, run_dir, report=session.report), 1
+    callbacks = [*sheet_callbacks(config, test, run_dir), *session.callbacks, RunTracking(chosen, run_dir.name)]
+    try:
+        joint, images_seen = fitted(session, chosen, callbacks)
+        metrics = {}
+        if test is not None and is_first_process():
+            metrics = evaluate(joint, test, run_dir, chosen, images_seen)
+        status = 0
+    finally:
+        finish(chosen, status)
+    return images_seen, metrics, 0
 
 
 def joint_encoder(session: Session) -> JointEncoder:
@@ -75,7 +82,7 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
         session.report(f"stopped; the joint encoder {so_far}")
         raise TrainingStopped(status)
     images_seen = trainer.global_step * batch_size
-    note_done(run_dir, "joint", {"images_seen": images_seen})
+    note_done(run_dir, "joint", {"images_seen": images_seen, "minutes": round(minutes_of(trainer), 3)})
     trainer.strategy.barrier()
     trained = joint.eval() if is_first_process() else JointEncoder.load(path)  # statistics of batches differ
     return trained, images_seen
@@ -99,14 +106,16 @@ def sheet_callbacks(config: RunConfig, test: ImageTextDataset | None, run_dir: P
     return [ReconstructionSheet(run_dir / "samples", config.trainer.sample_every, samples)]
 
 
-def evaluate(joint: JointEncoder, test: ImageTextDataset, run_dir: Path, chosen: list[Logger]) -> dict[str, float]:
+def evaluate(
+    joint: JointEncoder, test: ImageTextDataset, run_dir: Path, chosen: list[Logger], images_seen: int
+) -> dict[str, float]:
     """Returns the metrics of retrieval on test pictures, written to retrieval.json and logged."""
     from cgan.evaluation.joint import evaluate_joint
 
     metrics = evaluate_joint(joint, test)
     write_json(run_dir / "retrieval.json", metrics | {"test_images": len(test)})
     for logger in chosen:
-        logger.log_metrics(metrics)
+        logger.log_metrics({**metrics, "images_seen": float(images_seen)})
         logger.save()
         logger.finalize("success")
     return metrics

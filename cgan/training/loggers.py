@@ -1,11 +1,11 @@
-"""The loggers of a run: metrics.csv always, and W&B, whose failures never end a training."""
+"""The loggers of a run: metrics.csv always, TensorBoard if asked, and W&B where it is installed."""
 
 import os
 import secrets
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from http.client import HTTPException
@@ -13,70 +13,48 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from cgan.config import RunConfig
 from cgan.errors import UserError
 from cgan.files import write_text
 from cgan.interfaces import Report, silent
+from cgan.machine import session
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import is_first_process
+from cgan.training.run_records import rows_of
+from cgan.training.tensorboard_logger import ImagesSeenTensorBoard, check_tensorboard
+from cgan.training.wandb_logger import PatientWandb
 
 DATA_FOLDERS: list[str] = []  # that earlier runs of this process have set
 PATIENCE = 2  # seconds for the first answer of the server
 
 
-class PatientWandb(WandbLogger):
-    """A WandbLogger whose failures never end or delay a training: the first is reported, and metrics.csv goes on."""
+def loggers(
+    config: RunConfig, run_dir: Path, num_rows: int = 0, num_images: int = 0, report: Report = silent
+) -> list[Logger]:
+    """Returns the loggers of a run: metrics.csv, whose first num_rows rows are kept, TensorBoard if asked, and W&B.
 
-    failed = False
-
-    def __init__(self, report: Report = silent, **settings) -> None:
-        super().__init__(**settings)
-        self.report = report
-
-    def log_metrics(self, *args, **kwargs) -> None:
-        """Logs metrics; a failure is reported and ends nothing."""
-        self.attempt(super().log_metrics, *args, **kwargs)
-
-    def log_image(self, *args, **kwargs) -> None:
-        """Logs images; a failure is reported and ends nothing."""
-        self.attempt(super().log_image, *args, **kwargs)
-
-    def log_table(self, *args, **kwargs) -> None:
-        """Logs a table; a failure is reported and ends nothing."""
-        self.attempt(super().log_table, *args, **kwargs)
-
-    def finalize(self, *args, **kwargs) -> None:
-        """Finishes the upload; a failure is reported and ends nothing."""
-        self.attempt(super().finalize, *args, **kwargs)
-
-    def attempt(self, act: Callable, *args, **kwargs) -> None:
-        """Call act, unless an earlier call has failed; its error is reported."""
-        if self.failed:
-            return
-        try:
-            act(*args, **kwargs)
-        except Exception as error:
-            self.failed = True
-            self.report(f"W&B has failed ({type(error).__name__}: {str(error)[:200]}); metrics.csv goes on")
-
-
-def loggers(config: RunConfig, run_dir: Path, num_rows: int = 0, report: Report = silent) -> list[Logger]:
-    """Returns the loggers of a run: metrics.csv, whose first num_rows rows are kept, and W&B if it is not disabled.
-
-    W&B logs online when a key for it is known and its server answers, otherwise offline, and never prompts. With
-    trainer.wandb=auto the environment variables WANDB_MODE and WANDB_DISABLED count. report gets why it is offline.
-    Raises UserError where W&B is asked for and not installed.
+    num_images: what a resumed training has seen. W&B logs unless it is disabled: online when a key for it is known and
+    its server answers, otherwise offline, and it never prompts. With trainer.wandb=auto the environment variables
+    WANDB_MODE and WANDB_DISABLED count. report gets why it is offline. Raises UserError where W&B or TensorBoard is
+    asked for and not installed.
     """
-    table = MetricsFile(run_dir / "metrics.csv", num_rows)
+    files: list[Logger] = [MetricsFile(run_dir / "metrics.csv", num_rows)]
+    if "tensorboard" in config.trainer.loggers:
+        check_tensorboard()
+        files.append(ImagesSeenTensorBoard(run_dir, num_images))
     mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
-        return [table]
+        return files
     os.environ.setdefault("WANDB_SILENT", "true")
     set_data_folder(run_dir / "wandb")
     online = mode != "offline" and may_be_online(report)
-    return [table, connected(config, run_dir, online, report)]
+    goes_on = (run_dir / "wandb-id").exists()
+    logger = connected(config, run_dir, online, report)
+    if goes_on:
+        logger.attempt(logger.catch_up, rows_of(run_dir / "metrics.csv")[:num_rows], num_images)
+    return [*files, logger]
 
 
 def connected(config: RunConfig, run_dir: Path, online: bool, report: Report) -> PatientWandb:
@@ -90,7 +68,7 @@ def connected(config: RunConfig, run_dir: Path, online: bool, report: Report) ->
         except (wandb.errors.Error, OSError):
             report("W&B can't be used online: logging offline")
             logger = wandb_logger(run_dir, "offline", report)
-        logger.attempt(describe, logger, config)
+        logger.attempt(logger.describe, asdict(config) | {"session": session()})
     return logger
 
 
@@ -135,13 +113,6 @@ def is_installed() -> bool:
     return found is not None and found.origin is not None  # a folder of logs may be called so
 
 
-def describe(logger: WandbLogger, config: RunConfig) -> None:
-    """Log all settings, and make images seen the axis of all charts."""
-    logger.log_hyperparams(asdict(config))
-    logger.experiment.define_metric("images_seen")
-    logger.experiment.define_metric("*", step_metric="images_seen", step_sync=True)
-
-
 def may_be_online(report: Report) -> bool:
     """Returns whether a W&B server answers and there is a key for it; wandb itself would try for longer, or raise."""
     import wandb.errors
@@ -177,14 +148,17 @@ def answers(url: str) -> bool:
 
 
 def wandb_logger(run_dir: Path, mode: Literal["online", "offline"], report: Report) -> PatientWandb:
-    """Returns the logger of a run directory's W&B run, which is the same for all trainings in it."""
+    """Returns the logger of a run directory's W&B run, which is the same for all trainings in it.
+
+    The variables of W&B for a project, a group, tags and so on count. A sweep's agent names the run itself.
+    """
     import wandb
 
-    path = run_dir / "wandb-id"
+    path, given = run_dir / "wandb-id", os.environ.get("WANDB_RUN_ID", "")
     if not path.exists():
-        write_text(path, secrets.token_hex(4))
+        write_text(path, given if given and os.environ.get("WANDB_SWEEP_ID") else secrets.token_hex(4))
     settings = wandb.Settings(mode=mode, init_timeout=10, finish_timeout=4, silent=True)
     return PatientWandb(
-        report, project="cgan", name=run_dir.name, save_dir=run_dir, offline=mode == "offline", settings=settings,
-        id=path.read_text().strip(), resume="allow",
+        report, project=os.environ.get("WANDB_PROJECT") or "cgan", name=run_dir.name, save_dir=run_dir,
+        offline=mode == "offline", settings=settings, id=path.read_text().strip(), resume="allow",
     )  # fmt: skip

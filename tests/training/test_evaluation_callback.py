@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +17,17 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation import plan as training_measures
 from cgan.interfaces import UserError
+from cgan.machine import session
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better, is_known
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
+from cgan.sampling.pipeline import TextToImage
 from cgan.training.callbacks.evaluation import thinned
 from cgan.training.callbacks.throughput import FETCHING, Stopwatch
 from cgan.training.evaluation_callback import evaluation_callbacks
+from cgan.training.panels import panel_name
 from helpers import ROOT
 from helpers.clip import save_clip
 from helpers.runs import EVALUATED, script
@@ -168,20 +172,41 @@ def records(run: Path) -> list[dict]:
 def test_wandb_holds_settings_losses_norms_rates_metrics_and_pictures(run):
     rows = records(run[0])
     history = set().union(*(row["history"]["item"] for row in rows if row["type"] == "history"))
-    assert RUNNING | MEASURED | {"evaluation_seconds", "samples._type", "captions._type"} <= history
+    assert {panel_name(name) for name in RUNNING | MEASURED | {"evaluation_seconds", "health/diversity"}} <= history
     (settings,) = (row["config"]["update"] for row in rows if row["type"] == "config" and "gan" in json.dumps(row))
     assert settings["gan"]["ema_half_life"] == 10_000 and settings["data"]["resolution"] == 32
+    assert settings["session"]["processor"] == session()["processor"] and "commit" in settings["session"]
     axes = [row["metric"].get("step_metric") for row in rows if row["type"] == "metric"]
     assert axes[-1] == "images_seen"
-    (folder,) = run[0].glob("wandb/offline-run-*")
-    assert list(folder.glob("files/media/images/samples_*.png"))
-    *_, files = (row["artifact"]["manifest"]["contents"] for row in rows if row["type"] == "artifact")
-    kept = {file["path"]: Path(file["local_path"]) for file in files}
-    table = json.loads(kept["captions.table.json"].read_text())
+    *_, table = (row["artifact"] for row in rows if row["type"] == "artifact" and row["artifact"]["type"] != "model")
+    kept = {file["path"]: Path(file["local_path"]) for file in table["manifest"]["contents"]}
+    table = json.loads(kept["samples/captions.table.json"].read_text())
     assert table["columns"] == ["caption", "640 images", "1280 images"] and len(table["data"]) == 8
     for _, *pictures in table["data"]:
         assert all(Image.open(kept[picture["path"]]).size == (32, 32) for picture in pictures)
     assert all(run[0] in path.parents for path in kept.values())
+
+
+@pytest.mark.slow
+def test_wandb_has_a_slider_best_values_models_with_metrics_and_an_alert_at_the_end(run, tmp_path):
+    rows = records(run[0])
+    history = [row["history"]["item"] for row in rows if row["type"] == "history"]
+    seen = [row["images_seen"] for row in history]
+    assert seen == sorted(set(seen)) == [row["_step"] for row in history]
+    assert [row["images_seen"] for row in history if "samples/grid._type" in row] == [32, 800, 1280]
+    assert [row["images_seen"] for row in history if "samples/captions._type" in row] == [640, 1280]
+    best = {row["metric"]["name"]: row["metric"]["summary"] for row in rows if "summary" in row.get("metric", {})}
+    assert best["eval/scene_accuracy"] == {"max": True} and best["eval/frechet_distance"] == {"min": True}
+    models = [row["artifact"] for row in rows if row["type"] == "artifact" and row["artifact"]["type"] == "model"]
+    assert {alias for model in models for alias in model["aliases"]} == {"best", "last", "latest"}
+    values = [row["eval/frechet_distance"] for row in history if "eval/frechet_distance" in row]
+    (chosen,) = (model for model in models if "best" in model["aliases"])
+    assert json.loads(chosen["metadata"])["frechet_distance"] == pytest.approx(min(values))
+    (file,) = chosen["manifest"]["contents"]
+    weights = Path(shutil.copy(file["local_path"], tmp_path / file["path"]))
+    assert TextToImage.load(weights).generator.resolution == 32
+    (alert,) = (row["alert"] for row in rows if row["type"] == "alert")
+    assert alert["title"] == "run: finished" and "scene_accuracy" in alert["text"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from cgan.config import RunConfig, TrainerConfig
 from cgan.errors import UserError
 from cgan.training import loggers as logs
+from cgan.training.callbacks.tracking import finish
 from cgan.training.loggers import loggers, wandb_mode
 
 
@@ -51,9 +52,9 @@ def test_a_mode_of_the_environment_asks_no_server(mode, made, monkeypatch, tmp_p
     monkeypatch.setenv("WANDB_MODE", mode)
     monkeypatch.setattr(logs, "may_be_online", lambda: pytest.fail("asked"))
     modes = []
-    logger = SimpleNamespace(experiment=SimpleNamespace(id="x"), attempt=lambda *_: None)
+    logger = SimpleNamespace(experiment=SimpleNamespace(id="x"), attempt=lambda *_: None, describe=None)
     monkeypatch.setattr(logs, "wandb_logger", lambda run_dir, mode, report: modes.append(mode) or logger)
-    logs.loggers(SimpleNamespace(trainer=SimpleNamespace(wandb="auto")), tmp_path)
+    loggers(RunConfig(), tmp_path)
     assert modes == made
 
 
@@ -62,8 +63,7 @@ def test_an_offline_run_leaves_nothing_that_a_later_run_of_the_process_would_hee
     for name in ("WANDB_MODE", "WANDB_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("one", "two"):
-        for logger in loggers(RunConfig(trainer=TrainerConfig(wandb="offline")), tmp_path / name):
-            logger.finalize("success")
+        finish(loggers(RunConfig(trainer=TrainerConfig(wandb="offline")), tmp_path / name), 0)
         assert "WANDB_MODE" not in os.environ
         assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / name / "wandb")
     monkeypatch.delenv("WANDB_DATA_DIR")

@@ -77,6 +77,7 @@ class Throughput(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: None, batch: Batch, *_
     ) -> None:
         """Counts the images and seconds of a step, and logs the rates in logged steps."""
+        self.due = self.due or trainer.should_stop  # Lightning logs the step at which the time is up as well
         if self.due and module.device.type == "cuda":
             torch.cuda.synchronize()  # it may lag behind; work counts when it is done
         self.busy += time.monotonic() - self.began
