@@ -1,8 +1,8 @@
 """cgan: text-to-image GANs in PyTorch Lightning. What a user needs is imported from here, and loaded on first use.
 
-    from cgan import TextToImage, load_config, train
-    result = train(load_config(["configs/gan/scenes.yaml", "trainer.minutes=1"]), report=print)
-    TextToImage.from_pretrained(result.run_dir)("a dog on grass")
+from cgan import TextToImage, load_config, train
+result = train(load_config(["configs/gan/scenes.yaml", "trainer.minutes=1"]), report=print)
+TextToImage.from_pretrained(result.run_dir)("a dog on grass")
 """
 
 from importlib import import_module

@@ -1,5 +1,7 @@
 """Pictures as bytes, as data sets hold them and users get them, and as the floats that networks work on."""
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -11,3 +13,8 @@ def as_floats(images: Tensor) -> Tensor:
 def as_bytes(images: Tensor) -> Tensor:
     """Pictures in [-1, 1] as users get them, uint8: rounded, not cut off."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+def rows_at(pictures: np.ndarray, rows: list[int]) -> Tensor:
+    """Returns some rows of pictures (N, H, W, 3) uint8 as a new tensor (n, 3, H, W), which lies channels last."""
+    return torch.from_numpy(np.take(np.asarray(pictures), rows, axis=0)).permute(0, 3, 1, 2)

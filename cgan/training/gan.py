@@ -22,6 +22,7 @@ from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
 from cgan.training.connected import profiler_of
+from cgan.training.known_text import KnownText, text_of
 from cgan.training.microbatch import (
     MicroBatch,
     draw_discriminator_noise,
@@ -72,6 +73,7 @@ class TextToImageGAN(pl.LightningModule):
             image_encoder = None  # nothing uses it
         self.coattention = frozen_coattention(config, coattention) if self.matching else None
         self.text_encoder = text_encoder.eval().requires_grad_(False)
+        self.known_text: KnownText | None = None  # the features of all captions of a data set, where they are kept
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
         generator = config.generator
         if config.reconstruction_weight == 0:
@@ -100,6 +102,12 @@ class TextToImageGAN(pl.LightningModule):
             self.config, self.generator, self.discriminator, self.posterior, *frozen, matching=self.matching
         )
 
+    @property
+    def uses_words(self) -> bool:
+        """Whether a step uses the features of single words."""
+        config = self.config
+        return config.generator.word_attention or config.matching == "attention" or bool(self.extra_losses)
+
     # ------------------------------------------------------------------------------------------ the algorithm
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -120,10 +128,10 @@ class TextToImageGAN(pl.LightningModule):
     @torch.no_grad()
     def prepare(self, batch: Batch) -> list[MicroBatch]:
         """Returns the batch as gan.accumulate micro-batches; mismatched captions come from the whole batch."""
-        text = self.text_encoder(batch.captions)
+        text = text_of(batch, self.text_encoder, self.known_text)
         noise = sharded_randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        mismatched = mismatched_sentences(self.config, batch.image_ids, batch.captions, text.sentence)
+        mismatched = mismatched_sentences(self.config, batch, text.sentence)
         whole = MicroBatch(images, batch.image_ids, text, noise, *mismatched, real_maps=[])
         parts = split_microbatches(whole, self.config.accumulate)
         if not self.networks.uses_real_maps:

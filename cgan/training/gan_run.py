@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 import pytorch_lightning as pl
 
 from cgan.config import RunConfig, uses_joint_encoder
+from cgan.data.loading import Reading
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.build import build_gan, start_from
+from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGrid
 from cgan.training.checkpoint_files import Found, save_checkpoint
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint_run import joint_encoder
+from cgan.training.known_text import caption_table, is_worth_keeping
 from cgan.training.loggers import loggers
 from cgan.training.processes import whole_batch
 from cgan.training.resume import budget, checkpoint_of, note_done
@@ -59,16 +62,27 @@ def fit_gan(
     size, parts = len(session.dataset), config.gan.accumulate
     batch_size = whole_batch(settings, settings.batch_size, size, "trainer.batch_size", parts)
     callbacks, evaluation = callbacks_of(session, plan, batch_size)
+    reading, encoding = text_plan(session, gan)
+    callbacks = [*encoding, *callbacks]
     if settings.compile:
         session.report("trainer.compile: the first step takes minutes; later ones are about 2 % faster")
         gan.compile_networks()
     max_steps = settings.images // batch_size
     chosen = loggers(config, run_dir, found.content.get("rows", 0) if found else 0, session.report)
     trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, num_optimizers=2)
-    status = fit(trainer, gan, session.dataset, batch_size, config, found)
+    status = fit(trainer, gan, session.dataset, batch_size, config, found, reading, session.report)
     if status == 0:
         save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
     return status, with_best(evaluation) if evaluation else {}
+
+
+def text_plan(session: Session, gan: TextToImageGAN) -> tuple[Reading, list[pl.Callback]]:
+    """Returns what the loader reads of captions, and the callback that encodes all of them if they are few enough."""
+    num_images = session.config.trainer.images
+    table = caption_table(session.dataset, num_images)
+    if table is not None and is_worth_keeping(table, gan.text_encoder.dim, gan.uses_words, num_images):
+        return Reading(table), [EncodeCaptions(table.texts, session.report)]
+    return Reading(table, gan.text_encoder.make_tokenizer()), []
 
 
 def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[list[pl.Callback], Evaluation | None]:

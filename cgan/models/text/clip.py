@@ -9,10 +9,25 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cgan.damage import unreadable
-from cgan.interfaces import TextEncoder, TextFeatures, UserError
+from cgan.interfaces import TextEncoder, TextFeatures, Tokens, UserError
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection
+
+
+class PieceTokenizer:
+    """Turns captions into ids of pieces of words, one caption at a time: threads of a parent do not survive a fork."""
+
+    def __init__(self, pieces: Tokenizer, padding: int) -> None:
+        self.pieces, self.padding = pieces, padding
+
+    def __call__(self, captions: list[str]) -> Tokens:
+        """Returns the ids of captions, (B, L) int64 on the CPU, and which of them are no padding."""
+        rows = [self.pieces.encode(caption).ids for caption in captions]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows])
+        mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+        return Tokens(ids, mask)
 
 
 class CLIPTextEncoder(TextEncoder):
@@ -42,12 +57,18 @@ class CLIPTextEncoder(TextEncoder):
 
     def forward(self, captions: list[str]) -> TextFeatures:
         """Returns TextFeatures of captions, which are cut to the length that CLIP takes."""
-        encoded, device = self.tokenizer.encode_batch(captions), self.device_of.device
-        ids = torch.tensor([e.ids for e in encoded], device=device)
-        mask = torch.tensor([e.attention_mask for e in encoded], device=device)
-        output = self.network(input_ids=ids, attention_mask=mask)
+        ids, mask = self.make_tokenizer()(captions)
+        return self.encode_tokens(Tokens(ids.to(self.device_of.device), mask.to(self.device_of.device)))
+
+    def make_tokenizer(self) -> "PieceTokenizer":
+        """Returns what turns captions into ids of pieces of words; see TextEncoder.make_tokenizer."""
+        return PieceTokenizer(self.tokenizer, self.network.config.eos_token_id)
+
+    def encode_tokens(self, tokens: Tokens) -> TextFeatures:
+        """Returns TextFeatures of ids on the encoder's device; see TextEncoder.encode_tokens."""
+        output = self.network(input_ids=tokens.ids, attention_mask=tokens.mask.long())
         words = self.network.text_projection(output.last_hidden_state)  # (B, L, D)
-        return TextFeatures(output.text_embeds, words, mask.bool())
+        return TextFeatures(output.text_embeds, words, tokens.mask)
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns an empty list: the tokenizer splits every word into known pieces."""
