@@ -137,6 +137,10 @@ class DeviceLoader:
             batch = batch.to(self.pictures.device)
             yield batch._replace(images=self.pictures.index_select(0, batch.images).permute(0, 3, 1, 2))
 
+    def release(self) -> None:
+        """Frees the memory of the pictures, after the training."""
+        self.pictures = self.pictures.new_empty(0)
+
 
 def num_bytes_of(dataset: ImageTextDataset) -> int:
     """Returns the bytes of all pictures of a data set, which is not empty."""

@@ -74,13 +74,11 @@ def shown(order: list[int], report: Report) -> Iterator[list[int]]:
     """Yields pieces of a list, and reports after a second how long all of it takes."""
     start, told = time.monotonic(), False
     for first in range(0, len(order), AT_ONCE):
-        passed = time.monotonic() - start
+        yield order[first : first + AT_ONCE]
+        passed, done = time.monotonic() - start, min(first + AT_ONCE, len(order))
         if passed > PATIENCE and not told:
             told = True
-            report(
-                f"encoding {len(order):,} captions once, before the training: about {passed * len(order) / first:.0f} s"
-            )
-        yield order[first : first + AT_ONCE]
+            report(f"encoding {len(order):,} captions once (about {passed * len(order) / done:.0f} s) ...")
 
 
 def features_of(encoder: TextEncoder, captions: list[str], device: torch.device) -> TextFeatures:

@@ -37,8 +37,9 @@ def device_of_pictures(
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the bytes that are free on a GPU."""
-    return torch.cuda.mem_get_info(device)[0]
+    """Returns the bytes that are free on a GPU; those that this process has freed, and keeps for later, are free."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def num_readers(given: int | None, batch_bytes: int, num_trainers: int, light: bool = False) -> int:

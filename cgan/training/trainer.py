@@ -128,6 +128,9 @@ def fit(
         if found is None or "in loading state_dict" not in str(error):
             raise
         raise UserError(f"{found.path}: of other networks than the settings of this run describe") from error
+    finally:
+        if isinstance(loader, DeviceLoader):
+            loader.release()
     return 0
 
 

@@ -57,18 +57,25 @@ class CLIPTextEncoder(TextEncoder):
 
     def forward(self, captions: list[str]) -> TextFeatures:
         """Returns TextFeatures of captions, which are cut to the length that CLIP takes."""
-        ids, mask = self.make_tokenizer()(captions)
-        return self.encode_tokens(Tokens(ids.to(self.device_of.device), mask.to(self.device_of.device)))
+        ids, mask = (x.to(self.device_of.device) for x in self.make_tokenizer()(captions))
+        return self.features(ids, mask, mask.long())
 
-    def make_tokenizer(self) -> "PieceTokenizer":
+    def make_tokenizer(self) -> PieceTokenizer:
         """Returns what turns captions into ids of pieces of words; see TextEncoder.make_tokenizer."""
         return PieceTokenizer(self.tokenizer, self.network.config.eos_token_id)
 
     def encode_tokens(self, tokens: Tokens) -> TextFeatures:
-        """Returns TextFeatures of ids on the encoder's device; see TextEncoder.encode_tokens."""
-        output = self.network(input_ids=tokens.ids, attention_mask=tokens.mask.long())
+        """Returns what `forward` does to rounding, outside of padding; see TextEncoder.encode_tokens.
+
+        No word of CLIP's hears later ones, so the padding behind them needs no mask, which the library would look at.
+        """
+        return self.features(tokens.ids, tokens.mask, None)
+
+    def features(self, ids: Tensor, mask: Tensor, heard: Tensor | None) -> TextFeatures:
+        """Returns TextFeatures of ids (B, L) of which mask are no padding; heard is the library's attention mask."""
+        output = self.network(input_ids=ids, attention_mask=heard)
         words = self.network.text_projection(output.last_hidden_state)  # (B, L, D)
-        return TextFeatures(output.text_embeds, words, tokens.mask)
+        return TextFeatures(output.text_embeds, words, mask)
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns an empty list: the tokenizer splits every word into known pieces."""
