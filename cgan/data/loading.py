@@ -6,6 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -94,8 +95,8 @@ class CaptionedBatches(Dataset):
         else:
             rows = table.drawn(indices, numbers)
             captions, ids = [table.texts[row] for row in rows.tolist()], table.ids[rows]
-        images = torch.tensor(indices) if self.only_indices else self.dataset.images_at(indices)
-        return Batch(images, captions, torch.tensor(self.dataset.image_ids_at(indices)), ids, rows)
+        images = as_tensor(indices) if self.only_indices else self.dataset.images_at(indices)
+        return Batch(images, captions, as_tensor(self.dataset.image_ids_at(indices)), ids, rows)
 
     def sampled(self, draws: list[Draw]) -> Batch:
         """Returns a batch of pictures that are asked for one by one."""
@@ -103,12 +104,17 @@ class CaptionedBatches(Dataset):
         captions = [
             sample.captions[number % len(sample.captions)] for sample, (_, number) in zip(samples, draws, strict=True)
         ]
-        images, ids = torch.stack([s.image for s in samples]), torch.tensor([s.image_id for s in samples])
+        images, ids = torch.stack([s.image for s in samples]), as_tensor([s.image_id for s in samples])
         return Batch(images, captions, ids, caption_ids(captions), table and table.rows_of(captions))
 
     def sample(self, index: int, draw: int) -> Sample:
         """Returns one picture with all of its captions; crops and flips of shards may differ from draw to draw."""
         return self.dataset.drawn(index, draw) if isinstance(self.dataset, ShardedPictures) else self.dataset[index]
+
+
+def as_tensor(numbers: list[int]) -> Tensor:
+    """Returns a list of integers as int64, several times as fast as torch.tensor."""
+    return torch.from_numpy(np.array(numbers, dtype=np.int64))
 
 
 def tokens_of(batch: Batch, read: Tokenizer | None, known: KnownTokens | None) -> Tokens | None:
