@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from cgan.config import load_config
 from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import UserError
 from cgan.training import loader_workers
 from cgan.training.loader_workers import device_of_pictures, num_readers
+from cgan.training.run import train
 
 
 @pytest.fixture
@@ -77,3 +79,22 @@ def test_pictures_that_are_made_when_asked_for_can_not_lie_on_a_device(scenes):
     assert device_of_pictures("auto", samples, cuda) is None
     with pytest.raises(UserError, match="pictures_on_device=always: the pictures of shards"):
         device_of_pictures("always", samples, cuda)
+
+
+SMALL = """data.resolution=32 data.num_images=24 gan.generator.noise_dim=8 gan.generator.width=4 joint.image.width=4
+    gan.generator.max_channels=16 gan.discriminator.width=4 gan.discriminator.max_channels=16
+    gan.discriminator.head_dim=8 joint.image.embedding_dim=16 joint.text.dim=16 joint.decoder.width=4
+    trainer.joint_images=48 trainer.joint_batch_size=24 trainer.images=96 trainer.batch_size=8 trainer.evaluate_every=0
+    trainer.sample_every=0 trainer.wandb=disabled trainer.precision=32-true""".split()
+
+
+@pytest.mark.slow
+def test_a_training_is_the_same_bit_for_bit_wherever_its_pictures_lie(tmp_path, monkeypatch):
+    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
+    weights, messages = {}, []
+    for choice in ("never", "always"):
+        more = [f"trainer.pictures_on_device={choice}", f"run_dir={tmp_path / choice}"]
+        result = train(load_config([*SMALL, *more]), report=messages.append)
+        weights[choice] = torch.load(result.checkpoint, weights_only=True)["state_dict"]
+    assert sum("the pictures lie on cpu: 0 MB" in message for message in messages) == 2  # of both stages
+    assert all(torch.equal(value, weights["always"][name]) for name, value in weights["never"].items())
