@@ -4,16 +4,20 @@ from itertools import chain, islice
 
 import pytest
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from PIL import Image
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from cgan.data import loading
 from cgan.data.caption_table import CaptionTable
 from cgan.data.loading import Reading, ShuffledDraws, endless_loader
 from cgan.data.pictures import CaptionedPictures, Entry
 from cgan.data.scenes.dataset import Scenes
+from cgan.data.shards import ShardedPictures
 from cgan.interfaces import Batch, Sample
 from cgan.models.text.lstm import Vocabulary, WordTokenizer
+from helpers.pictures import shards_of
 
 
 def draws_of(count: int, *arguments, **settings) -> list[tuple[int, int]]:
@@ -189,3 +193,33 @@ def test_captions_that_a_table_does_not_know_have_no_rows(tmp_path):
     batches = list(islice(endless_loader(samples, 5, 0, reading=Reading(table, read)), 2))
     assert sum(batch.caption_rows is None for batch in batches) == 1
     assert all(torch.equal(batch.tokens.ids, read(batch.captions).ids) for batch in batches)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_shards_come_with_the_crops_of_their_draws(num_workers, tmp_path):
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for i in range(9):
+        Image.linear_gradient("L").resize((60, 40)).rotate(40 * i).save(root / f"{i}.png")
+        (root / f"{i}.txt").write_text(f"turned by {40 * i}\nin grey\n")
+    shards_of(root, tmp_path / "shards", crop="none")
+    shards = ShardedPictures(tmp_path / "shards", 32, tmp_path, crop="random", flip=True)
+    table = CaptionTable.of(shards)
+    batches = list(islice(endless_loader(shards, 4, 0, num_workers, reading=Reading(table)), 5))
+    draws = draws_of(20, 9, 0, 4)
+    for place, (index, draw) in enumerate(draws):
+        batch, row, expected = batches[place // 4], place % 4, shards.drawn(index, draw)
+        assert torch.equal(batch.images[row], expected.image) and batch.image_ids[row] == expected.image_id
+        assert batch.captions[row] == expected.captions[draw % 2] == table.texts[batch.caption_rows[row]]
+
+
+def test_all_tensors_of_a_batch_are_moved_and_pinned_and_nothing_else(tmp_path, monkeypatch):
+    dataset = pictures_of(tmp_path)
+    read = WordTokenizer(Vocabulary.of(["a picture"]), 32)
+    batch = next(iter(endless_loader(dataset, 4, 0, reading=Reading(CaptionTable.of(dataset), read, read))))
+    there = move_data_to_device(batch, torch.device("meta"))  # as Lightning does it
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x.to("meta"))
+    for moved in (there, pin_memory(batch)):
+        assert moved.captions is batch.captions
+        tensors = [*moved[:1], *moved[2:5], *moved.tokens, *moved.words]
+        assert len(tensors) == 8 and {x.device.type for x in tensors} == {"meta"}
