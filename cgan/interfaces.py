@@ -153,6 +153,10 @@ class TextEncoder(nn.Module, ABC):
         """Returns the features of captions that the tokenizer has read, without waiting for the device."""
         raise NotImplementedError("an encoder with a tokenizer must have encode_tokens")
 
+    def num_weights(self) -> int:
+        """Returns the number of weights but for embeddings, which tells how much work a word is."""
+        return num_weights(self)
+
     @abstractmethod
     def unknown_words(self, captions: list[str]) -> list[str]:
         """The words of captions that the encoder never saw in training, each once, in order."""
@@ -160,3 +164,9 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def spec(self) -> dict:
         """All that restore_text_encoder needs to build this encoder again, weights apart; JSON-able."""
+
+
+def num_weights(network: nn.Module) -> int:
+    """Returns the number of a network's weights but for embeddings, of which an input needs a few alone."""
+    layers = (layer for layer in network.modules() if not isinstance(layer, nn.Embedding))
+    return sum(weight.numel() for layer in layers for weight in layer.parameters(recurse=False))

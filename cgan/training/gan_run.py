@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
+import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.loading import Reading
@@ -19,7 +20,7 @@ from cgan.training.callbacks.samples import SampleGrid
 from cgan.training.checkpoint_files import Found, save_checkpoint
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint_run import joint_encoder
-from cgan.training.known_text import caption_table, is_worth_keeping
+from cgan.training.known_text import LIMITS, caption_table, is_worth_keeping
 from cgan.training.loggers import loggers
 from cgan.training.processes import whole_batch
 from cgan.training.resume import budget, checkpoint_of, note_done
@@ -78,11 +79,12 @@ def fit_gan(
 
 def text_plan(session: Session, gan: TextToImageGAN) -> tuple[Reading, list[pl.Callback]]:
     """Returns what the loader reads of captions, and the callback that encodes all of them if they are few enough."""
-    num_images = session.config.trainer.images
+    num_images, encoder = session.config.trainer.images, gan.text_encoder
+    limits = LIMITS["cuda" if torch.cuda.is_available() else "cpu"]
     table = caption_table(session.dataset, num_images)
-    if table is not None and is_worth_keeping(table, gan.text_encoder.dim, gan.uses_words, num_images):
+    if table is not None and is_worth_keeping(table, encoder, gan.uses_words, num_images, limits):
         return Reading(table), [EncodeCaptions(table.texts, session.report)]
-    return Reading(table, gan.text_encoder.make_tokenizer()), []
+    return Reading(table, encoder.make_tokenizer()), []
 
 
 def callbacks_of(session: Session, plan: Plan | None, batch_size: int) -> tuple[list[pl.Callback], Evaluation | None]:

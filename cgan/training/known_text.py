@@ -10,7 +10,16 @@ from torch import Tensor
 from cgan.data.caption_table import CaptionTable
 from cgan.interfaces import Batch, ImageTextDataset, Report, TextEncoder, TextFeatures, map_tensors
 
-MOST_BYTES = 2**29  # of features that are kept on the device
+
+class Limits(NamedTuple):
+    """What the features of all captions may cost."""
+
+    num_bytes: int  # on the device
+    products: float  # of weights and words, to encode all of them
+
+
+LIMITS = {"cpu": Limits(2**29, 1e12), "cuda": Limits(2**31, 1e16)}  # by the type of a device: a minute or so
+
 AT_ONCE = 256  # captions that are encoded at once
 PATIENCE = 1.0  # seconds after which the encoding is reported
 
@@ -36,13 +45,18 @@ def caption_table(dataset: ImageTextDataset, num_images: int) -> CaptionTable | 
     return CaptionTable.of(dataset) if len(dataset) <= num_images else None
 
 
-def is_worth_keeping(table: CaptionTable, dim: int, with_words: bool, num_images: int) -> bool:
-    """Returns whether the features of all texts take at most MOST_BYTES, and no more work than a training's images.
+def is_worth_keeping(
+    table: CaptionTable, encoder: TextEncoder, with_words: bool, num_images: int, limits: Limits
+) -> bool:
+    """Returns whether the features of all texts are within limits, and no more work than those of a training's images.
 
-    The number of words is estimated by spaces. dim is that of the features.
+    The words of a text are estimated by its spaces. The answer depends on no clock and no free memory, so that a
+    training that is resumed computes what it would have.
     """
-    num_vectors = len(table.texts) + (sum(2 + text.count(" ") for text in table.texts) if with_words else 0)
-    return 4 * dim * num_vectors <= MOST_BYTES and len(table.texts) <= num_images
+    num_texts, num_words = len(table.texts), sum(2 + text.count(" ") for text in table.texts)
+    num_bytes = 4 * encoder.dim * (num_texts + with_words * num_words)
+    few = num_texts <= num_images and num_words * encoder.num_weights() <= limits.products
+    return few and num_bytes <= limits.num_bytes
 
 
 @torch.no_grad()

@@ -98,3 +98,10 @@ def test_the_cache_is_bounded_by_bytes_and_forgets_the_oldest_first(folder):
     assert list(bounded.cache) == captions[1:] and bounded.num_bytes == sum(sizes[1:])
     features = PretrainedTextEncoder(str(folder), max_bytes=0)(captions)
     assert torch.allclose(features.sentence, encoder(captions).sentence, atol=1e-5)
+
+
+def test_its_weights_count_though_they_are_not_registered(folder):
+    encoder = PretrainedTextEncoder(str(folder))
+    (model,) = encoder.held
+    tables = {layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Embedding)}
+    assert encoder.num_weights() == sum(x.numel() for x in model.parameters() if x not in tables) > 0

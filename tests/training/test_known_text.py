@@ -11,7 +11,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Batch, TextEncoder, TextFeatures
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training import known_text
-from cgan.training.known_text import caption_table, encode_all, is_worth_keeping, text_of
+from cgan.training.known_text import Limits, caption_table, encode_all, is_worth_keeping, text_of
 from cgan.training.run import train
 
 CPU = torch.device("cpu")
@@ -100,12 +100,18 @@ def test_what_takes_long_is_said_once(patience, expected, table, monkeypatch):
     assert len(messages) == expected and all(f"encoding {len(table.texts)} captions once" in x for x in messages)
 
 
-def test_features_are_kept_where_they_are_few_and_no_more_work_than_the_training(table, monkeypatch):
-    count = len(table.texts)
-    assert is_worth_keeping(table, 16, True, count) and not is_worth_keeping(table, 16, True, count - 1)
-    monkeypatch.setattr(known_text, "MOST_BYTES", 4 * 16 * count)
-    assert is_worth_keeping(table, 16, False, count)
-    assert not is_worth_keeping(table, 16, True, count) and not is_worth_keeping(table, 17, False, count)
+def test_features_are_kept_where_they_are_few_and_no_more_work_than_the_training(table):
+    encoder, count, words = encoder_of("lstm", table), len(table.texts), sum(len(x.split()) + 1 for x in table.texts)
+
+    def worth(with_words=True, num_images=count, num_bytes=2**20, products=1e12) -> bool:
+        return is_worth_keeping(table, encoder, with_words, num_images, Limits(num_bytes, products))
+
+    assert worth() and not worth(num_images=count - 1)
+    sentences, all_words = 4 * 16 * count, 4 * 16 * words
+    assert worth(False, num_bytes=sentences) and not worth(False, num_bytes=sentences - 1)
+    assert worth(num_bytes=sentences + all_words) and not worth(num_bytes=sentences + all_words - 1)
+    products = words * (2 * 4 * 8 * (8 + 8 + 2) + 16 * 16 + 16)  # of the LSTM's gates both ways, and of the projection
+    assert worth(products=products) and not worth(products=products - 1)
 
 
 def test_a_training_that_sees_few_pictures_reads_no_captions_ahead(tmp_path):
