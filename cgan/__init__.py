@@ -21,7 +21,7 @@ __all__ = ["JointEncoder", "TextToImage", "__version__", "build_gan", "evaluate"
 
 
 def __getattr__(name: str) -> object:
-    """What is named in HOMES, which is loaded, with torch, when it is asked for."""
+    """Returns an attribute that HOMES lists; its module, and torch with it, is imported at the first access."""
     if name not in HOMES:
         raise AttributeError(f"module 'cgan' has no attribute '{name}'")
     return getattr(import_module(HOMES[name]), name)

@@ -30,7 +30,7 @@ class RaceResult(NamedTuple):
 
 
 def run_race(race: Race, out: Path, jobs: int = 1, report: Report = silent) -> RaceResult:
-    """Train the variants of a race, so many at a time, and write a report into `out`; a race goes on where it stopped.
+    """Trains the variants of a race, `jobs` at a time, and writes a report into `out`; an interrupted race is resumed.
 
     report is called with a line about each run. Raises UserError for mistakes in the race; a run that fails does not
     raise, see check_result.

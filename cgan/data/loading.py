@@ -1,4 +1,4 @@
-"""Batches of pictures with one caption each, in an order that depends on the seed and the epoch alone."""
+"""Loads batches of pictures with one caption each, in an order that depends on the seed and the epoch alone."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ Draw = tuple[int, int]  # the index of a picture, and a number that decides whic
 
 
 class ShuffledDraws(Sampler):
-    """Endless lists of draws (index, draw), one list a batch: every index once an epoch.
+    """Yields lists of draws (index, draw) without end, one for each batch: each index once an epoch, and a random number.
 
-    The first start_index draws are left out, for a training that is resumed. Of each batch_size draws that follow,
-    which several processes share, this one yields only the part of its rank.
+    The number selects the caption. The first start_index draws are skipped, for a training that is resumed. The
+    processes share each of the following groups of batch_size draws; this one yields the part of its rank.
     """
 
     def __init__(
@@ -176,11 +176,12 @@ def endless_loader(
     reading: Reading | None = None,
     device: torch.device | None = None,
 ) -> DataLoader | DeviceLoader:
-    """Batches without end; the same seed gives the same batches, whatever the number of workers and processes.
+    """Returns a loader of Batches without end; equal seeds give equal batches for any number of workers and processes.
 
-    batch_size counts the pictures of all processes together, and must be a multiple of their number; start_index
-    pictures were seen before, by the training that is resumed. With a device, the pictures of the data set, which must
-    be StoredPictures, are copied there now and each batch is put together there.
+    batch_size counts the pictures of all processes together, and must be a multiple of their number num_ranks; rank is
+    the number of this process. start_index is the number of pictures that a resumed training has already seen. reading
+    says what is added to captions. With a device, all pictures of the data set, which must be StoredPictures, are
+    copied there now, and batches are put together there.
     """
     loader = DataLoader(
         CaptionedBatches(dataset, reading or Reading(), only_indices=device is not None),

@@ -25,7 +25,7 @@ MOST_COLUMNS = 24  # of the table of samples; then every second goes
 
 
 class Evaluation(pl.Callback):
-    """Evaluates every so many images and at the end; best.ckpt is the checkpoint with the best value of one metric.
+    """Evaluates every `every_images` images and at the end; best.ckpt has the best value of the followed metric.
 
     evaluator computes the metrics. folder is the run directory. every_images is the interval, 0 for the end alone.
     followed is the metric of best.ckpt. captions: W&B gets a table with a sample of each, a column an evaluation.

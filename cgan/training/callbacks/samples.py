@@ -19,7 +19,7 @@ NUM_SEEDS = 8
 
 
 class SampleGrid(pl.Callback):
-    """Writes a PNG of samples of the averaged generator every so many images: a row a caption, a column a seed.
+    """Writes a PNG of the averaged generator's samples every `every_images` images: a row a caption, a column a seed.
 
     With every_images=None, cgan.training.schedule.grids chooses the interval. It is also written after the first step
     and at the end; 0 switches all of it off. W&B gets the same picture.
