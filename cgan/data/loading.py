@@ -22,7 +22,7 @@ Draw = tuple[int, int]  # the index of a picture, and a number that decides whic
 
 
 class ShuffledDraws(Sampler):
-    """Yields lists of draws (index, draw) without end, one for each batch: each index once an epoch, and a random number.
+    """Yields lists of draws (index, draw) without end, one a batch: each index once an epoch, and a random number.
 
     The number selects the caption. The first start_index draws are skipped, for a training that is resumed. The
     processes share each of the following groups of batch_size draws; this one yields the part of its rank.
