@@ -84,6 +84,7 @@ class TrainerConfig:
     devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
     num_nodes: int = 1  # machines
     num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
+    pictures_on_device: Literal["auto", "always", "never"] = "auto"  # auto: all of them on a GPU that has room
     sample_every: int | None = None  # images between grids, 0: never; absent: 100 a training, at least 10,000 apart
     evaluate_every: int = 40_000  # images between measures, of scenes about 15 s each on 2 cores; 0: never
     evaluation_images: int = 2000  # captions in a measure, of scenes in each split

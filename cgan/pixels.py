@@ -1,5 +1,7 @@
 """Conversion of pictures between bytes, as data sets and users have them, and the floats that networks take."""
 
+import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -14,3 +16,8 @@ def as_floats(images: Tensor) -> Tensor:
 def as_bytes(images: Tensor) -> Tensor:
     """Returns pictures in [-1, 1] as uint8, rounded to the nearest value."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()
+
+
+def rows_at(pictures: np.ndarray, rows: list[int]) -> Tensor:
+    """Returns some rows of pictures (N, H, W, 3) uint8 as a new tensor (n, 3, H, W), which lies channels last."""
+    return torch.from_numpy(np.take(np.asarray(pictures), rows, axis=0)).permute(0, 3, 1, 2)

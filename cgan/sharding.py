@@ -72,15 +72,3 @@ def rows_of_draw(
         begin, end = max(first, start), min(first + len(block), stop)
         found[begin - start : end - start] = block[begin - first : end - first]
     return found
-
-
-def largest_of_all(number: int, device: torch.device) -> int:
-    """Returns the largest number that any process passes. All processes must call it.
-
-    `device` is that of the exchange.
-    """
-    if num_processes() == 1:
-        return number
-    found = torch.tensor(number, device=device)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgan.data.cache import HINT, made_once, mapped, num_rows_at_once, write_array
@@ -19,6 +20,7 @@ from cgan.data.decoding import DECODING_VERSION, Stored, square, upright
 from cgan.data.records import printable
 from cgan.files import write_text
 from cgan.interfaces import Sample, UserError
+from cgan.pixels import rows_at
 from cgan.workers import in_parallel
 
 LONGEST_SHOWN = 120  # letters of a name in a summary
@@ -73,6 +75,14 @@ class CaptionedPictures(Dataset):
     def __getitem__(self, index: int) -> Sample:
         image = torch.from_numpy(np.array(self.pictures[self.rows[index]])).permute(2, 0, 1)
         return Sample(image, self.entries[index].captions, self.entries[index].image_id)
+
+    def images_at(self, indices: list[int]) -> Tensor:
+        """Returns the pictures of some indices, (n, 3, H, W) uint8, read at once."""
+        return rows_at(self.pictures, [self.rows[index] for index in indices])
+
+    def image_ids_at(self, indices: list[int]) -> list[int]:
+        """Returns the ids of the pictures of some indices."""
+        return [self.entries[index].image_id for index in indices]
 
     def captions_of(self, index: int) -> list[str]:
         """Returns the captions of a picture without reading its pixels."""

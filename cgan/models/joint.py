@@ -27,7 +27,7 @@ from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.models.float32 import inner_products
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.clip import CLIPTextEncoder
-from cgan.models.text.lstm import PADDING, LSTMConfig, LSTMTextEncoder, Vocabulary, restore_vocabulary
+from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, WordTokenizer, restore_vocabulary
 from cgan.models.text.projected import ProjectedTextEncoder
 
 BLOCK = 128  # images and captions whose words and regions are compared at once: each pair takes L x R numbers
@@ -145,8 +145,11 @@ class JointEncoder(nn.Module):
 
     def tokenize(self, captions: list[str]) -> Tensor:
         """Returns the vocabulary's word ids of captions, (B, L) int64, padded with 0 and cut at text.max_words."""
-        rows = [torch.tensor(self.vocabulary.encode(caption)[: self.config.text.max_words]) for caption in captions]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(self.device)
+        return self.make_word_tokenizer()(captions).ids.to(self.device)
+
+    def make_word_tokenizer(self) -> WordTokenizer:
+        """Returns what turns captions into the vocabulary's word ids, for the caption decoder."""
+        return WordTokenizer(self.vocabulary, self.config.text.max_words)
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
 from cgan.training.compiled import StepFunctions, functions_to_compile
 from cgan.training.connected import profiler_of, record
+from cgan.training.known_text import KnownText, text_of
 from cgan.training.microbatch import (
     MicroBatch,
     draw_discriminator_noise,
@@ -73,6 +74,7 @@ class TextToImageGAN(pl.LightningModule):
             image_encoder = None  # nothing uses it
         self.coattention = frozen_coattention(config, coattention) if self.matching else None
         self.text_encoder = text_encoder.eval().requires_grad_(False)
+        self.known_text: KnownText | None = None  # the features of all captions of a data set, where they are kept
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
         generator = config.generator
         if config.reconstruction_weight == 0:
@@ -108,6 +110,12 @@ class TextToImageGAN(pl.LightningModule):
         """Whether both losses take the same fakes; with CUDA graphs or several micro-batches each generates its own."""
         return self.config.accumulate == 1 and not self.functions.cuda_graphs
 
+    @property
+    def uses_words(self) -> bool:
+        """Whether a step uses the features of single words."""
+        config = self.config
+        return config.generator.word_attention or config.matching == "attention" or bool(self.extra_losses)
+
     # ------------------------------------------------------------------------------------------ the algorithm
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -128,12 +136,12 @@ class TextToImageGAN(pl.LightningModule):
     @torch.no_grad()
     def prepare(self, batch: Batch) -> list[MicroBatch]:
         """Returns the batch as gan.accumulate micro-batches; mismatched captions come from the whole batch."""
-        text = self.text_encoder(batch.captions)
-        if self.functions.compiled and self.uses_words:
+        text = text_of(batch, self.text_encoder, self.known_text)
+        if self.functions.compiled and self.uses_words and self.known_text is None:
             text = fixed_length(text, self.text_encoder.max_words)  # another length would compile all anew
         noise = sharded_randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        mismatched = mismatched_sentences(self.config, batch.image_ids, batch.captions, text.sentence)
+        mismatched = mismatched_sentences(self.config, batch, text.sentence)
         whole = MicroBatch(images, batch.image_ids, text, noise, *mismatched)
         return split_microbatches(whole, self.config.accumulate)
 
@@ -252,11 +260,6 @@ class TextToImageGAN(pl.LightningModule):
             if network is not None:
                 network.eval()
         return self
-
-    @property
-    def uses_words(self) -> bool:
-        """Whether a loss takes the words of captions, beside their sentences."""
-        return self.config.generator.word_attention or self.coattention is not None
 
     def compile_losses(
         self, backend: str | Callable = "inductor", cuda_graphs: bool = False, report: Report = silent

@@ -9,10 +9,12 @@ import pytorch_lightning as pl
 import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
+from cgan.data.loading import Reading
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.build import build_gan, start_from
+from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import SampleGridCallback
@@ -20,6 +22,7 @@ from cgan.training.callbacks.tracking import RunTracking, finish
 from cgan.training.checkpoint_files import Found, save_checkpoint
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint_run import joint_encoder
+from cgan.training.known_text import LIMITS, caption_table, is_worth_keeping
 from cgan.training.loggers import loggers
 from cgan.training.processes import whole_batch
 from cgan.training.resume import budget, checkpoint_of, note_done
@@ -67,9 +70,11 @@ def fit_gan(
     try:
         tracking = RunTracking(chosen, run_dir.name)
         callbacks, evaluation = callbacks_of(session, plan, batch_size, tracking)
+        reading, encoding = text_plan(session, gan)
+        callbacks = [*encoding, *callbacks]
         max_steps = settings.images // batch_size
         trainer = trainer_of(settings, max_steps, settings.minutes, config.seed, chosen, callbacks, num_optimizers=2)
-        status = fit(trainer, gan, session.dataset, batch_size, config, found)
+        status = fit(trainer, gan, session.dataset, batch_size, config, found, reading, session.report)
         if status == 0:
             save_checkpoint(trainer, run_dir / "last.ckpt", settings.keep_checkpoints)
         if settings.wandb_models:
@@ -103,6 +108,16 @@ def compile_losses(gan: TextToImageGAN, choice: str | bool, report: Report) -> N
         report("trainer.compile=reduce-overhead: no CUDA graphs without a GPU; compiled as by trainer.compile=true")
     report("compiling the losses: the first step takes a minute or more; trainer.compile=false does without")
     gan.compile_losses(cuda_graphs=cuda_graphs, report=report)
+
+
+def text_plan(session: Session, gan: TextToImageGAN) -> tuple[Reading, list[pl.Callback]]:
+    """Returns what the loader reads of captions, and the callback that encodes all of them if they are few enough."""
+    num_images, encoder = session.config.trainer.images, gan.text_encoder
+    limits = LIMITS["cuda" if torch.cuda.is_available() else "cpu"]
+    table = caption_table(session.dataset, num_images)
+    if table is not None and is_worth_keeping(table, encoder, gan.uses_words, num_images, limits):
+        return Reading(table), [EncodeCaptions(table.texts, session.report)]
+    return Reading(table, encoder.make_tokenizer()), []
 
 
 def callbacks_of(

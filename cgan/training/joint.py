@@ -21,6 +21,7 @@ from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses
 from cgan.training.connected import record
 from cgan.training.distributed import all_gather_local_first
+from cgan.training.known_text import text_of
 from cgan.training.muon import Muon
 from cgan.training.schedule import late_decay, progress_of
 
@@ -51,13 +52,14 @@ class JointTraining(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the weighted sum of the contrastive, picture and caption losses."""
         joint, config = self.joint, self.config
-        images, text = joint.image(batch.images), joint.text(batch.captions)
+        images, text = joint.image(batch.images), text_of(batch, joint.text, None)
         loss = config.contrastive_weight * self.contrastive_loss(images, text, batch.image_ids)
         latents = joint.latent(images.embedding), joint.latent(text.sentence)
         if joint.picture_decoder is not None:
             loss = loss + config.picture_weight * self.picture_loss(latents, batch.images)
         if joint.caption_decoder is not None:
-            loss = loss + config.caption_weight * self.caption_loss(latents, batch.captions)
+            words = joint.tokenize(batch.captions) if batch.words is None else batch.words.ids
+            loss = loss + config.caption_weight * self.caption_loss(latents, words)
         return loss
 
     def contrastive_loss(self, images: ImageFeatures, text: TextFeatures, image_ids: Tensor) -> Tensor:
@@ -118,10 +120,10 @@ class JointTraining(pl.LightningModule):
         record(self.trainer, {"loss/picture": loss})
         return loss
 
-    def caption_loss(self, latents: tuple[Tensor, Tensor], captions: list[str]) -> Tensor:
-        """Returns nats a word of captions decoded each from its own latent or from its image's."""
+    def caption_loss(self, latents: tuple[Tensor, Tensor], words: Tensor) -> Tensor:
+        """Returns nats a word of captions, word ids (B, L), decoded each from its own latent or from its image's."""
         assert self.joint.caption_decoder is not None  # called only where there is one
-        loss = self.joint.caption_decoder.loss(one_of_each(*latents), self.joint.tokenize(captions))
+        loss = self.joint.caption_decoder.loss(one_of_each(*latents), words)
         record(self.trainer, {"loss/caption": loss})
         return loss
 

@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
 from cgan.config import RunConfig
+from cgan.data.loading import Reading
 from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C
 from cgan.files import write_json
@@ -19,6 +20,7 @@ from cgan.training.callbacks.progress import ProgressLine
 from cgan.training.callbacks.samples import ReconstructionSheet
 from cgan.training.callbacks.tracking import RunTracking, finish
 from cgan.training.joint import JointTraining
+from cgan.training.known_text import caption_table
 from cgan.training.loggers import loggers
 from cgan.training.metrics_file import MetricsFile
 from cgan.training.processes import is_first_process, whole_batch
@@ -74,7 +76,10 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
     callbacks += [StopOnSignal(Signals(session.handle_signals))]
     max_steps = settings.joint_images // batch_size
     trainer = trainer_of(settings, max_steps, settings.joint_minutes, config.seed, chosen, callbacks)
-    status = fit(trainer, JointTraining(joint), session.dataset, batch_size, config)
+    words = joint.make_word_tokenizer() if joint.caption_decoder is not None else None
+    reading = Reading(caption_table(session.dataset, settings.joint_images), joint.text.make_tokenizer(), words)
+    module = JointTraining(joint)
+    status = fit(trainer, module, session.dataset, batch_size, config, reading=reading, report=session.report)
     if is_first_process() and status in (0, CTRL_C):
         joint.save(path)
     if status:

@@ -4,7 +4,6 @@ They are prepared for the whole batch and then split into micro-batches, so the 
 several processes, random numbers are drawn for the batch of all of them.
 """
 
-import hashlib
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cgan.config import GANConfig
-from cgan.interfaces import TextFeatures
+from cgan.data.caption_table import caption_ids
+from cgan.interfaces import Batch, TextFeatures
 from cgan.models.augment import draw_augmentation
 from cgan.models.float32 import inner_products
 from cgan.sharding import local_shard, sharded_rand, sharded_randn
@@ -77,25 +77,20 @@ def draw_generator_noise(config: GANConfig, noise: Tensor, adversarial: bool) ->
     return GeneratorNoise(fake, real, latent, start, sharded_rand(len(latent), 1, device=device))
 
 
-def caption_ids(captions: list[str], device: torch.device) -> Tensor:
-    """Returns a number for the words of each caption, the same in every process: (B,) int64."""
-    digests = (hashlib.blake2b(caption.encode(), digest_size=8).digest() for caption in captions)
-    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests], device=device)
-
-
-def mismatched_sentences(
-    config: GANConfig, image_ids: Tensor, captions: list[str], sentence: Tensor
-) -> tuple[Tensor, Tensor]:
+def mismatched_sentences(config: GANConfig, batch: Batch, sentence: Tensor) -> tuple[Tensor, Tensor]:
     """Returns for each image the sentence of another one, (B, D), and whether it truly differs, (B,) bool.
 
-    The others are those of all processes. image_ids (B,), captions and sentence (B, D) are of this process's images.
+    The others are those of all processes. batch and sentence (B, D) are of this process's images. Ids of captions are
+    made here where the loader has not made them.
     """
-    ids = image_ids, caption_ids(captions, sentence.device)
+    ids = batch.caption_ids
+    if ids is None:
+        ids = caption_ids(batch.captions).to(sentence.device)
     sentences, similarity = all_gather_with_grad(sentence), None
     if config.mismatched != "random":
         directions = F.normalize(sentences.float(), dim=1)
         similarity = inner_products(directions, directions)
-    all_images, all_captions = (all_gather_with_grad(x) for x in ids)
+    all_images, all_captions = (all_gather_with_grad(x) for x in (batch.image_ids, ids))
     found = mismatched_captions(all_images, all_captions, similarity, config.mismatched == "hard")
     index, differs = (local_shard(x) for x in found)
     return sentences[index], differs

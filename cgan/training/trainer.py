@@ -9,11 +9,12 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
+from torch.utils.data import DataLoader
 
 from cgan.config import RunConfig, TrainerConfig
-from cgan.data.loading import endless_loader
+from cgan.data.loading import DeviceLoader, Reading, endless_loader, num_bytes_of
 from cgan.files import CannotWrite
-from cgan.interfaces import ImageTextDataset, UserError
+from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.training.auto_precision import chosen_precision
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, StopOnSignal, Stopped
@@ -22,7 +23,7 @@ from cgan.training.callbacks.throughput import GAN_PARTS, JOINT_PARTS, Stopwatch
 from cgan.training.checkpoint_files import Found, PlainFiles, resume_hint
 from cgan.training.connected import callbacks_of_kind, pass_over_unused_hooks
 from cgan.training.distributed import SharedGradients, SyncTrainedBatchNorm
-from cgan.training.loader_workers import num_readers
+from cgan.training.loader_workers import device_of_pictures, num_readers
 from cgan.training.loss_scaling import ScalerForEach
 from cgan.training.processes import num_devices, num_processes_of
 from cgan.training.schedule import TrainingClock
@@ -108,20 +109,19 @@ def fit(
     batch_size: int,
     config: RunConfig,
     found: Found | None = None,
+    reading: Reading | None = None,
+    report: Report = silent,
 ) -> int:
     """Trains a module on a data set, from the checkpoint `found` if it is given.
 
-    batch_size counts the images of all processes together. One of the trainer's callbacks must be a StopOnSignal.
-    Returns 0 at the end, or the exit status for a signal. Raises UserError if the disk is full, or if the checkpoint
-    belongs to other networks.
+    reading says what the loader adds to captions; report gets its messages. batch_size counts the images of all
+    processes together. One of the trainer's callbacks must be a StopOnSignal. Returns 0 at the end, or the exit status
+    for a signal. Raises UserError if the disk is full, or if the checkpoint belongs to other networks.
     """
-    settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
     start_index = found.content.get("draws", found.content["global_step"] * batch_size) if found else 0
     for callback in callbacks_of_kind(trainer, Checkpoints):
         callback.count_draws(start_index, batch_size)
-    batch_bytes = batch_size // ranks * 3 * config.data.resolution**2
-    readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices))
-    loader = endless_loader(dataset, batch_size, config.seed, readers, start_index, rank, ranks)
+    loader = loader_of(trainer, dataset, batch_size, config, start_index, reading, report)
     (stop,) = callbacks_of_kind(trainer, StopOnSignal)
     try:
         with stop.signals:
@@ -141,4 +141,27 @@ def fit(
         if found is None or "in loading state_dict" not in str(error):
             raise
         raise UserError(f"{found.path}: of other networks than the settings of this run describe") from error
+    finally:
+        if isinstance(loader, DeviceLoader):
+            loader.release()
     return 0
+
+
+def loader_of(
+    trainer: Trainer,
+    dataset: ImageTextDataset,
+    batch_size: int,
+    config: RunConfig,
+    start_index: int,
+    reading: Reading | None,
+    report: Report,
+) -> DataLoader | DeviceLoader:
+    """Returns the loader of a training: of this process's share of each batch, with readers and pictures placed."""
+    settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
+    device = device_of_pictures(settings.pictures_on_device, dataset, trainer.strategy.root_device)
+    if device is not None:
+        report(f"the pictures lie on {device}: {num_bytes_of(dataset) / 1e6:,.0f} MB")
+    batch_bytes = batch_size // ranks * (8 if device is not None else 3 * config.data.resolution**2)
+    light = device is not None and reading is not None and reading.table is not None  # rows of tables alone are read
+    readers = num_readers(settings.num_workers, batch_bytes, num_devices(settings.devices), light)
+    return endless_loader(dataset, batch_size, config.seed, readers, start_index, rank, ranks, reading, device)

@@ -21,6 +21,7 @@ from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 from helpers.clip import processor, save_clip
 from helpers.gan import fit
+from helpers.host_work import HostWork
 from helpers.pictures import as_images
 
 CAPTIONS = ["a dog", "a big red dog on the grass", "cat", "a blue tree"]
@@ -143,6 +144,24 @@ def test_a_long_caption_is_cut_before_its_end(folder, library):
     text = CLIPTextEncoder(folder)(captions)
     assert text.words.shape[1] == 77 and not torch.allclose(text.sentence[0], text.sentence[1], atol=1e-2)
     assert torch.allclose(text.sentence, library.get_text_features(**tokens).pooler_output, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("end", [53, 2])
+def test_tokens_are_encoded_like_captions_without_the_host(end, copy):
+    settings = json.loads((copy / "config.json").read_text())
+    settings["text_config"]["eos_token_id"] = end
+    (copy / "config.json").write_text(json.dumps(settings))
+    encoder = CLIPTextEncoder(str(copy))
+    captions = [*CAPTIONS, "dog " * 100, ""]
+    tokens, expected = encoder.make_tokenizer()(captions), encoder(captions)
+    with HostWork() as work:
+        text = encoder.encode_tokens(tokens)
+    assert not work.found and torch.equal(text.mask, expected.mask)
+    assert torch.allclose(text.sentence, expected.sentence, atol=1e-5)
+    assert torch.allclose(text.words[text.mask], expected.words[text.mask], atol=1e-5)
+    library = [encoding.ids for encoding in encoder.tokenizer.encode_batch(captions)]
+    assert tokens.ids.tolist() == library
 
 
 def test_halves_that_say_another_size_than_the_whole_are_loaded(tmp_path):

@@ -9,6 +9,7 @@ from cgan import TextToImage
 from cgan.data.scenes.dataset import Scenes
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, split_words
 from helpers import ROOT
+from helpers.host_work import HostWork
 
 CAPTIONS = ["A small red dog on grass.", "a cat", "on the sand, there is a big blue car"]
 
@@ -29,6 +30,37 @@ def test_padding_does_not_change_a_sentence(encoder):
     alone, together = encoder(["a cat"]), encoder(CAPTIONS)
     assert torch.allclose(alone.sentence[0], together.sentence[1], atol=1e-6)
     assert torch.allclose(alone.words[0], together.words[1, :2], atol=1e-6)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_tokens_are_encoded_like_captions_without_the_host(half, encoder):
+    captions = [*CAPTIONS, "dog " * 100, "", "zebra"]
+    expected, tokens = encoder(captions), encoder.make_tokenizer()(captions)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), HostWork() as work:
+        text = encoder.encode_tokens(tokens)
+    assert not work.found and torch.equal(text.mask, expected.mask)
+    assert torch.allclose(text.sentence, expected.sentence, atol=1e-6)
+    assert torch.allclose(text.words, expected.words, atol=1e-6)
+
+
+def test_tokens_give_the_gradients_of_captions(encoder):
+    gradients = []
+    for text in (encoder(CAPTIONS), encoder.encode_tokens(encoder.make_tokenizer()(CAPTIONS))):
+        loss = text.sentence.square().sum() + (text.words * text.mask[:, :, None]).sin().sum()
+        gradients.append(torch.autograd.grad(loss, list(encoder.parameters())))
+    assert len(gradients[0]) == 11
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(*gradients, strict=True))
+
+
+def test_training_drops_the_same_words_of_tokens_and_of_captions(encoder):
+    encoder.config.word_dropout = 0.5
+    seen = []
+    encoder.embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for read in (encoder, lambda captions: encoder.encode_tokens(encoder.make_tokenizer()(captions))):
+        torch.manual_seed(1)
+        encoder.train()
+        read(CAPTIONS)
+    assert torch.equal(*seen) and (seen[0] == 1).any()
 
 
 def test_case_and_punctuation_do_not_change_a_sentence(encoder):

@@ -82,6 +82,13 @@ def test_the_cache_is_bounded_by_bytes_and_forgets_the_oldest_first(folder):
     assert torch.allclose(features.sentence, encoder(captions).sentence, atol=1e-5)
 
 
+def test_its_weights_count_though_they_are_not_registered(folder):
+    encoder = PretrainedTextEncoder(str(folder))
+    (model,) = encoder.held
+    tables = {layer.weight for layer in model.modules() if isinstance(layer, torch.nn.Embedding)}
+    assert encoder.num_weights() == sum(x.numel() for x in model.parameters() if x not in tables) > 0
+
+
 # ---------------------------------------------------------------------------------------------- in a Python package
 
 

@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Timer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from cgan.data.caption_table import caption_ids
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.dataset import Scenes
 from cgan.models.joint import JointConfig, JointEncoder
@@ -18,7 +19,7 @@ from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 from cgan.training.losses import exact_gradient_penalty
-from cgan.training.microbatch import caption_ids, draw_discriminator_noise, mismatched_captions
+from cgan.training.microbatch import draw_discriminator_noise, mismatched_captions
 from cgan.training.schedule import progress_of
 from helpers.gan import CAPTIONS, fit, moved, some_batch, tiny_gan
 
@@ -277,7 +278,7 @@ def test_global_step_counts_batches_and_images_are_counted(tmp_path):
 def test_mismatched_pairs_are_never_matched_ones():
     batch = some_batch()
     for _ in range(200):
-        index, valid = mismatched_captions(batch.image_ids, caption_ids(batch.captions, "cpu"))
+        index, valid = mismatched_captions(batch.image_ids, caption_ids(batch.captions))
         for i, j in enumerate(index.tolist()):
             assert valid[i] and batch.image_ids[i] != batch.image_ids[j] and CAPTIONS[i] != CAPTIONS[j]
 
@@ -301,7 +302,7 @@ def test_a_gan_trains_with_near_captions_as_mismatched(mismatched, tmp_path):
 
 
 def test_a_batch_of_one_caption_has_no_mismatched_pair():
-    assert not mismatched_captions(torch.arange(3), caption_ids(["a dog"] * 3, "cpu"))[1].any()
+    assert not mismatched_captions(torch.arange(3), caption_ids(["a dog"] * 3))[1].any()
 
 
 def test_the_average_moves_by_half_in_one_half_life():

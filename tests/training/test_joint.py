@@ -38,7 +38,7 @@ def batch(tmp_path_factory) -> Batch:
 
 
 def first(batch: Batch, number: int) -> Batch:
-    return Batch(*(column[:number] for column in batch))
+    return Batch(*(column[:number] for column in batch[:3]))
 
 
 def tiny_joint(batch: Batch, width: int = 4, dim: int = 16, **changes) -> JointEncoder:
@@ -198,7 +198,7 @@ def one_process(rank: int, batch: Batch, port: int, folder: Path) -> None:
     """What one of two processes of Lightning finds for its half of a batch."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     half = slice(4 * rank, 4 * rank + 4)
-    settings = {"part": Batch(*(column[half] for column in batch)), "strategy": "ddp", "devices": 2}
+    settings = {"part": Batch(*(column[half] for column in batch[:3])), "strategy": "ddp", "devices": 2}
     found = [gradients(batch, *case, **settings, use_distributed_sampler=False) for case in CASES]
     torch.save(found, folder / f"{rank}.pt")
 

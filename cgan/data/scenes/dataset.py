@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgan.data.cache import cache_folder, made_once, mapped, num_rows_at_once, write_array
@@ -15,6 +16,7 @@ from cgan.data.scenes.attributes import Scene, Split, sample_scene
 from cgan.data.scenes.captions import describe
 from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
 from cgan.interfaces import Sample
+from cgan.pixels import rows_at
 from cgan.workers import in_parallel
 
 CAPTIONS_PER_SCENE = 5
@@ -93,6 +95,14 @@ class Scenes(Dataset):
     def __getitem__(self, index: int) -> Sample:
         image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1)
         return Sample(image, self.captions_of(index), index)
+
+    def images_at(self, indices: list[int]) -> Tensor:
+        """Returns the pictures of some indices, (n, 3, H, W) uint8, read at once."""
+        return rows_at(self.pictures, indices)
+
+    def image_ids_at(self, indices: list[int]) -> list[int]:
+        """Returns the ids of the pictures of some indices."""
+        return indices
 
     def captions_of(self, index: int) -> list[str]:
         """Returns the captions of a scene without reading its pixels."""

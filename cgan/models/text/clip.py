@@ -1,7 +1,7 @@
 """The text half of a pretrained CLIP (Radford et al. 2021), to be finetuned; spec() includes its tokenizer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import SafetensorError
@@ -9,10 +9,25 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cgan.damage import unreadable
-from cgan.interfaces import TextEncoder, TextFeatures, UserError
+from cgan.interfaces import TextEncoder, TextFeatures, Tokens, UserError
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection
+
+
+class PieceTokenizer:
+    """Turns captions into ids of pieces of words, one caption at a time: threads of a parent do not survive a fork."""
+
+    def __init__(self, pieces: Tokenizer, padding: int) -> None:
+        self.pieces, self.padding = pieces, padding
+
+    def __call__(self, captions: list[str]) -> Tokens:
+        """Returns the ids of captions, (B, L) int64 on the CPU, and which of them are no padding."""
+        rows = [self.pieces.encode(caption).ids for caption in captions]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self.padding] * (longest - len(row)) for row in rows])
+        mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+        return Tokens(ids, mask)
 
 
 class CLIPTextEncoder(TextEncoder):
@@ -42,12 +57,25 @@ class CLIPTextEncoder(TextEncoder):
 
     def forward(self, captions: list[str]) -> TextFeatures:
         """Returns TextFeatures of captions, which are cut to the length that CLIP takes."""
-        encoded, device = self.tokenizer.encode_batch(captions), self.device_of.device
-        ids = torch.tensor([e.ids for e in encoded], device=device)
-        mask = torch.tensor([e.attention_mask for e in encoded], device=device)
-        output = self.network(input_ids=ids, attention_mask=mask)
+        ids, mask = (x.to(self.device_of.device) for x in self.make_tokenizer()(captions))
+        return self.features(ids, mask, mask.long())
+
+    def make_tokenizer(self) -> PieceTokenizer:
+        """Returns what turns captions into ids of pieces of words; see TextEncoder.make_tokenizer."""
+        return PieceTokenizer(self.tokenizer, cast(int, self.network.config.eos_token_id))
+
+    def encode_tokens(self, tokens: Tokens) -> TextFeatures:
+        """Returns what `forward` does to rounding, outside of padding; see TextEncoder.encode_tokens.
+
+        No word of CLIP's hears later ones, so the padding behind them needs no mask, which the library would look at.
+        """
+        return self.features(tokens.ids, tokens.mask, None)
+
+    def features(self, ids: Tensor, mask: Tensor, heard: Tensor | None) -> TextFeatures:
+        """Returns TextFeatures of ids (B, L) of which mask are no padding; heard is the library's attention mask."""
+        output = self.network(input_ids=ids, attention_mask=heard)
         words = self.network.text_projection(output.last_hidden_state)  # (B, L, D)
-        return TextFeatures(output.text_embeds, words, mask.bool())
+        return TextFeatures(output.text_embeds, words, mask)
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns an empty list: the tokenizer splits every word into known pieces."""

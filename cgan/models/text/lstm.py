@@ -2,17 +2,22 @@
 
 import re
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from cgan.interfaces import TextEncoder, TextFeatures
-from cgan.sharding import largest_of_all, sharded_rand
+from cgan.interfaces import TextEncoder, TextFeatures, Tokens
+from cgan.models.float32 import in_float32
+from cgan.sharding import sharded_rand
+
+# cuDNN would have both directions in one piece of memory; `encode_tokens` runs them one by one
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
 
 PADDING, UNKNOWN = 0, 1
 LETTER = re.compile(r"\w")
@@ -122,6 +127,20 @@ def restore_vocabulary(spec: dict) -> Vocabulary:
     return Vocabulary(spec["words"], spec.get("splitting", "spaces"))
 
 
+class WordTokenizer:
+    """Turns captions into word ids of a vocabulary, cut at max_words."""
+
+    def __init__(self, vocabulary: Vocabulary, max_words: int) -> None:
+        self.vocabulary, self.max_words = vocabulary, max_words
+
+    def __call__(self, captions: list[str]) -> Tokens:
+        """Returns the ids of captions, (B, L) int64 on the CPU, padded with 0."""
+        rows = [self.vocabulary.encode(caption)[: self.max_words] for caption in captions]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])
+        return Tokens(ids, ids != PADDING)
+
+
 @dataclass
 class LSTMConfig:
     """Sizes of the LSTM text encoder."""
@@ -144,27 +163,48 @@ class LSTMTextEncoder(TextEncoder):
         self.sentence = nn.Linear(config.dim, config.dim)
 
     def forward(self, captions: list[str]) -> TextFeatures:
-        """Returns TextFeatures of captions; in training mode a share of the words is read as unknown."""
-        ids, lengths = self.tokenize(captions)
-        mask = ids != PADDING  # (B, L)
+        """Returns TextFeatures of captions; in training mode a share of the words is read as unknown.
+
+        Unpacking waits for the device: a training step calls `encode_tokens` instead.
+        """
+        tokens, device = self.make_tokenizer()(captions), self.embedding.weight.device
+        ids, mask, lengths = tokens.ids.to(device), tokens.mask.to(device), tokens.mask.sum(dim=1)
+        packed = pack_padded_sequence(self.embedded(ids, mask), lengths, batch_first=True, enforce_sorted=False)
+        words, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, L, D)
+        return self.features(words, mask)
+
+    def make_tokenizer(self) -> WordTokenizer:
+        """Returns what turns captions into word ids; see TextEncoder.make_tokenizer."""
+        return WordTokenizer(self.vocabulary, self.config.max_words)
+
+    def encode_tokens(self, tokens: Tokens) -> TextFeatures:
+        """Returns what `forward` does to rounding, of word ids on the encoder's device, without waiting for it.
+
+        One direction reads the words in their order, the other one each caption from its last word on; both reach the
+        padding after all words. It is computed in float32, as LSTMs fail under autocast on CPUs.
+        """
+        ids, mask = tokens
+        with in_float32(self.embedding.weight):
+            x, reverse = self.embedded(ids, mask), reversal(mask)
+            ahead = run_lstm(x, self.lstm, 0)
+            back = take_words(run_lstm(take_words(x, reverse), self.lstm, 1), reverse)
+            return self.features(torch.cat([ahead, back], dim=2) * mask[:, :, None], mask)
+
+    def embedded(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Returns vectors (B, L, E) of word ids (B, L), of which training drops some."""
         if self.training:
             ids = ids.masked_fill(self.dropped(ids) & mask, UNKNOWN)
-        packed = pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
-        words, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, L, D)
+        return self.embedding(ids)
+
+    def features(self, words: Tensor, mask: Tensor) -> TextFeatures:
+        """Returns TextFeatures of the LSTM's outputs (B, L, D), which are 0 outside of mask (B, L)."""
         largest = words.masked_fill(~mask[:, :, None], float("-inf")).amax(dim=1)
         return TextFeatures(self.sentence(largest), words, mask)
 
     def dropped(self, ids: Tensor) -> Tensor:
         """Returns which words are read as unknown, (B, L) bool, the same for any number of processes."""
-        longest = largest_of_all(ids.shape[1], ids.device)  # of the whole batch
-        chance = sharded_rand(len(ids), longest, device=ids.device)
+        chance = sharded_rand(len(ids), self.config.max_words, device=ids.device)
         return chance[:, : ids.shape[1]] < self.config.word_dropout
-
-    def tokenize(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Returns word ids (B, L) on the encoder's device, and lengths (B,) on the CPU, where packing needs them."""
-        rows = [torch.tensor(self.vocabulary.encode(caption)[: self.config.max_words]) for caption in captions]
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING)
-        return ids.to(self.embedding.weight.device), torch.tensor([len(row) for row in rows])
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns the words not seen in training, each once, in order; a caption without words is returned whole."""
@@ -180,3 +220,21 @@ class LSTMTextEncoder(TextEncoder):
     def from_spec(cls, spec: dict) -> "LSTMTextEncoder":
         """Returns an encoder with untrained weights, built from what spec() returned."""
         return cls(LSTMConfig(**spec["config"]), restore_vocabulary(spec))
+
+
+def reversal(mask: Tensor) -> Tensor:
+    """Returns for each place of a caption that of the same word counted from its end, (B, L) int64; padding stays."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, mask.sum(dim=1, keepdim=True) - 1 - places, places)
+
+
+def take_words(x: Tensor, places: Tensor) -> Tensor:
+    """Returns vectors (B, L, D) in another order of places (B, L)."""
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+def run_lstm(x: Tensor, lstm: nn.LSTM, direction: int) -> Tensor:
+    """Returns the outputs (B, L, H) of one direction of a bidirectional LSTM of one layer, along x (B, L, E)."""
+    weights = cast(list[Tensor], lstm.all_weights[direction])
+    start = x.new_zeros(1, len(x), lstm.hidden_size)
+    return torch.lstm(x, (start, start), weights, True, 1, 0.0, lstm.training, False, True)[0]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from cgan.damage import unreadable
 from cgan.errors import how_to_install
-from cgan.interfaces import TextEncoder, TextFeatures, UserError
+from cgan.interfaces import TextEncoder, TextFeatures, UserError, map_tensors, num_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,8 +63,16 @@ class PretrainedTextEncoder(TextEncoder):
         self.forget()
         mask = nn.utils.rnn.pad_sequence([torch.ones(len(w), dtype=torch.bool) for w in words], batch_first=True)
         padded = nn.utils.rnn.pad_sequence(list(words), batch_first=True)  # (B, L, D)
+        return map_tensors(self.sent, TextFeatures(torch.stack(sentences), padded, mask))
+
+    def sent(self, x: Tensor) -> Tensor:
+        """Returns a tensor of the CPU on the encoder's device; a GPU takes it from pinned memory, without a wait."""
         device = self.device_of.device
-        return TextFeatures(torch.stack(sentences).to(device), padded.to(device), mask.to(device))
+        return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+    def num_weights(self) -> int:
+        """Returns the number of weights of the model that is not registered; see TextEncoder.num_weights."""
+        return num_weights(self.held[0])
 
     @torch.no_grad()
     def remember(self, captions: list[str]) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cgan.interfaces import TextEncoder, TextFeatures
+from cgan.interfaces import TextEncoder, TextFeatures, num_weights
 from cgan.models.text.pretrained import PretrainedTextEncoder
 
 
@@ -25,6 +25,10 @@ class ProjectedTextEncoder(TextEncoder):
         text = self.frozen(captions)
         sentence, words = (self.projection(of_unit_variance(x)) for x in (text.sentence, text.words))
         return TextFeatures(sentence, words, text.mask)
+
+    def num_weights(self) -> int:
+        """Returns the number of weights of the frozen encoder and of the projection; see TextEncoder.num_weights."""
+        return self.frozen.num_weights() + num_weights(self.projection)
 
     def unknown_words(self, captions: list[str]) -> list[str]:
         """Returns an empty list: the frozen encoder's tokenizer splits every word into known pieces."""
