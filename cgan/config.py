@@ -25,6 +25,7 @@ from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
 from cgan.resources import shipped
+from cgan.sizes import Size, derived_defaults
 
 # the adversarial losses of cgan.training.losses
 Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
@@ -34,11 +35,14 @@ Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
 class GANConfig:
     """The networks, losses and optimizers of the GAN."""
 
+    size: Size = (
+        "auto"  # widths, batch and rates, see cgan/sizes.py; auto: base on a GPU, else by the processor's cores
+    )
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: Adversarial = "hinge"
     adversarial_weight: float = 0.2
-    adversarial_from: float = 0.0  # share of the training that goes by without a discriminator
+    adversarial_from: float = 0.4  # share of the training that goes by without a discriminator
     mismatched_weight: float = 0.5
     mismatched: Literal["random", "soft", "hard"] = "random"  # soft: rather near captions; hard: the nearest ones
     matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # attention: of words and regions too
@@ -56,8 +60,8 @@ class GANConfig:
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
     last_penalty_weight: float | None = None  # as last_second_beta
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
-    learning_rate: float = 1e-3
-    matrix_learning_rate: float = 0.0  # of Muon, for the matrices inside the generator: about 3e-3; 0 takes Adam
+    learning_rate: float = 1e-3  # of Adam; absent in a configuration: by width and batch, see cgan/sizes.py
+    matrix_learning_rate: float = 3e-3  # of Muon, for the matrices inside the generator; 0 takes Adam
     latent_prior_learning_rate: float = 3e-3
     discriminator_learning_rate: float = 1e-3
     ema_half_life: float = 10_000  # in images
@@ -75,7 +79,7 @@ class TrainerConfig:
     images: int = 120_000  # images that the GAN sees
     minutes: float | None = None  # the GAN's training also ends after these; its schedules follow whichever is nearer
     joint_batch_size: int = 128
-    batch_size: int = 32  # pictures of a step, of all processes together; so learning rates mean the same on any number
+    batch_size: int = 16  # pictures of a step, of all processes together; so learning rates mean the same on any number
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16 where the hardware has it
     compile: Literal["auto", "true", "false", "reduce-overhead"] = (
         "auto"  # the GAN's losses, by torch.compile; auto: on
@@ -125,7 +129,8 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
 
     A YAML file is found by its path or, where there is none, among the configurations that come with cgan: both
     "configs/gan/scenes.yaml" and "gan/scenes.yaml" work in any folder. resume=RUN_DIR puts the settings of that run
-    before all arguments. `report` gets a line for each setting that has another name by now. Raises UserError of one
+    before all arguments. What no argument gives and follows from other settings, such as widths from gan.size, is filled
+    in by cgan.sizes. `report` gets a line for each setting that has another name by now. Raises UserError of one
     line for what can't be read, unknown keys, and values out of range.
     """
     config = merged(arguments, report)
@@ -140,13 +145,30 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
 def merged(arguments: list[str], report: Callable[[str], None]) -> RunConfig:
     """Returns the settings of some arguments over the defaults; raises UserError."""
     config, at_fault = cast(DictConfig, OmegaConf.structured(RunConfig)), "config"
+    given: set[str] = set()
     try:
         for at_fault in arguments:
             hint = partial(report_for, report, at_fault)
-            config = cast(DictConfig, OmegaConf.merge(config, renamed(layer(at_fault), hint)))
+            settings = renamed(layer(at_fault), hint)
+            config = cast(DictConfig, OmegaConf.merge(config, settings))
+            given |= keys_of(settings)
+        check_ranges(OmegaConf.to_object(config))
+        for key, value in derived_defaults(partial(OmegaConf.select, config), given).items():
+            OmegaConf.update(config, key, value)
         return cast(RunConfig, OmegaConf.to_object(config))
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
+
+
+def keys_of(settings: DictConfig | ListConfig, prefix: str = "") -> set[str]:
+    """Returns the dotted keys of all values in nested settings."""
+    if not OmegaConf.is_dict(settings):
+        return set()
+    found: set[str] = set()
+    for name in settings:
+        value, key = OmegaConf.select(settings, str(name)), f"{prefix}{name}"
+        found |= keys_of(value, f"{key}.") if OmegaConf.is_dict(value) else {key}
+    return found
 
 
 def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:

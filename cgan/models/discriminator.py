@@ -33,11 +33,11 @@ class DiscriminatorConfig:
     dino: str = "facebook/dino-vits16"  # a folder, or a name on the hub
     trunk: Literal["pooled", "dfgan", "r3gan", "none"] = "pooled"  # the project's own, or as in the paper of that name
     condition: Literal["projection", "concat", "separate"] = "projection"  # separate: concat, and without the caption
-    width: int = 16  # channels of the pixel trunk at full resolution, doubled with each halving
-    max_channels: int = 192
+    width: int = 8  # channels of the pixel trunk at full resolution, doubled with each halving
+    max_channels: int = 64
     patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
     head_dim: int = 64
-    head_resolution: int = 8  # to which a head pools feature maps before it convolves them: 4 is far cheaper
+    head_resolution: int = 4  # to which a head pools feature maps before it convolves them: 8 costs far more
     spectral_norm: bool = True
 
 

@@ -52,7 +52,7 @@ class JointConfig:
     picture_weight: float = 0.5  # of L1 reconstruction; 0 switches the picture decoder off
     caption_weight: float = 0.1  # of nats a word; 0 switches the caption decoder off
     learning_rate: float = 1e-3  # of Adam
-    matrix_learning_rate: float = 0.0  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
+    matrix_learning_rate: float = 3e-3  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 

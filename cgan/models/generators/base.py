@@ -19,7 +19,7 @@ class GeneratorConfig:
     form: Literal["modulated", "dfgan", "r3gan"] = "modulated"  # the project's own, or as in the paper of that name
     noise_dim: int = 64  # Z
     style_dim: int = 256  # in form dfgan the hidden units of each affine network
-    width: int = 24  # channels at full resolution, doubled with each halving
+    width: int = 16  # channels at full resolution, doubled with each halving
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     positional_bias: bool = True  # of form modulated: learned constants for each position, which a style may show
