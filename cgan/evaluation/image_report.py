@@ -37,7 +37,16 @@ from cgan.interfaces import ImageTextDataset, Report, UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.distances import SEED, SPLITS, SUBSET_SIZE, SUBSETS
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
-from cgan.metrics.names import BY_DEFAULT, NAMES, NEED_CAPTIONS, OF_TRAINING, ON_FEATURES, ON_INCEPTION, SCENE_FEATURES
+from cgan.metrics.names import (
+    BY_DEFAULT,
+    NAMES,
+    NEED_CAPTIONS,
+    OF_TRAINING,
+    ON_FEATURES,
+    ON_INCEPTION,
+    SCENE_FEATURES,
+    shown_as,
+)
 from cgan.metrics.neighbours import NEIGHBOURS
 from cgan.metrics.required_weights import clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
@@ -219,17 +228,14 @@ class ImageEvaluation:
 
     def described(self) -> str:
         """Returns how many images are measured, against how many, and each metric with the network that measures it."""
-        networks, on_features = self.networks, set(ON_INCEPTION)
+        features, clip, matching = self.networks
         by = {}
         for name in (name for name in NAMES if name in self.wanted):
-            network = (
-                networks.features
-                if name in on_features
-                else networks.matching
-                if name == "r_precision"
-                else networks.clip
-            )
-            by[name] = "the scene classifier" if name == "scenes" or network is None else network.describe()
+            network = features if name in ON_INCEPTION else matching if name == "r_precision" else clip
+            if name == "scenes" or network is None:
+                by[name] = "the scene classifier"
+            else:
+                by[shown_as(name, network.name)] = network.describe()
         return f"{self.measured().count:,} pictures against {self.eval_set.reference.count:,}: {by_network(by)}"
 
     def report_left_out(self) -> None:

@@ -31,6 +31,7 @@ from cgan.metrics.names import (
     current,
     evaluated_in_training,
     is_known,
+    shown_as,
     unknown_in,
     values_of,
 )
@@ -200,7 +201,8 @@ def measured_by(plan: Plan, config: RunConfig) -> str:
     if config.data.source != "scenes":
         joint = joint * plan.joint + [f"CLIP {plan.clip}"] * (plan.clip is not None)
     by["r_precision"] = " and ".join(joint)
-    return by_network({name: str(by[name]) for name in NAMES if name in plan.wanted})
+    names = {name: shown_as(name, plan.features or "") for name in NAMES if name in plan.wanted}
+    return by_network({shown: str(by[name]) for name, shown in names.items()})
 
 
 # ------------------------------------------------------------------------------------------------ of the run

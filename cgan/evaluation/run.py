@@ -43,7 +43,7 @@ def evaluate(
     resolution: pixels to which the images of folders are cropped and resized; not resized when absent.
     num_images: number of captions; 2000 of each split of scenes, else 5000, when absent.
     captions: a file of ids of COCO captions; the seed chooses captions when absent.
-    metrics: some of cgan.metrics.names.NAMES, whose weights may be downloaded; by default all that can run here.
+    metrics: some of cgan.metrics.names.NAMES, whose weights may be downloaded; all but mifid that can run when absent.
     inception: the file of Inception's weights; that in torch's cache when absent. resize: the way to its 299 pixels.
     clip: the CLIP of clip_score, a folder or a name on the hub.
     joint: the joint encoder of r_precision, a file or a run directory; on scenes the starter weights when absent.

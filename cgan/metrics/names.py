@@ -81,6 +81,12 @@ def values_of(metric: str, network: str = "") -> list[str]:
     return [f"{network}/{name}" for name in row.elsewhere or row.values]
 
 
+def shown_as(metric: str, network: str = "") -> str:
+    """Returns what a message calls a metric on the features of a network: fid on others than Inception's is none."""
+    (row,) = (row for row in METRICS if row.name == metric)
+    return ", ".join(row.elsewhere) if network and row.elsewhere else metric
+
+
 def current(name: str) -> str:
     """Returns the present name of a value, such as scene_classifier/precision for an earlier run's judge/precision."""
     prefix, slash, leaf = name.rpartition("/")

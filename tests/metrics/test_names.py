@@ -1,6 +1,7 @@
 """The table of metrics, which all others read."""
 
 from cgan.metrics.names import BETTER, METRICS, NAMES, ON_INCEPTION, PREFERRED, current, is_better, is_known, values_of
+from cgan.training.run_records import rows_of
 
 
 def test_a_row_says_all_that_requests_reasons_plans_and_plots_ask_for():
@@ -18,3 +19,10 @@ def test_values_on_other_features_have_names_of_their_own():
 def test_values_of_earlier_runs_are_found_under_their_present_names():
     assert current("judge/kernel_distance") == "scene_classifier/kernel_distance"
     assert current("joint/precision") == "joint/precision" and current("judge") == "judge"
+
+
+def test_curves_of_an_earlier_run_go_on_under_the_present_name(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "images_seen,judge/precision,scene_classifier/precision\n100,0.5,\n200,,0.75\n", encoding="utf-8"
+    )
+    assert [row["scene_classifier/precision"] for row in rows_of(tmp_path / "metrics.csv")] == [0.5, 0.75]

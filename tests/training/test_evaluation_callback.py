@@ -277,7 +277,7 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     (evaluation,) = evaluation_callbacks(plan, config, dataset, folder, ["a"], lambda done, total: None, print)
     lines = capsys.readouterr().out.splitlines()
     assert "without r_precision: 12 different captions are too few to find 99 wrong ones" in lines
-    by = f"fid by the joint encoder; clip_score by CLIP {config.trainer.clip}"
+    by = f"frechet_distance by the joint encoder; clip_score by CLIP {config.trainer.clip}"
     assert lines[-1] == f"evaluating 12 captions every 40,000 images: {by}; best.ckpt follows clip_score"
     vocabulary = Vocabulary(["picture"])
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
