@@ -35,7 +35,9 @@ def test_features_have_the_shapes_of_the_contract(encoder):
 
 
 def test_only_the_projection_is_weights_and_only_it_learns(encoder):
-    assert set(encoder.state_dict()) == {"projection.weight", "projection.bias"}
+    assert set(encoder.state_dict()) == {
+        f"projection.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")
+    }
     encoder(CAPTIONS).sentence.sum().backward()
     assert all(weight.grad is not None for weight in encoder.parameters())
     assert all(weight.grad is None for weight in encoder.frozen.held[0].parameters())
@@ -44,9 +46,7 @@ def test_only_the_projection_is_weights_and_only_it_learns(encoder):
 def test_words_lie_in_the_latent_of_sentences(encoder):
     text = encoder(["cat", "a dog"])
     assert torch.allclose(text.words[0, 0], text.sentence[0], atol=1e-5)  # a sentence of one word is the word
-    lengths = encoder.frozen(["a dog"]).words[0].norm(dim=1, keepdim=True)
-    mean = (encoder.projection.weight @ (encoder.frozen(["a dog"]).words[0] / lengths).mean(0)).squeeze()
-    assert torch.cosine_similarity(text.words[1].mean(0) - encoder.projection.bias, mean, dim=0) > 0.99
+    assert not torch.allclose(text.words[1, 0], text.sentence[1], atol=1e-2)
 
 
 def test_spec_restores_it_with_its_weights(encoder):

@@ -8,17 +8,19 @@ from cgan.models.text.pretrained import PretrainedTextEncoder
 
 
 class ProjectedTextEncoder(TextEncoder):
-    """Projects the sentence and the words of a frozen encoder to `dim` numbers, both by one linear layer.
+    """Projects the sentence and the words of a frozen encoder to `dim` numbers, both by one small MLP.
 
     The projection keeps near what the frozen encoder has near, so a word that no caption of the training held lies by
-    its neighbours. As a sentence is about the mean of its words, words lie in the latent of sentences and learn with
-    them, whether a loss looks at words or not. The layer alone is in the state_dict; spec() names the frozen encoder.
+    its neighbours. Words lie in the latent of sentences and learn with them, whether a loss looks at words or not. The
+    MLP alone is in the state_dict; spec() names the frozen encoder. On 7,795 emoji at 32 px, 64,000 pictures seen, a
+    linear layer in its place came to recall@1 0.30 on held-out pictures in place of 0.43, and to 0.43 in place of 0.50
+    of emoji whose names were held out; on held-out synonyms the two are alike (0.23, 0.22).
     """
 
     def __init__(self, frozen: PretrainedTextEncoder, dim: int) -> None:
         super().__init__()
         self.frozen, self.dim = frozen, dim
-        self.projection = nn.Linear(frozen.dim, dim)
+        self.projection = nn.Sequential(nn.Linear(frozen.dim, frozen.dim), nn.GELU(), nn.Linear(frozen.dim, dim))
 
     def forward(self, captions: list[str]) -> TextFeatures:
         """Returns TextFeatures of captions, for which the length of the frozen encoder's vectors does not count."""
