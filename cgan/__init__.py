@@ -1,8 +1,8 @@
 """cgan: text-to-image GANs in PyTorch Lightning. What a user needs is imported from here, and loaded on first use.
 
-    from cgan import TextToImage, load_config, train
-    result = train(load_config(["configs/gan/scenes.yaml", "trainer.minutes=1"]), report=print)
-    TextToImage.from_pretrained(result.run_dir)("a dog on grass")
+from cgan import TextToImage, load_config, train
+result = train(load_config(["configs/gan/scenes.yaml", "trainer.minutes=1"]), report=print)
+TextToImage.from_pretrained(result.run_dir)("a dog on grass")
 """
 
 from importlib import import_module
@@ -21,7 +21,7 @@ __all__ = ["JointEncoder", "TextToImage", "__version__", "build_gan", "evaluate"
 
 
 def __getattr__(name: str) -> object:
-    """What is named in HOMES, which is loaded, with torch, when it is asked for."""
+    """Returns an attribute that HOMES lists; its module, and torch with it, is imported at the first access."""
     if name not in HOMES:
         raise AttributeError(f"module 'cgan' has no attribute '{name}'")
     return getattr(import_module(HOMES[name]), name)

@@ -127,7 +127,7 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
     config = merged(arguments, report)
     stored = Path(config.resume or "auto") / "config.yaml"
     if config.resume not in (None, "auto") and stored.is_file():
-        with suppress(UserError):  # where it is damaged, train() says in which way
+        with suppress(UserError):  # train() reports damage
             config = merged([str(stored), *arguments], silent)
     check_ranges(config)
     return config
@@ -152,7 +152,7 @@ def report_for(report: Callable[[str], None], argument: str, hint: str) -> None:
 
 def renamed(content: DictConfig | ListConfig, report: Callable[[str], None]) -> DictConfig | ListConfig:
     """Returns settings under their present names."""
-    if not OmegaConf.is_dict(content):  # a file that holds something else; merging says so
+    if not OmegaConf.is_dict(content):  # a file that holds something else; merging raises
         return content
     settings = cast(dict, OmegaConf.to_container(content))
     return OmegaConf.create(rename_settings(settings, report=report))

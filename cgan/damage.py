@@ -1,4 +1,4 @@
-"""Tells a damaged file from a system that can't read it: no memory, too many open files, a disk that fails."""
+"""Distinguishes damaged files from faults of the system: no memory, too many open files, a failing disk."""
 
 import os
 import re
@@ -25,13 +25,14 @@ NUMBERED = re.compile(r"os error (\d+)|errno:? (\d+)|[a-z] \((\d+)\)$", re.IGNOR
 
 
 class Damaged(UserError):
-    """The content of a file is damaged, or something else than was expected."""
+    """Raised if the content of a file is damaged, or is not what was expected."""
 
 
 def system_fault(error: BaseException) -> str | None:
-    """What the system lacks or fails in, where it and not the content of a file is at fault; None otherwise.
+    """Returns a description of the system's fault behind an error; None if the content of the file is at fault.
 
-    torch and Rust's libraries report errors of the system as errors of their own, so their text is looked at too.
+    torch and libraries in Rust raise their own errors for faults of the system, so the error's text is examined as
+    well.
     """
     if isinstance(error, OSError):
         number = error.errno  # EINVAL: a damaged archive points in front of itself
@@ -47,23 +48,23 @@ def system_fault(error: BaseException) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line."""
+    """Returns the first line of an error's message; the name of its class if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def unreadable(path: str | Path, error: BaseException, otherwise: str) -> UserError:
-    """What to raise where a file could not be loaded: the fault of the system, or `otherwise`, that of its content."""
+    """Returns the UserError for a file that could not be loaded: the system's fault, or else the text `otherwise`."""
     fault = system_fault(error)
     return UserError(otherwise if fault is None else f"{path} can't be read: {fault}")
 
 
 @contextmanager
 def reading(path: str | Path, damaged: str) -> Iterator[None]:
-    """For reading a file, and for looking whether all is in it that must be.
+    """A context in which a file is read and its content is checked.
 
-    Raises Damaged with the message `damaged` where the content is at fault, UserError where the system is; both keep
-    their cause. Other errors pass.
+    Raises Damaged with the message `damaged` if the content is at fault, and UserError if the system is; both have the
+    original error as their cause. Other errors are passed on unchanged.
     """
     try:
         with open(path, "rb"):
@@ -82,10 +83,10 @@ def reading(path: str | Path, damaged: str) -> Iterator[None]:
 
 @contextmanager
 def building(path: str | Path, damaged: str) -> Iterator[None]:
-    """For making networks of what a file holds.
+    """A context in which networks are built from the content of a file.
 
-    Raises Damaged where the weights do not fit them. Any other error is not called damage: it may be another version's
-    file, or a mistake of cgan; UserError names it, and keeps it as its cause.
+    Raises Damaged if the weights do not fit the networks. Any other error may be due to a file of another version or to
+    a bug in cgan, so a UserError names it without calling the file damaged, and has it as its cause.
     """
     try:
         yield

@@ -1,12 +1,14 @@
-"""What a user did wrong, and how a process may end; apart from all else, so that a command that needs no torch starts
-at once."""
+"""Errors that users see in one line, and exit statuses.
+
+Imports nothing, so that commands without torch start at once.
+"""
 
 CTRL_C = 130  # the status of what Ctrl-C ends, as shells have it
 REQUEUE = 75  # the status of a run that a signal has ended and that wants to go on; EX_TEMPFAIL of sysexits.h
 
 
 class UserError(Exception):
-    """A mistake that the user can mend, in one line: what, where, what to do. Scripts show no traceback."""
+    """A mistake that the user can correct, in one line: what, where, and what to do. Scripts show no traceback."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(without_traceback(str(message)))
@@ -17,12 +19,12 @@ class FirstProcessReports(Exception):
 
 
 def without_traceback(message: str) -> str:
-    """A message as it was raised in a process of a DataLoader, which puts that process's whole traceback before it."""
+    """Returns an error's message without the traceback that a DataLoader's worker process puts before it."""
     if not message.startswith("Caught ") or "DataLoader worker" not in message.split("\n")[0]:
         return message
     return message.rstrip().rpartition("\n")[2].partition(": ")[2]
 
 
 def how_to_install(extra: str) -> str:
-    """What to type for an optional part of pyproject.toml; cgan is on no package index."""
+    """Returns the command that installs an optional extra of pyproject.toml; cgan itself is on no package index."""
     return f'pip install -e ".[{extra}]" from the checkout'

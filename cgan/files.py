@@ -1,8 +1,8 @@
-"""Files that are whole or not there: written under a unique temporary name, synced to the disk, then renamed.
+"""Writes files atomically: under a unique temporary name, synced to the disk, then renamed; and locks files.
 
-A temporary name holds the host, the process and a random part, so that two writers of one file never share one. It is
-locked while it is written; `remove_abandoned` deletes what killed processes have left behind. `one_at_a_time` lets one
-process of several do a work that all of them need, by a lock file that is there only meanwhile.
+A temporary name contains the host, the process and a random part, so that two writers of one file never share it. The
+file is locked while it is written; `remove_abandoned` deletes leftovers of killed processes. `one_at_a_time` lets one
+process do work that several processes need, by a lock file that exists only during the work.
 """
 
 import errno
@@ -25,17 +25,17 @@ from filelock import FileLock, Timeout
 from cgan.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, or what a file may hold
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems answer that know no locks
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 TEMPORARY = re.compile(r"^\..*\.(?P<host>[\w.]*)-(?P<pid>\d+)-[0-9a-f]{8}\.(tmp|old)$")
 DAY = 24 * 3600  # seconds after which a temporary file of another host counts as abandoned
 
 
 class Busy(UserError):
-    """A lock that another process holds."""
+    """Raised if another process holds a lock."""
 
 
 class CannotWrite(UserError):
-    """A file or folder that can't be written; `errno` says why, as in OSError."""
+    """Raised if a file or folder can't be written; `errno` is the system's error number, as in OSError."""
 
     def __init__(self, path: Path, number: int | None, reason: str, hint: str = "") -> None:
         what = f"the disk is full ({reason})" if number in FULL else reason
@@ -43,18 +43,21 @@ class CannotWrite(UserError):
         self.path, self.errno, self.reason, self.given = path, number, what, (path, number, reason, hint)
 
     def __reduce__(self) -> tuple:
-        """So that one process can hand it to another."""
+        """Returns the arguments of this error, so that it can be pickled and passed to another process."""
         return type(self), self.given
 
 
 def cannot_write(path: Path, error: BaseException, hint: str = "") -> CannotWrite:
-    """The one line that says why a path can't be written."""
+    """Returns the error for a path that can't be written, with the system's reason and a hint."""
     number = errno_of(error)
     return CannotWrite(path, number, os.strerror(number) if number else str(error).splitlines()[0], hint)
 
 
 def errno_of(error: BaseException) -> int | None:
-    """The system's error number of an OSError, or of an error of a Rust library that quotes it; None otherwise."""
+    """Returns the error number of an OSError, or of an error of a Rust library whose text contains it.
+
+    None otherwise.
+    """
     if isinstance(error, OSError):
         return error.errno
     quoted = re.search(r"os error (\d+)", str(error))
@@ -65,16 +68,16 @@ def errno_of(error: BaseException) -> int | None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden name beside path that no other writer has: .NAME.HOST-PROCESS-RANDOM.tmp."""
+    """Returns a hidden, unique name in the folder of `path`: .NAME.HOST-PROCESS-RANDOM.tmp."""
     host = re.sub(r"[^\w.]", "_", platform.node())[:40]
     return path.with_name(f".{path.name[:100]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 @contextmanager
 def replacing(path: Path, hint: str = "") -> Iterator[Path]:
-    """Gives a temporary path, an empty file, to write to; it becomes path when the block ends without an error.
+    """Yields a temporary path, an empty file, which replaces `path` if the block ends without an error.
 
-    Raises CannotWrite with the hint, and leaves path as it was, where the system refuses to write.
+    Raises CannotWrite with the hint, and leaves `path` as it was, if the system refuses to write.
     """
     make_folder(path.parent, hint)
     unfinished = temporary_name(path)
@@ -95,15 +98,17 @@ def replacing(path: Path, hint: str = "") -> Iterator[Path]:
 
 
 class Stream(RawIOBase):
-    """A binary file that keeps the first error of the system, which torch.save would hide behind one of its own."""
+    """A binary file that keeps the first error of the system, which torch.save would replace by an error of its own."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.error = file, None
 
     def writable(self) -> bool:
+        """Returns True: the file is open for writing."""
         return True
 
     def write(self, data: bytes) -> int:
+        """Writes bytes and returns their number; an OSError is raised again, and the first one is kept in `error`."""
         try:
             return self.file.write(data)
         except OSError as error:
@@ -111,15 +116,17 @@ class Stream(RawIOBase):
             raise
 
     def flush(self) -> None:
+        """Passes buffered bytes to the system."""
         self.file.flush()
 
     def tell(self) -> int:
+        """Returns the position in the file, in bytes."""
         return self.file.tell()
 
 
 @contextmanager
 def replacing_stream(path: Path, hint: str = "") -> Iterator[Stream]:
-    """Like `replacing`, and gives an open binary file."""
+    """Yields an open binary file, which replaces `path` if the block ends without an error; raises CannotWrite."""
     with replacing(path, hint) as unfinished:
         with unfinished.open("wb") as file:
             stream = Stream(file)
@@ -130,29 +137,29 @@ def replacing_stream(path: Path, hint: str = "") -> Iterator[Stream]:
 
 
 def write_bytes(path: Path, content: bytes, hint: str = "") -> None:
-    """Write a whole file or, with CannotWrite, nothing."""
+    """Writes a file as a whole; raises CannotWrite, and leaves the previous file unchanged, if that fails."""
     with replacing_stream(path, hint) as stream:
         stream.write(content)
 
 
 def write_text(path: Path, content: str, hint: str = "") -> None:
-    """Write a whole file in UTF-8 or, with CannotWrite, nothing."""
+    """Writes a file in UTF-8 as a whole; raises CannotWrite, and leaves the previous file unchanged, if that fails."""
     write_bytes(path, content.encode("utf-8", errors="surrogateescape"), hint)
 
 
 def write_json(path: Path, content: object, indent: int | None = 2, hint: str = "") -> None:
-    """Write a whole JSON file or, with CannotWrite, nothing."""
+    """Writes a JSON file as a whole; raises CannotWrite, and leaves the previous file unchanged, if that fails."""
     write_text(path, json.dumps(content, indent=indent) + "\n", hint)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content is on the disk."""
+    """Waits until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until a folder's names are on the disk, where the file system can do that."""
+    """Waits until the names in a folder are on the disk, if the file system supports that."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -165,7 +172,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path, hint: str = "") -> None:
-    """Create a folder and those above it; raises CannotWrite where that is impossible."""
+    """Creates a folder and its parents; raises CannotWrite if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -175,7 +182,7 @@ def make_folder(folder: Path, hint: str = "") -> None:
 
 
 def check_writable(folder: Path, hint: str = "") -> None:
-    """Try to create a folder and a file in it; raises CannotWrite, so that no work is done in vain."""
+    """Creates a folder and a file in it, which is deleted again; raises CannotWrite before any work is done in vain."""
     make_folder(folder, hint)
     probe = temporary_name(folder / "probe")
     try:
@@ -186,22 +193,22 @@ def check_writable(folder: Path, hint: str = "") -> None:
 
 
 def check_writable_file(path: Path, hint: str = "") -> None:
-    """Whether a file can be written where path says: its folder can, and it is no folder; raises CannotWrite."""
+    """Raises CannotWrite if `path` is a folder, or if no file can be written in its folder."""
     if path.is_dir():
         raise CannotWrite(path, errno.EISDIR, os.strerror(errno.EISDIR), hint)
     check_writable(path.parent, hint)
 
 
 def check_room(path: Path, num_bytes: int, hint: str = "") -> None:
-    """Raise CannotWrite where the disk of an existing folder is too full for a file of so many bytes."""
+    """Raises CannotWrite if the disk of path's folder, which must exist, has fewer than num_bytes free bytes."""
     disk = shutil.disk_usage(path.parent)
-    if 0 < disk.total and disk.free < num_bytes:  # some file systems do not say how large they are
+    if 0 < disk.total and disk.free < num_bytes:  # some file systems report a size of 0
         needed = f"{num_bytes / 1e6:,.1f} MB are needed, {disk.free / 1e6:,.1f} MB are free"
         raise CannotWrite(path, errno.ENOSPC, needed, hint)
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete the temporary files, and temporary folders, in a folder that nobody is writing any more."""
+    """Deletes temporary files and folders in a folder that no process writes any more."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
             if is_abandoned(path):
@@ -209,7 +216,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether nobody locks a temporary file, and its process on this host has ended or it is a day old."""
+    """Returns whether no process locks a temporary file, and its process on this host has ended or it is a day old."""
     name = TEMPORARY.match(path.name)
     if name is None:
         return False
@@ -220,7 +227,7 @@ def is_abandoned(path: Path) -> bool:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this host runs."""
+    """Returns whether a process of this host is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -234,7 +241,7 @@ def is_alive(process: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds a lock on a file; False where the file system knows no locks."""
+    """Returns whether any process holds a lock on a file; False if the file system does not support locks."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -246,10 +253,11 @@ def is_locked(path: Path) -> bool:
 
 
 def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
-    """Lock a file until `release`, or until this process ends, however it ends.
+    """Locks a file until `release` is called or this process ends, for whatever reason.
 
-    Waits `patience` seconds, since `is_locked` holds a lock for a moment too; then raises Busy with the message `busy`.
-    Where the file system knows no locks, nothing is locked. Raises CannotWrite where the file can't be made.
+    Waits up to `patience` seconds, as `is_locked` holds a lock for a moment too, then raises Busy with the message
+    `busy`. If the file system does not support locks, nothing is locked. Raises CannotWrite if the file can't be
+    created.
     """
     lock = FileLock(path, mode=0o644, thread_local=False)
     try:
@@ -266,17 +274,17 @@ def hold_lock(path: Path, busy: str, patience: float = 1.0) -> FileLock:
 
 @contextmanager
 def one_at_a_time(lock: Path, when_taken: Callable[[], None], hint: str = "", patience: float = 1.0) -> Iterator[None]:
-    """Lock a file that is there only while it is locked; the lock of a process that ends, however it ends, is free.
+    """Holds a lock file during the block; the file exists only while it is locked, and a process that ends releases it.
 
-    Where another process holds it, this one waits; after `patience` seconds, as workers end a moment after a process
-    that was killed, `when_taken` is called once: it says so, or raises. Where the file system knows no locks, nobody
-    waits. Raises CannotWrite with the hint where the file can't be made.
+    If another process holds it, this one waits. After `patience` seconds, the time in which workers of a killed process
+    end, `when_taken` is called once, to report the wait or to raise an error. If the file system does not support
+    locks, no process waits. Raises CannotWrite with the hint if the file can't be created.
     """
-    start, is_told = time.monotonic(), False
+    start, is_reported = time.monotonic(), False
     while (number := taken(lock, hint)) is None:
-        if not is_told and time.monotonic() - start >= patience:
+        if not is_reported and time.monotonic() - start >= patience:
             when_taken()
-            is_told = True
+            is_reported = True
         time.sleep(0.05)
     try:
         yield
@@ -287,7 +295,7 @@ def one_at_a_time(lock: Path, when_taken: Callable[[], None], hint: str = "", pa
 
 
 def taken(lock: Path, hint: str = "") -> int | None:
-    """The number of the open lock file, or None where another process holds it."""
+    """Returns the file descriptor of the locked file; None if another process holds the lock. Raises CannotWrite."""
     try:
         number = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

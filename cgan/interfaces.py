@@ -1,4 +1,4 @@
-"""What the parts of cgan hand to one another.
+"""The types and contracts by which the parts of cgan exchange pictures, captions and features.
 
 Letters of shapes: B batch, L words, D text dimensions, E dimensions of the latent shared by pictures and captions,
 C channels, H and W height and width, Z noise dimensions.
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class TextFeatures(NamedTuple):
-    """Captions as numbers."""
+    """The features of captions: one vector of each caption, and one of each of its words."""
 
     sentence: Tensor  # (B, D)
     words: Tensor  # (B, L, D)
@@ -41,52 +41,52 @@ class TextFeatures(NamedTuple):
 
 
 class ImageFeatures(NamedTuple):
-    """Pictures as numbers."""
+    """The features of pictures: one vector of each picture, and feature maps."""
 
     embedding: Tensor  # (B, E) in the latent shared with captions
     maps: list[Tensor]  # each (B, C, H, W), finest first
 
 
 class ImageTextDataset(Protocol):
-    """A data set of Samples: what `build_dataset` returns, and what a user may pass in its place."""
+    """A data set of Samples: the type that `build_dataset` returns, and that a user may pass instead."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Sample: ...
 
     def captions_of(self, index: int) -> list[str]:
-        """The captions of a picture, which is not decoded for it."""
+        """Returns the captions of a picture without reading its pixels."""
         ...
 
 
 class ImageEncoder(nn.Module, ABC):
-    """Pictures (B, 3, H, W) in [-1, 1] to ImageFeatures; every image encoder of the project keeps this contract."""
+    """Maps pictures (B, 3, H, W) in [-1, 1] to ImageFeatures; the base class of all image encoders."""
 
     embedding_dim: int  # E
     map_channels: list[int]  # C of each map
 
     @abstractmethod
     def forward(self, images: Tensor) -> ImageFeatures:
-        """Encode pictures of any one resolution from 32 px."""
+        """Returns ImageFeatures of pictures of any one resolution from 32 px."""
 
     @abstractmethod
     def map_sizes(self, resolution: int) -> list[int]:
-        """H = W of each map of pictures of a resolution."""
+        """Returns the height and width H = W of each map, for pictures of a resolution in pixels."""
 
 
 class TextEncoder(nn.Module, ABC):
-    """Captions to TextFeatures; every text encoder of the project keeps this contract."""
+    """Maps captions to TextFeatures; the base class of all text encoders."""
 
     dim: int  # D of the features
 
     @abstractmethod
     def forward(self, captions: list[str]) -> TextFeatures:
-        """Encode captions; the features of one do not depend on the others in the list."""
+        """Returns TextFeatures of captions; the features of a caption do not depend on the others in the list."""
 
     @abstractmethod
     def unknown_words(self, captions: list[str]) -> list[str]:
-        """The words of captions that the encoder never saw in training, each once, in order."""
+        """Returns the words of captions that were not in the training captions, each once, in order."""
 
     @abstractmethod
     def spec(self) -> dict:
-        """All that restore_text_encoder needs to build this encoder again, weights apart; JSON-able."""
+        """Returns JSON-able settings by which restore_text_encoder builds this encoder again, without its weights."""

@@ -1,13 +1,16 @@
-"""Pictures as bytes, as data sets hold them and users get them, and as the floats that networks work on."""
+"""Conversion of pictures between bytes, as data sets and users have them, and the floats that networks take."""
 
 from torch import Tensor
 
 
 def as_floats(images: Tensor) -> Tensor:
-    """uint8 pictures in [-1, 1]; floats are taken to be there already."""
+    """Returns uint8 pictures as floats in [-1, 1].
+
+    Float pictures are returned unchanged, as they are in that range already.
+    """
     return images if images.is_floating_point() else images.float().div_(127.5).sub_(1)
 
 
 def as_bytes(images: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as users get them, uint8: rounded, not cut off."""
+    """Returns pictures in [-1, 1] as uint8, rounded to the nearest value."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).byte()

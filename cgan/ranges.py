@@ -1,4 +1,4 @@
-"""What the numbers of a configuration may be: one table, checked before anything is drawn or trained."""
+"""The allowed ranges of all numbers in a configuration, checked before anything is rendered or trained."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ LARGEST_SEED = 2**32 - 1  # PyTorch's generator on the CPU heeds no more bits of
 
 
 class Range(NamedTuple):
-    """Numbers from low to high; strictly above low where `above` is set, strictly below high where `below` is."""
+    """The numbers from low to high; with `above` low itself is excluded, with `below` high itself."""
 
     low: float
     high: float = math.inf
@@ -36,7 +36,7 @@ class Range(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One of some numbers."""
+    """A set of allowed numbers."""
 
     values: tuple[int, ...]
 
@@ -96,7 +96,7 @@ RANGES: dict[str, Range | Choice] = {
 
 
 def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of nested dataclasses by its dotted key; absent ones are left out."""
+    """Returns all numbers of nested dataclasses by their dotted keys, without those that are None."""
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
@@ -106,17 +106,17 @@ def numbers_of(config: Any, prefix: str = "") -> Iterator[tuple[str, int | float
 
 
 def check_ranges(config: object, prefix: str = "") -> None:
-    """Raise UserError for the first number of a configuration, or of a section of one, that is out of its range."""
+    """Raises UserError for the first number of a configuration, or of a section of one, that is out of its range."""
     for key, value in numbers_of(config, prefix):
         check_number(f"{key}={value}", value, RANGES[key])
 
 
 def check_number(what: str, value: float, allowed: Range | Choice) -> None:
-    """Raise UserError where a number is out of its range; `what` begins the line, such as --seed -1."""
+    """Raises UserError if a number is out of its range; `what` begins the message, such as --seed -1."""
     if value not in allowed:
         raise UserError(f"{what}: must be {allowed}")
 
 
 def check_seed(what: str, seed: int, spread: int = 0) -> None:
-    """Raise UserError where a seed, or one of the `spread` that follow it, is not from 0 to 2**32 - 1."""
+    """Raises UserError if a seed, or one of the `spread` seeds from it on, is not from 0 to 2**32 - 1."""
     check_number(what, seed, Range(0, LARGEST_SEED - spread))

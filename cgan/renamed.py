@@ -1,4 +1,4 @@
-"""Settings and weights that had other names in earlier versions, so that old files and commands still work."""
+"""Maps names of settings and weights in earlier versions to their present ones, for old files and commands."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -35,7 +35,7 @@ def rename_settings(settings: Mapping, section: str = "", report: Callable[[str]
 
 
 def rename_weights(names: Mapping[str, str], module: object, state_dict: dict, prefix: str, *_: object) -> None:
-    """Gives tensors of a state dict below `prefix` the present names of a module's parts, in place."""
+    """Renames a module's weights in a state dict, in place: the tensors below `prefix` get the present names."""
     for key in list(state_dict):
         part, dot, rest = key.removeprefix(prefix).partition(".")
         if key.startswith(prefix) and part in names:

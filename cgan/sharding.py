@@ -1,8 +1,8 @@
-"""The part of a batch that belongs to one of several processes, and random numbers that do not depend on their number.
+"""Splits batches among the processes of one training, and draws random numbers that do not depend on their number.
 
-Several processes train as one, each on its part of every batch. The random numbers of a step are drawn for the whole
-batch, alike in every process, and each process takes the rows of its own part. So any number of processes draws the
-same batch. This module needs torch alone; what gathers tensors and gradients is in cgan.training.distributed.
+Every process trains on its part of every batch. The random numbers of a step are drawn for the whole batch, with equal
+results in every process, and each process takes the rows of its own part. So the whole batch gets the same numbers for
+any number of processes. This module needs torch alone; cgan.training.distributed exchanges tensors and gradients.
 """
 
 import math
@@ -57,10 +57,10 @@ def rows_of_draw(
     shape: tuple[int, ...],
     device: torch.device | None = None,
 ) -> Tensor:
-    """Returns rows start to stop of a random draw of num_rows, the same whatever part of it is asked for.
+    """Returns rows start to stop of a random draw of num_rows; a row does not depend on which other rows are requested.
 
     A draw of up to LARGEST_DRAW numbers is made whole, in every process. A larger one has a generator for each block of
-    rows, seeded by one number from torch's own; only the blocks that hold wanted rows are drawn.
+    rows, seeded by one number from torch's own generator; only the blocks with requested rows are drawn.
     """
     if num_rows * math.prod(shape) <= LARGEST_DRAW:
         return draw(num_rows, *shape, device=device)[start:stop]
@@ -75,7 +75,10 @@ def rows_of_draw(
 
 
 def largest_of_all(number: int, device: torch.device) -> int:
-    """Returns the largest number that any process passes. All processes must call it; `device` is used to exchange."""
+    """Returns the largest number that any process passes. All processes must call it.
+
+    `device` is that of the exchange.
+    """
     if num_processes() == 1:
         return number
     found = torch.tensor(number, device=device)

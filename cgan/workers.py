@@ -1,8 +1,8 @@
-"""Worker processes: a list is worked through on every usable core, and the results come in its order.
+"""Applies a function to a list in parallel worker processes, one for each usable core, and yields results in order.
 
-A worker ends with the process that started it, however that ends. Where a worker is killed, the work ends in one line.
-Python's own pools hang where a worker is killed while it hands over a result, as all of theirs share one pipe. Here
-each has its own, which ends with the worker.
+Workers end with the process that started them, for whatever reason it ends. If a worker is killed, a UserError is
+raised. Python's own pools hang if a worker is killed while it sends a result, because all workers share one pipe. Here
+each worker has its own pipe, which closes when it ends.
 """
 
 import os
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 
 class WorkerKilled(Exception):
-    """A worker has ended in the midst of its work."""
+    """Raised if a worker ends before it has returned its results."""
 
 
 def num_cores() -> int:
-    """How many cores this process may use, where the system says; otherwise how many there are."""
+    """Returns how many cores this process may use; the number of the machine's cores if the system does not tell."""
     if hasattr(os, "process_cpu_count"):  # Python 3.13
         return os.process_cpu_count() or 1  # pyright: ignore
     try:
@@ -48,7 +48,7 @@ def num_cores() -> int:
 
 
 def serve(parent: Connection, work: Callable) -> None:
-    """Answer each chunk of jobs with the list of their results, or with the exception of one of them."""
+    """Receives chunks of jobs, and sends the list of their results, or the first exception that a job raises."""
     signal(SIGINT, SIG_IGN)  # Ctrl-C is the parent's to answer
     signal(SIGTERM, SIG_DFL)  # a forked worker has inherited the parent's handler
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -62,7 +62,7 @@ def serve(parent: Connection, work: Callable) -> None:
 
 
 def portable(error: Exception) -> Exception:
-    """An exception as it can be handed to another process, with a note of where it was raised."""
+    """Returns an exception that can be pickled, with the traceback of this process as a note."""
     error.add_note(traceback.format_exc())
     try:
         pickle.loads(pickle.dumps(error))
@@ -72,7 +72,7 @@ def portable(error: Exception) -> Exception:
 
 
 def end_with_parent() -> None:
-    """Waits for the end of the parent process, and ends this one."""
+    """Waits for the end of the parent process, then ends this one."""
     parent = parent_process()
     assert parent is not None  # this runs in workers alone
     wait([parent.sentinel])
@@ -83,7 +83,7 @@ def end_with_parent() -> None:
 
 
 class Worker:
-    """A process that does some work, and the connection to it."""
+    """A process that applies a function to jobs, and the connection to it."""
 
     def __init__(self, work: Callable, context: BaseContext) -> None:
         self.connection, other_end = context.Pipe()
@@ -94,7 +94,10 @@ class Worker:
         other_end.close()  # so that the connection ends with the worker
 
     def results_of(self, chunk: list) -> list:
-        """Raises what the work raises, and WorkerKilled where the worker ends."""
+        """Returns the results of a chunk of jobs.
+
+        Raises a job's exception, and WorkerKilled if the worker has ended.
+        """
         try:
             self.connection.send(chunk)
             answer = self.connection.recv()
@@ -105,7 +108,7 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """At once, in the midst of its work."""
+        """Kills the process at once, even if it is working."""
         self.process.kill()
 
 
@@ -119,11 +122,10 @@ def in_parallel(
     ahead: int = 0,
     context: BaseContext | None = None,
 ) -> Iterator[Iterator]:
-    """Gives the results of work(job) for each job, in order; raises UserError when a worker is killed.
+    """Yields an iterator over the results of work(job) for each job, in order; raises UserError if a worker is killed.
 
-    Only a bounded number of jobs and results exists at a time: AHEAD chunks for each worker, or `ahead` if it is more.
-    When the block is left by an error, the workers end at once, in the midst of their work. `work` must be known to
-    other processes by its name.
+    The number of jobs and results in memory is bounded: AHEAD chunks for each worker, or `ahead` chunks if that is
+    more. If an error ends the block, the workers are killed at once. `work` must be picklable.
     """
     number = max(1, min(num_workers or num_cores(), -(-len(jobs) // chunksize)))
     context = context or get_context()
@@ -148,7 +150,7 @@ def in_parallel(
 def in_order(
     threads: ThreadPoolExecutor, workers: list[Worker], jobs: Collection, chunksize: int, ahead: int
 ) -> Iterator:
-    """The results of all jobs, of which `ahead` chunks are under way at a time."""
+    """Yields the results of all jobs in order, with `ahead` chunks in progress at a time."""
     idle: SimpleQueue[Worker] = SimpleQueue()
     for worker in workers:
         idle.put(worker)
@@ -172,27 +174,27 @@ def in_order(
 
 # ---------------------------------------------------------------------------------------------- progress
 
-Progress = Callable[[int, int], None]  # receives how much is done, of how much
+Progress = Callable[[int, int], None]  # a callback (done, total) that library functions call as their work proceeds
 
 
 def silent(*_: object) -> None:
-    """Does nothing: the default of `report` and `progress` in library functions."""
+    """Does nothing; the default of `report` and `progress` in library functions."""
 
 
 class ProgressCounter:
-    """Counts what is done, from `done` on, and reports it to a progress callback."""
+    """Counts finished items, starting at `done`, and passes the count to a progress callback."""
 
     def __init__(self, progress: Progress, total: int, done: int = 0) -> None:
         self.progress, self.total, self.done = progress, total, done
         progress(done, total)
 
     def add(self, number: int = 1) -> None:
-        """Adds to what is done."""
+        """Adds to the number of finished items."""
         self.done += number
         self.progress(self.done, self.total)
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
-        """Yields the items, and counts each when the next one is asked for."""
+        """Yields the items, and counts each of them when the next one is requested."""
         for item in items:
             yield item
             self.add()

@@ -171,7 +171,7 @@ def with_precision(race: Race, runs: list[Run]) -> Race:
 
 
 def train_all(runs: list[Run], jobs: int, report: Report = silent) -> list[Run]:
-    """Train what has no result yet, so many at a time, each in a process of its own; returns the runs that failed."""
+    """Trains the runs without a result, `jobs` at a time, each in its own process; returns the runs that failed."""
     waiting, running, failed = [run for run in runs if finished(run) is None], {}, []
     if len(waiting) < len(runs):
         report(f"{len(runs) - len(waiting)} of {len(runs)} runs were finished before")

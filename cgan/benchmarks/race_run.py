@@ -33,7 +33,7 @@ class RaceResult(NamedTuple):
 def run_race(
     race: Race, out: Path, jobs: int = 1, report: Report = silent, wandb: WandbMode = "disabled"
 ) -> RaceResult:
-    """Train the variants of a race, so many at a time, and write a report into `out`; a race goes on where it stopped.
+    """Trains the variants of a race, `jobs` at a time, and writes a report into `out`; an interrupted race is resumed.
 
     report is called with a line about each run. wandb is trainer.wandb of the runs: W&B gets them as a group with the
     name of `out`, each with its variant and seed as tags. Raises UserError for mistakes in the race; a run that fails

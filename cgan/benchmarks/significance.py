@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 
 class Spread(NamedTuple):
-    """A mean over seeds and the sample standard deviation, which one seed alone has not."""
+    """A mean over seeds and the sample standard deviation; the deviation is None for a single seed."""
 
     mean: float
     deviation: float | None
 
 
 class Difference(NamedTuple):
-    """A mean of differences and its 95 % confidence interval, which one seed alone has not."""
+    """A mean of differences and its 95 % confidence interval; the interval is None for a single seed."""
 
     mean: float
     low: float | None
@@ -22,7 +22,7 @@ class Difference(NamedTuple):
 
     @property
     def beyond_noise(self) -> bool:
-        """Whether the confidence interval leaves out 0."""
+        """Whether the confidence interval excludes 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 

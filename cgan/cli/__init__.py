@@ -31,10 +31,10 @@ def run(command: Callable[[list[str]], None]) -> None:
 
 
 def print_any_text() -> None:
-    """Have names of files that are no UTF-8, and letters that a terminal has not, printed as escapes.
+    """Makes output print characters that a terminal can't display, and file names that are not UTF-8, as escapes.
 
-    Otherwise one such name ends a command with UnicodeEncodeError, be it after hours. Where Python was told to be
-    lenient, by PYTHONIOENCODING or the locale C, it stays so.
+    Otherwise one such name would end a command with UnicodeEncodeError, perhaps after hours. If Python is set to be
+    lenient already, by PYTHONIOENCODING or the locale C, nothing changes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":

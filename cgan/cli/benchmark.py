@@ -182,7 +182,7 @@ def check_together(options: argparse.Namespace) -> None:
     if options.plan:
         refuse_unused(options, speed_parser(), ("against", "grow"), "with --plan")
         if options.gpus > 1 and options.tflops is None:
-            raise UserError("--gpus: say with --tflops what one of them sustains, for instance --tflops 100")
+            raise UserError("--gpus: needs --tflops, the speed that one GPU sustains, for instance --tflops 100")
         return
     refuse_unused(options, speed_parser(), ("gpus", "tflops"), "without --plan")
     if options.against:

@@ -34,7 +34,7 @@ class ShowVersion(argparse.Action):
 
 def root_parser(parser_of: ParserOf | None = None) -> Parser:
     """Returns the parser of `cgan VERB`; it imports no verb, unless parser_of gives the parser of each."""
-    result = Parser(prog="cgan", usage="cgan VERB ...", epilog="cgan VERB --help says more")
+    result = Parser(prog="cgan", usage="cgan VERB ...", epilog="cgan VERB --help lists the options of a command")
     result.add_argument("--version", action=ShowVersion, nargs=0, help="print the version")
     add_subcommands(result, "verb", VERBS, parser_of)
     return result

@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
         return
     given = {name: getattr(options, name) for name in SETTINGS}
     given["metrics"] = asked(options)
-    evaluation_settings(**given)  # a mistake is told before torch is loaded
+    evaluation_settings(**given)  # mistakes are reported before torch is loaded
     result = evaluated(given)
     result.protocol["command"] = " ".join(["cgan", "evaluate", *arguments])
     if options.out is not None:

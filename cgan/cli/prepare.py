@@ -15,7 +15,7 @@ EXAMPLES = """examples:
   cgan prepare configs/gan/folder.yaml data.root=PICTURES --out SHARDS --size 256
   cgan prepare configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json --out SHARDS
   cgan prepare --check SHARDS
-  python train.py configs/gan/shards.yaml data.root=SHARDS
+  cgan train configs/gan/shards.yaml data.root=SHARDS
 """
 
 
@@ -75,7 +75,7 @@ def write(options: argparse.Namespace) -> None:
     if done.skipped:
         listed = f"{options.out / 'manifest.json'} names all"
         print(f"skipped {len(done.skipped):,}: {summary(done.skipped)}; {listed}")
-    print(f"next: python train.py configs/gan/shards.yaml data.root={options.out} data.resolution={done.size}")
+    print(f"next: cgan train configs/gan/shards.yaml data.root={options.out} data.resolution={done.size}")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     """Prints a table of runs, newest first; raises UserError where there are none."""
     options = parser().parse_args(arguments)
     if not options.folder.is_dir():
-        raise UserError(f"{options.folder}: no such folder; train a run with `python train.py`, or name another folder")
+        raise UserError(f"{options.folder}: no such folder; train a run with `cgan train`, or name another folder")
     paths, others = runs_in(options.folder)
     found = [summary for path in paths if (summary := summary_or_none(path)) is not None]
     for path in others:
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> None:
     elif found:
         print_table(found)
     else:
-        raise UserError(f"{options.folder}: no runs in it; `python train.py` makes one")
+        raise UserError(f"{options.folder}: no runs in it; `cgan train` makes one")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -78,9 +78,9 @@ def parser() -> argparse.ArgumentParser:
     layout.add_argument("--grid", action="store_true", help="one file: a row for each caption, a column for each seed")
     layout.add_argument("--interpolate", type=int, metavar="N", help="N pictures from each caption to the next, in one")
     add("--between-seeds", type=int, nargs=2, metavar=("A", "B"), help="interpolate the noise of seed A to seed B's")
-    add("--best-of", type=int, default=1, help="sample so many of each, keep the one that fits best")
+    add("--best-of", type=int, default=1, help="sample N candidates of each, keep the one that fits best", metavar="N")
     add("--joint", type=Path, help="joint.safetensors that ranks --best-of; default: the run's, else starter weights")
-    add("--again", type=Path, metavar="PICTURE", help="sample once more what a PNG or GIF says that it shows")
+    add("--again", type=Path, metavar="PICTURE", help="sample the captions and seeds stored in a PNG or GIF again")
     add("--json", action="store_true", help="print a JSON object for each picture in place of the files' names")
     add("--batch-size", type=int, default=1, help="pictures at once: faster on a GPU, equal only up to rounding")
     add("--device", default="cpu", help="cpu, cuda, mps; the same on each up to rounding")
@@ -155,9 +155,10 @@ def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
 
 def reranker_of(joint: Path | None, checkpoint: Path) -> "Reranker":
     """Returns the Reranker of --joint, of the joint encoder beside the checkpoint, or of the starter weights."""
+    from cgan.retrieval import joint_checkpoint_of
     from cgan.sampling.reranker import Reranker, joint_encoder_for
 
-    return Reranker(joint or joint_encoder_for(checkpoint))
+    return Reranker(joint_encoder_for(checkpoint) if joint is None else joint_checkpoint_of(joint))
 
 
 def output_paths(options: argparse.Namespace) -> "OutputPaths":

@@ -14,7 +14,7 @@ ASKED = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Asked:
-    """Says whether a signal has come, and whether this process is prepared for it."""
+    """Records whether a signal has arrived, and whether this process handles it."""
 
     before = prepared = False
 

@@ -1,4 +1,4 @@
-"""python train.py: trains a joint encoder and a GAN from a configuration, in one run directory."""
+"""cgan train, or python train.py in a checkout: trains a joint encoder and a GAN from a configuration."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     from cgan.config import RunConfig
     from cgan.training.run import TrainResult
 
-USAGE = """usage: python train.py [CONFIG.yaml ...] [key=value ...]
-       python train.py --resume RUN_DIR [trainer.key=value ...]
+USAGE = """usage: cgan train [CONFIG.yaml ...] [key=value ...]
+       cgan train --resume RUN_DIR [trainer.key=value ...]
+In a checkout, python train.py is the same as cgan train.
 
 Trains a text-to-image GAN; without arguments on the built-in scenes. Writes checkpoints, sample grids and
 metrics.csv into a run directory under runs/.
 
-  python train.py
-  python train.py trainer.minutes=60 gan.generator.width=24
-  python train.py configs/gan/folder.yaml data.root=PICTURES
-  python train.py configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
-  python train.py configs/joint/scenes.yaml
-  python train.py --resume runs/scenes-20261124-120000 trainer.images=500000
-  python train.py resume=auto
+  cgan train
+  cgan train trainer.minutes=60 gan.generator.width=24
+  cgan train configs/gan/folder.yaml data.root=PICTURES
+  cgan train configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
+  cgan train configs/joint/scenes.yaml
+  cgan train --resume runs/scenes-20261124-120000 trainer.images=500000
+  cgan train resume=auto
 
 --resume goes on exactly where a run stopped, by its own settings; resume=auto does so with run_dir's or the newest
 run of the same name if it is unfinished, and begins one otherwise. One training at a time writes into a directory;
@@ -100,8 +101,8 @@ def print_result(result: TrainResult, config: RunConfig) -> None:
     Console().print(table)
     if config.task == "joint":
         print(f'next: cgan retrieve "YOUR WORDS" --images PICTURES --checkpoint {result.checkpoint}')
-        print(f"or:   python train.py joint.checkpoint={result.checkpoint}")
+        print(f"or:   cgan train joint.checkpoint={result.checkpoint}")
         return
     caption = "YOUR WORDS" if config.data.source != "scenes" else "a dog on grass"
-    print(f'next: python sample.py "{caption}" --checkpoint {result.checkpoint}')
+    print(f'next: cgan sample "{caption}" --checkpoint {result.checkpoint}')
     print(f"curves: cgan plot {run_dir}")

@@ -1,1 +1,1 @@
-"""Data: pictures with captions, drawn or read from files, into batches."""
+"""Data: pictures with captions, generated as scenes or read from files, and their batches."""

@@ -1,8 +1,8 @@
-"""The cache: arrays that are made once, written row by row, and mapped into memory by every process that needs them.
+"""The cache on disk: arrays that are computed once, written row by row, and memory-mapped by every process.
 
-One of several processes makes a file while the others wait for it. When a new file is made, files that nobody has used
-for CGAN_CACHE_DAYS (30) are removed, and what killed processes have left behind. A file that is mapped stays readable
-after its removal, as Linux and macOS keep it until the last process lets go.
+If several processes need the same file, one of them writes it while the others wait. Whenever a new file is written,
+files that were not used for CGAN_CACHE_DAYS days (30 by default) and leftovers of killed processes are deleted. A
+mapped file stays readable after its deletion, as Linux and macOS keep its content until the last process unmaps it.
 """
 
 import logging
@@ -33,7 +33,10 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """Where drawn and decoded pictures are kept: $CGAN_CACHE, or ~/.cache/cgan; raises UserError without a home."""
+    """Returns the folder of the cache: $CGAN_CACHE, or else ~/.cache/cgan.
+
+    Raises UserError if there is no home folder.
+    """
     try:
         return Path(os.environ.get("CGAN_CACHE") or "~/.cache/cgan").expanduser()
     except RuntimeError:
@@ -51,9 +54,10 @@ log = logging.getLogger(__name__)
 
 
 def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -> T:
-    """What `find` finds of a file of the cache, or what `make` returns after writing it, in one process at a time.
+    """Returns what `find` reads from a cache file; if that is None, what `make` returns after it has written the file.
 
-    Raises CannotWrite, before `make` is called, where the cache can't be written.
+    Only one process at a time calls `make`; the others wait for it and then call `find` again. Raises CannotWrite,
+    before `make` is called, if the cache can't be written.
     """
     found, lock = find(), path.with_name(f".{path.name}.lock")
     if found is None:
@@ -73,12 +77,15 @@ def made_once(path: Path, find: Callable[[], T | None], make: Callable[[], T]) -
 
 
 def log_waiting(path: Path) -> None:
-    """Logs that another process makes a file."""
+    """Logs that this process waits for another one to write the file."""
     log.warning("waiting for another process that makes %s", path)
 
 
 def mapped(path: Path, dtype: DTypeLike, shape: tuple[int, ...] | None = None) -> np.ndarray | None:
-    """An array as a memory map, or None where the file is missing, damaged, or of another kind or shape."""
+    """Returns the array of a .npy file as a read-only memory map.
+
+    Returns None if the file is missing or damaged, or if its dtype differs, or its shape where `shape` is given.
+    """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError):
@@ -89,9 +96,10 @@ def mapped(path: Path, dtype: DTypeLike, shape: tuple[int, ...] | None = None) -
 def write_array(
     path: Path, dtype: DTypeLike, shape: tuple[int, ...], parts: Iterable[np.ndarray], before_end: Callable = list
 ) -> np.ndarray:
-    """Write an array (N, ...), of which parts (n, ...) come one after the other, and map it; raises CannotWrite.
+    """Writes an array of `shape` (N, ...) from consecutive parts (n, ...), and returns it as a read-only memory map.
 
-    `before_end` is called when all parts are written, and the file has not its name yet.
+    `before_end` is called after the last part, while the file still has its temporary name. Raises CannotWrite, and
+    ValueError if the parts do not have N rows together.
     """
     dtype, written = np.dtype(dtype), 0
     check_room(path, dtype.itemsize * int(np.prod(shape, dtype=np.int64)), HINT)
@@ -108,7 +116,7 @@ def write_array(
 
 
 def num_rows_at_once(row_bytes: int) -> int:
-    """How many pictures of a size a worker should make at a time, so that those under way take little memory."""
+    """Returns how many pictures of row_bytes bytes each a worker processes per chunk: 1 to 64, about 2 MB in all."""
     return max(1, min(64, 2_000_000 // max(1, row_bytes)))
 
 
@@ -116,14 +124,17 @@ def num_rows_at_once(row_bytes: int) -> int:
 
 
 def mark_used(path: Path) -> None:
-    """Note that the files of a name, such as pictures-X.npy and .txt, were used now; they are kept from here on."""
+    """Sets the access time of all files of a name, such as pictures-X.npy and pictures-X.txt, to now.
+
+    This keeps them.
+    """
     for file in path.parent.glob(f"{path.stem}.*"):
         with suppress(OSError):  # a cache of someone else
             os.utime(file)
 
 
 def tidy(cache: Path) -> None:
-    """Remove what killed processes have left in the cache, and what nobody has used for a long time."""
+    """Deletes leftovers of killed processes, and files that were not used for days_kept() days."""
     remove_abandoned(cache)
     days, num_files, num_bytes = days_kept(), 0, 0
     for file in cache.iterdir():
@@ -140,7 +151,7 @@ def tidy(cache: Path) -> None:
 
 
 def is_left_behind(file: Path, stat: os.stat_result) -> bool:
-    """Whether it is a lock that nobody holds, or an unfinished file of an earlier version that nobody writes."""
+    """Returns whether a file is a lock that no process holds, or an earlier version's file that no process writes."""
     if LOCK.fullmatch(file.name):
         return not is_locked(file)
     name = EARLIER.fullmatch(file.name)
@@ -148,7 +159,10 @@ def is_left_behind(file: Path, stat: os.stat_result) -> bool:
 
 
 def days_kept() -> float:
-    """After how many days without use a file is removed, 0 for never; raises UserError for what is no number."""
+    """Returns after how many days without use a file is deleted, from CGAN_CACHE_DAYS; 0 keeps all files.
+
+    Raises UserError if the variable is not a number, negative or infinite.
+    """
     given = os.environ.get("CGAN_CACHE_DAYS") or "30"
     try:
         days = float(given)

@@ -1,4 +1,4 @@
-"""Checks of data sets: what is wrong and where, in shards by hashes and samples, in others by their files."""
+"""Checks data sets and reports each fault with its place: shards by hashes and samples, other data sets by files."""
 
 import hashlib
 from collections import Counter
@@ -26,7 +26,8 @@ def check_dataset(
 ) -> Iterator[str]:
     """Yields a line for each fault of a folder of shards, a folder of pictures, or the data set of a configuration.
 
-    `progress` receives how many shards or pictures are done, of how many. Raises UserError where nothing can be read.
+    `progress` is called with the numbers of checked shards or pictures and of all of them. Raises UserError if nothing
+    can be read.
     """
     num_workers = num_cores() if num_workers is None else num_workers
     if isinstance(source, DataConfig):
@@ -42,7 +43,7 @@ def check_dataset(
 
 
 def check_shards(root: Path, num_workers: int, progress: Progress) -> Iterator[str]:
-    """Yields the faults of a folder of tar shards, cgan prepare's or others."""
+    """Yields the faults of a folder of tar shards, written by cgan prepare or by other programs."""
     if (root / UNFINISHED).is_file():
         yield f"{root}: the preparation has not ended; run the same cgan prepare again, it goes on where it stopped"
     listed = {}
@@ -65,12 +66,12 @@ def check_shards(root: Path, num_workers: int, progress: Progress) -> Iterator[s
 
 
 def names_of(files: list[Path]) -> set[str]:
-    """The names of files, without their folders."""
+    """Returns the names of files, without their folders."""
     return {file.name for file in files}
 
 
 def faults_of_shard(job: tuple[Path, dict | None]) -> list[str]:
-    """Of a tar and, where the manifest knows it, of its hash and its index."""
+    """Returns the faults of a tar; if the manifest lists it, its hash and its index are checked as well."""
     shard, listed = job
     faults = []
     if listed is not None:
@@ -93,7 +94,7 @@ def faults_of_shard(job: tuple[Path, dict | None]) -> list[str]:
 
 
 def is_indexed(shard: Path) -> bool:
-    """Whether the JSON beside a shard says where its samples are."""
+    """Returns whether the JSON beside a shard holds the positions of its samples."""
     try:
         return read_json(sidecar_of(shard))["index"] == scanned(shard)
     except (UserError, KeyError, TypeError):
@@ -134,7 +135,7 @@ def check_entries(entries: list[Entry], num_workers: int, progress: Progress) ->
 
 
 def reason_against(picture: Path | Stored) -> str:
-    """Why a picture can't be used; empty when it can."""
+    """Returns why a picture can't be used; an empty text if it can."""
     return upright(picture)[1]
 
 

@@ -1,4 +1,4 @@
-"""One picture from its file to pixels: upright, in RGB; or the reason why it can't be used."""
+"""Decodes a picture file to pixels, upright and in RGB, or returns the reason why it can't be used."""
 
 import errno
 import math
@@ -34,27 +34,27 @@ T = TypeVar("T")
 
 
 class Stored(ABC):
-    """A picture that is no file of its own but lies inside a larger one; it is opened as a Path is."""
+    """A picture inside a larger file, such as a tar; it has the method `open` of a Path."""
 
     name: str
 
     @abstractmethod
     def open(self, mode: str) -> BinaryIO:
-        """The picture's bytes; raises FileNotFoundError where there are none."""
+        """Returns the picture's bytes as a file; raises FileNotFoundError if there is none."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Something else when the picture has changed."""
+        """Returns a text that changes when the picture changes."""
 
 
 class UnreadPixels(ValueError):
-    """Pixels whose meaning is not known; the message is the reason."""
+    """Raised for pixels whose range of values is unknown; the message is the reason."""
 
 
 def upright(picture: Path | Stored) -> tuple[Image.Image | None, str]:
-    """A picture as it is meant to be seen, in RGB, transparency on white; or None and the reason.
+    """Returns a picture rotated by its EXIF data, in RGB with transparency on white; or None and the reason.
 
-    Raises UserError where the machine is at fault and not the picture: no memory, a failing disk, too many open files.
+    Raises UserError if the machine is at fault and not the picture: no memory, a failing disk, too many open files.
     """
     content, reason = opened(picture, upright_pixels)
     try:
@@ -64,12 +64,18 @@ def upright(picture: Path | Stored) -> tuple[Image.Image | None, str]:
 
 
 def upright_size(picture: Path | Stored) -> tuple[tuple[int, int] | None, str]:
-    """Width and height as seen, by the head of the file where that is enough; or None and the reason, as upright."""
+    """Returns width and height after rotation by EXIF, from the file's header if that is enough; or None and a reason.
+
+    Raises UserError as `upright` does.
+    """
     return opened(picture, size_as_seen)
 
 
 def opened(picture: Path | Stored, look: Callable[[BinaryIO], T]) -> tuple[T | None, str]:
-    """What look finds in the open file of a picture, and no reason; or None and the reason."""
+    """Returns look(file) of a picture's open file, with an empty reason; or None and the reason why it can't be used.
+
+    Raises UserError as `upright` does.
+    """
     try:
         file = picture.open("rb")
     except PermissionError:
@@ -95,7 +101,7 @@ def opened(picture: Path | Stored, look: Callable[[BinaryIO], T]) -> tuple[T | N
 
 
 def machine_fault(picture: Path | Stored, error: OSError | MemoryError) -> UserError:
-    """The error for a picture that can't be read through no fault of its own."""
+    """Returns the error for a picture that can't be read although the picture itself may be intact."""
     name = printable(str(picture if isinstance(picture, Path) else picture.name))
     if isinstance(error, MemoryError):
         return UserError(f"{name}: not enough memory to decode it; use fewer workers, or take it out")
@@ -103,13 +109,19 @@ def machine_fault(picture: Path | Stored, error: OSError | MemoryError) -> UserE
 
 
 def in_megapixels(message: str) -> str:
-    """The size that Pillow's refusal names."""
+    """Returns the size in megapixels that Pillow's message gives in pixels, in brackets.
+
+    An empty text if it gives none.
+    """
     found = re.search(r"\((\d+) pixels\)", message)
     return f" ({int(found[1]) / 1e6:.0f} megapixels)" if found else ""
 
 
 def upright_pixels(file: BinaryIO) -> Image.Image:
-    """Decoded, and turned as its EXIF says. Of a PNG whose text Pillow refuses, the pixels without the text."""
+    """Returns a decoded picture, rotated by its EXIF data.
+
+    If Pillow refuses a PNG because of its text chunks, the picture is decoded without them. Raises Pillow's errors.
+    """
     try:
         return turned(file)
     except ValueError:
@@ -120,26 +132,34 @@ def upright_pixels(file: BinaryIO) -> Image.Image:
 
 
 def turned(file: BinaryIO) -> Image.Image:
-    """Decodes a picture, and turns it as its EXIF data says."""
+    """Returns a decoded picture, rotated by its EXIF data; raises Pillow's errors."""
     with Image.open(file) as content:
         content.load()
         return ImageOps.exif_transpose(content)
 
 
 def size_as_seen(file: BinaryIO) -> tuple[int, int]:
-    """By the head alone, but of a PNG, whose EXIF may stand at the end, by its pixels."""
+    """Returns width and height after rotation by EXIF.
+
+    Only the header is read, except for a PNG, which is decoded, as its EXIF data may be at its end.
+    """
     if file.read(len(PNG)) == PNG:
         file.seek(0)
         return upright_pixels(file).size
     file.seek(0)
     with Image.open(file) as content:
         width, height = content.size
-        turned_in_head = content.format != "TIFF" and content.getexif().get(274, 1) in (5, 6, 7, 8)  # TIFF says it so
+        turned_in_head = content.format != "TIFF" and content.getexif().get(274, 1) in (
+            5,
+            6,
+            7,
+            8,
+        )  # never of TIFF
         return (height, width) if turned_in_head else (width, height)
 
 
 def without_long_chunks(content: bytes) -> bytes:
-    """A PNG without texts and colour profiles, from what follows its signature."""
+    """Returns a PNG without text chunks and colour profiles; `content` is the file without its signature."""
     kept, start = [PNG], 0
     while start + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, start)
@@ -150,13 +170,16 @@ def without_long_chunks(content: bytes) -> bytes:
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether any decoder of Pillow would try a file that begins so, with 16 bytes or more; TGA has no such mark."""
+    """Returns whether any of Pillow's decoders accepts a file by its first bytes, at least 16 of them.
+
+    TGA files have no such signature, so they are not recognised.
+    """
     Image.init()
     return any(accept is not None and accepts(accept, head) for _, accept in Image.OPEN.values())
 
 
 def accepts(accept: Callable[[bytes], object], head: bytes) -> bool:
-    """Whether a decoder of Pillow would try a file that begins so."""
+    """Returns whether one decoder of Pillow accepts a file by its first bytes."""
     try:
         return bool(accept(head))
     except (IndexError, struct.error, SyntaxError):  # of a head that is too short
@@ -164,7 +187,10 @@ def accepts(accept: Callable[[bytes], object], head: bytes) -> bool:
 
 
 def square(picture: Image.Image, size: int, place: float = 0.5) -> Image.Image:
-    """The largest square, at a place from 0, the left or upper end, to 1, the other; resized to size with antialias."""
+    """Returns the largest square of a picture, resized with antialiasing to `size` x `size` pixels.
+
+    place is the position of the square along the longer side: 0 is the left or upper end, 1 the right or lower end.
+    """
     width, height = picture.size
     side = min(height, width)
     top, left = round((height - side) * place), round((width - side) * place)
@@ -174,7 +200,10 @@ def square(picture: Image.Image, size: int, place: float = 0.5) -> Image.Image:
 
 
 def in_rgb(picture: Image.Image) -> Image.Image:
-    """Any mode of Pillow as RGB, transparency on white; raises UnreadPixels where the numbers' range is not known."""
+    """Returns a picture of any of Pillow's modes in RGB, with transparency on white.
+
+    Raises UnreadPixels if the range of its values is unknown.
+    """
     mode = picture.mode
     if mode == "F" or mode.startswith("I"):
         picture = Image.fromarray(in_bytes(np.asarray(picture, dtype=np.float64), mode))
@@ -191,7 +220,10 @@ def in_rgb(picture: Image.Image) -> Image.Image:
 
 
 def in_bytes(pixels: np.ndarray, mode: str) -> np.ndarray:
-    """Grey values as bytes: floats from 0 to 1 or from 0 to 255, integers from 0 to 65535; raises UnreadPixels."""
+    """Returns grey values as uint8: floats from 0 to 1 or from 0 to 255, integers from 0 to 65535.
+
+    Raises UnreadPixels.
+    """
     low, high = float(pixels.min()), float(pixels.max())
     whites = (1.0, 255.0) if mode == "F" else (65535.0,)
     white = next((white for white in whites if high <= white), None)

@@ -1,4 +1,4 @@
-"""The fingerprint of a data set: a resumed training compares it, to see whether its pictures and captions changed."""
+"""Fingerprints of data sets, by which a resumed training notices that its pictures or captions have changed."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ def fingerprint_of(dataset) -> Fingerprint:
 
 
 def contents(dataset) -> Iterator[bytes]:
-    """Yields all that must be the same, piece by piece."""
+    """Yields the bytes that identify a data set's names, ids and captions, piece by piece."""
     if isinstance(dataset, Scenes):
         yield as_bytes([DRAWING_VERSION, len(dataset), dataset.seed, dataset.level.name])
     elif isinstance(dataset, ShardedPictures):
@@ -46,12 +46,15 @@ def contents(dataset) -> Iterator[bytes]:
 
 
 def as_bytes(content: object) -> bytes:
-    """JSON as bytes, also of names that are no UTF-8."""
+    """Returns a value as JSON, encoded in UTF-8.
+
+    Surrogates in file names that are not UTF-8 become their bytes again.
+    """
     return json.dumps(content, default=str).encode(errors="surrogateescape")
 
 
 def digest(pieces: Iterable[bytes]) -> str:
-    """The SHA-256 of pieces, one after another."""
+    """Returns the SHA-256 of concatenated pieces, as 64 hexadecimal digits."""
     result = hashlib.sha256()
     for piece in pieces:
         result.update(piece)
@@ -59,7 +62,7 @@ def digest(pieces: Iterable[bytes]) -> str:
 
 
 def differences(before: Fingerprint, now: Fingerprint) -> str | None:
-    """Says in a few words how the data set of a training has changed; None where it is the same."""
+    """Returns a short description of how a data set has changed; None if it is the same."""
     if before.num_pictures != now.num_pictures:
         return f"{before.num_pictures} pictures before, {now.num_pictures} now"
     if before.captions != now.captions:

@@ -1,4 +1,4 @@
-"""What lies in a folder and those in it: pictures, texts beside them, and pictures of formats that are not read."""
+"""Lists the files of a folder and its subfolders: pictures, their text files, and pictures of unsupported formats."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,10 @@ NOT_CAPTIONS = {"readme", "license", "licence", "notice", "copying", "requiremen
 
 
 def files_below(root: Path) -> list[Path]:
-    """All files of a folder and of those in it, sorted; raises UserError for a folder that can't be looked into."""
+    """Returns all files of a folder and its subfolders, sorted.
+
+    Raises UserError if one of the folders can't be listed.
+    """
     return sorted(Path(folder, name) for folder, _, names in os.walk(root, onerror=refuse) for name in names)
 
 
@@ -21,27 +24,27 @@ def refuse(error: OSError) -> None:
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file has the suffix of a picture that is read."""
+    """Returns whether a file has the suffix of a supported picture format."""
     return file.suffix.lower() in SUFFIXES
 
 
 def is_unread(file: Path) -> bool:
-    """Whether it is a picture that no decoder here reads."""
+    """Returns whether a file has the suffix of a picture format that is not supported."""
     return file.suffix.lower() in UNREAD
 
 
 def unread_pictures(root: Path, files: list[Path]) -> list[Entry]:
-    """The pictures among some files that no decoder here reads, each left out by its name."""
+    """Returns those of the files that are pictures of an unsupported format, each as an Entry that is left out."""
     unread = [file for file in files if is_unread(file)]
     return [left_out(str(f.relative_to(root)), f"of a format that is not read ({f.suffix.lower()})") for f in unread]
 
 
 def texts_by_stem(files: list[Path]) -> dict[Path, Path]:
-    """Text files, in either case of .txt, by their paths without it."""
+    """Returns the .txt files (in any case) by their paths without the suffix."""
     return {file.with_suffix(""): file for file in files if file.suffix.lower() == ".txt"}
 
 
 def unused_texts(root: Path, texts: dict[Path, Path], used: set[Path]) -> list[Entry]:
-    """Texts that belong to no picture, each left out by its name."""
+    """Returns the text files that belong to no picture, each as an Entry that is left out."""
     orphans = [file for stem, file in texts.items() if stem not in used and stem.name.lower() not in NOT_CAPTIONS]
     return [left_out(str(file.relative_to(root)), "captions of no picture") for file in sorted(orphans)]

@@ -1,4 +1,4 @@
-"""Batches of pictures with one caption each, in an order that depends on the seed and the epoch alone."""
+"""Loads batches of pictures with one caption each, in an order that depends on the seed and the epoch alone."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,10 @@ AT_ONCE = 10_000  # numbers that are made into a list
 
 
 class ShuffledDraws(Sampler):
-    """Endless pairs (index, draw): every index once an epoch, draw a number that decides which caption is taken.
+    """Yields pairs (index, draw) without end: each index once an epoch, and a random number that selects its caption.
 
-    The first start_index pairs are left out, for a training that is resumed. Of each batch_size pairs that follow,
-    which several processes share, this one yields only the part of its rank.
+    The first start_index pairs are skipped, for a training that is resumed. The processes share each of the following
+    groups of batch_size pairs; this one yields the part of its rank.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ShuffledDraws(Sampler):
 
 
 class OneCaption(Dataset):
-    """A data set of Samples seen through (index, draw): the picture with one of its captions."""
+    """Maps (index, draw) to the Sample of that index with one of its captions, which `draw` selects."""
 
     def __init__(self, dataset: ImageTextDataset) -> None:
         self.dataset = dataset
@@ -72,10 +72,10 @@ def endless_loader(
     rank: int = 0,
     num_ranks: int = 1,
 ) -> DataLoader:
-    """Batches without end; the same seed gives the same batches, whatever the number of workers and processes.
+    """Returns a loader of Batches without end; equal seeds give equal batches for any number of workers and processes.
 
-    batch_size counts the pictures of all processes together, and must be a multiple of their number; start_index
-    pictures were seen before, by the training that is resumed.
+    batch_size counts the pictures of all processes together, and must be a multiple of their number num_ranks; rank is
+    the number of this process. start_index is the number of pictures that a resumed training has already seen.
     """
     return DataLoader(
         OneCaption(dataset),

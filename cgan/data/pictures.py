@@ -1,4 +1,4 @@
-"""Pictures from files with captions: checked and decoded once into a memory map, so that no bad file stops training."""
+"""A data set of picture files with captions, checked and decoded once into a memory map; damaged files are left out."""
 
 import copy
 import hashlib
@@ -25,14 +25,14 @@ LONGEST_SHOWN = 120  # letters of a name in a summary
 
 
 class Skipped(NamedTuple):
-    """What is left out, and why: a kind that is counted, and in brackets what is known of this one."""
+    """A picture or caption file that is left out; reason is a kind, by which it is counted, and details in brackets."""
 
     name: str
     reason: str
 
 
 class Entry(NamedTuple):
-    """A picture, its captions and its id, as a reader finds them."""
+    """A picture, its captions and its id, as a reader returns them."""
 
     picture: Path | Stored
     captions: list[str]
@@ -41,17 +41,20 @@ class Entry(NamedTuple):
     fault: Skipped | None = None  # why it is left out, where the reader knows already
 
     def skipped(self, reason: str) -> Skipped:
-        """This picture as one that is left out, with the reason."""
+        """Returns this picture as one that is left out, with the reason."""
         return Skipped(printable(self.name or self.picture.name), reason)
 
 
 def left_out(name: str, reason: str) -> Entry:
-    """What a reader found and has no use for, so that it is counted and named with the pictures that are left out."""
+    """Returns an Entry for something that a reader can't use; it is counted and named with the pictures left out."""
     return Entry(Path(name), [], 0, fault=Skipped(printable(name), reason))
 
 
 class CaptionedPictures(Dataset):
-    """Samples of files at one resolution, uint8 in a file of the cache; what cannot be used is in `skipped`."""
+    """Samples of picture files at one resolution, decoded to uint8 in a cache file.
+
+    `skipped` lists what can't be used.
+    """
 
     def __init__(self, entries: list[Entry], resolution: int, cache: Path, source: str) -> None:
         self.resolution = resolution
@@ -72,25 +75,28 @@ class CaptionedPictures(Dataset):
         return Sample(image, self.entries[index].captions, self.entries[index].image_id)
 
     def captions_of(self, index: int) -> list[str]:
-        """The captions of a picture, which is not decoded for it."""
+        """Returns the captions of a picture without reading its pixels."""
         return self.entries[index].captions
 
     def split(self, num_test: int, seed: int) -> tuple["CaptionedPictures", "CaptionedPictures"]:
-        """The pictures without a random choice of num_test, and that choice; raises UserError when none is left."""
+        """Returns two data sets: the pictures without num_test randomly chosen ones, and the chosen ones.
+
+        The choice depends on the seed alone. Raises UserError if no picture would be left for the first one.
+        """
         if num_test >= len(self):
             raise UserError(f"data.test_images={num_test}: there are only {len(self)} pictures; keep some for training")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).tolist()
         return self.part(sorted(order[num_test:])), self.part(sorted(order[:num_test]))
 
     def part(self, indices: list[int]) -> "CaptionedPictures":
-        """The pictures of some indices, as a data set of its own."""
+        """Returns the data set of the pictures at some indices."""
         part = copy.copy(self)
         part.entries, part.rows = [self.entries[i] for i in indices], [self.rows[i] for i in indices]
         return part
 
 
 def with_captions(entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
-    """The entries that have captions, without white space around these, each id once; and those left out."""
+    """Returns the entries that have captions, stripped of white space, each id once; and those that are left out."""
     kept, skipped, ids = [], [], set()
     for entry in entries:
         captions = [caption.strip() for caption in entry.captions if caption.strip()]
@@ -107,7 +113,10 @@ def with_captions(entries: list[Entry]) -> tuple[list[Entry], list[Skipped]]:
 
 
 def summary(skipped: list[Skipped]) -> str:
-    """How many are left out for which kind of reason, with one example of each; empty when there are none."""
+    """Returns how many pictures are left out for each kind of reason, with one example of each.
+
+    Empty if there are none.
+    """
     examples, counts = {}, Counter()
     for name, reason in skipped:
         kind, _, detail = reason.removesuffix(")").partition(" (")
@@ -117,13 +126,13 @@ def summary(skipped: list[Skipped]) -> str:
 
 
 def shortened(name: str) -> str:
-    """A name as it can be shown in a line; of a very long one, such as a caption in its place, the beginning."""
+    """Returns a name that fits into a message: printable, and cut at LONGEST_SHOWN characters."""
     name = printable(name)
     return name if len(name) <= LONGEST_SHOWN else f"{name[: LONGEST_SHOWN - 3]}..."
 
 
 def fingerprint(picture: Path | Stored) -> str:
-    """Something else when the picture was moved or changed."""
+    """Returns a text that changes when the picture is moved or changed."""
     if isinstance(picture, Stored):
         return picture.fingerprint()
     found = stat_of(picture)
@@ -131,7 +140,7 @@ def fingerprint(picture: Path | Stored) -> str:
 
 
 def stat_of(picture: Path) -> os.stat_result | None:
-    """Of a file; None where there is none, such as under a name that no file can have. One look at the disk."""
+    """Returns the stat of a regular file; None if there is no such file, or if no file can have such a name."""
     try:
         found = os.stat(picture)
     except (OSError, ValueError):
@@ -140,7 +149,10 @@ def stat_of(picture: Path) -> os.stat_result | None:
 
 
 def decoded(pictures: list[Path | Stored], resolution: int, cache: Path) -> tuple[np.ndarray, list[str]]:
-    """Pictures, uint8 (N, H, W, 3), and for each the reason why it can't be used, empty where it can."""
+    """Returns pictures, uint8 (N, H, W, 3), as a memory map of the cache, and for each the reason why it can't be used.
+
+    The reason is empty for a usable picture; pictures that can't be used are black. Raises CannotWrite.
+    """
     key = hashlib.sha256(f"{DECODING_VERSION} {resolution}".encode())
     for picture in pictures:
         key.update(f"{fingerprint(picture)}\n".encode(errors="surrogateescape"))
@@ -150,7 +162,7 @@ def decoded(pictures: list[Path | Stored], resolution: int, cache: Path) -> tupl
 
 
 def kept(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]] | None:
-    """The pictures of the cache, and the reasons beside them; None where they are missing, damaged or others."""
+    """Returns the pictures and reasons of the cache; None if they are missing, damaged, or of another shape."""
     array = mapped(file, np.uint8, shape)
     try:
         reasons = file.with_suffix(".txt").read_text(encoding="utf-8").split("\n")[:-1]
@@ -160,7 +172,7 @@ def kept(file: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, list[str]] | N
 
 
 def decode_into(file: Path, shape: tuple[int, ...], pictures: list[Path | Stored]) -> tuple[np.ndarray, list[str]]:
-    """Write pictures and reasons; what can't be used is black."""
+    """Writes pictures and reasons to the cache, and returns them; pictures that can't be used are black."""
     reasons, black = [], np.zeros(shape[1:], np.uint8)
 
     def pixels_of(results: Iterator) -> Iterator[np.ndarray]:
@@ -177,12 +189,15 @@ def decode_into(file: Path, shape: tuple[int, ...], pictures: list[Path | Stored
 
 
 def decode_at(resolution: int, picture: Path | Stored) -> tuple[np.ndarray | None, str]:
-    """Like `decode`, with the resolution first, for functools.partial."""
+    """Returns `decode` of a picture; the resolution comes first, for functools.partial."""
     return decode((picture, resolution))
 
 
 def decode(job: tuple[Path | Stored, int]) -> tuple[np.ndarray | None, str]:
-    """A picture upright, in RGB, transparency on white, its middle square resized; or None and the reason."""
+    """Returns the centre square of an upright picture, uint8 (resolution, resolution, 3); or None and the reason.
+
+    job is the picture and the resolution, in one argument for worker processes. Raises UserError as `upright` does.
+    """
     picture, resolution = job
     content, reason = upright(picture)
     return (None, reason) if content is None else (np.asarray(square(content, resolution)), "")

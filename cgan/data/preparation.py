@@ -1,7 +1,7 @@
-"""Preparation of data sets: pictures with captions from any reader, checked, resized, and written into tar shards.
+"""Writes data sets as tar shards: pictures with captions from any reader, checked and resized.
 
-The bytes of a shard depend on the list of pictures and on the options alone. So a preparation that was interrupted goes
-on with the next shard, and ends in the same bytes as one that was not.
+The bytes of a shard depend only on the list of pictures and on the options. So an interrupted preparation that is
+resumed with its next shard writes the same bytes as one that was never interrupted.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ FEWER_WORKERS = "run the same again, with fewer --workers"
 
 
 class ShardOptions(NamedTuple):
-    """How pictures are stored; other options are another data set."""
+    """How pictures are stored; a folder of shards has one set of options."""
 
     size: int  # pixels of the shorter side
     crop: Literal["center", "random", "none"] = "center"  # none resizes the shorter side and keeps all of the picture
@@ -51,14 +51,14 @@ class ShardOptions(NamedTuple):
 
 
 class Job(NamedTuple):
-    """A picture, and where in its longer side a crop is taken, from 0 to 1."""
+    """A picture to store, and the position of its crop along the longer side, from 0 to 1."""
 
     picture: Path | Stored
     place: float
 
 
 class Prepared(NamedTuple):
-    """A finished folder of shards."""
+    """The description of a finished folder of shards."""
 
     folder: Path
     size: int  # pixels of the shorter side
@@ -147,7 +147,7 @@ def encoded(picture: Image.Image, options: ShardOptions) -> bytes:
 
 
 def place_of(position: int, options: ShardOptions) -> float:
-    """Where the picture at a position of the list is cropped: in the middle, or where the seed decides."""
+    """Returns where along its longer side a picture is cropped, 0 to 1: 0.5, or random but determined by the seed."""
     return 0.5 if options.crop != "random" else float(np.random.default_rng([options.seed, position]).random())
 
 
@@ -204,7 +204,7 @@ def check_claim(out: Path, plan: dict[str, Any]) -> None:
 
 
 def is_passing(name: str) -> bool:
-    """Whether a file is there only while a folder is written, unless the writer is killed."""
+    """Returns whether a file exists only while shards are written, or was left by a killed process."""
     return name == LOCK or TEMPORARY.match(name) is not None
 
 
@@ -234,7 +234,7 @@ def check_same(out: Path, file: Path, plan: dict[str, Any]) -> None:
 
 
 def is_finished(shard: Path) -> bool:
-    """Whether the JSON beside a shard, which is written last, is there and speaks of it."""
+    """Returns whether a shard is complete: its JSON, which is written last, exists and describes it."""
     try:
         about = about_shard(shard)
         return about["bytes"] == shard.stat().st_size and about.keys() >= {"samples", "captions", "sha256", "skipped"}
@@ -264,7 +264,10 @@ def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterato
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:
-    """Puts a file of no time and nobody, so that bytes repeat, at the end of a tar; where it starts, and its size."""
+    """Appends a file to a tar, without time and owner so that bytes repeat.
+
+    Returns its first byte and its size in bytes.
+    """
     member = tarfile.TarInfo(name)
     member.size = len(content)
     start = tar.offset + tarfile.BLOCKSIZE

@@ -1,4 +1,4 @@
-"""Values that readers find in JSON, CSV, Parquet or tars, checked: captions, ids, file names, fields of records."""
+"""Checks values that readers find in JSON, CSV, Parquet or tars: captions, ids, file names, fields of records."""
 
 import hashlib
 import json
@@ -14,24 +14,24 @@ KINDS = {str: "text", list: "a list", dict: "an object", bool: "true or false", 
 
 
 def printable(name: str) -> str:
-    """A name on one line that any terminal and file can take, whatever bytes it has on the disk."""
+    """Returns a name with control characters, line breaks and bytes that are not UTF-8 replaced by U+FFFD."""
     return UNPRINTABLE.sub("\ufffd", name)
 
 
 def kind_of(value: object) -> str:
-    """The type of a value in words, for messages."""
+    """Returns the type of a value in words, for messages."""
     return KINDS.get(type(value), "null" if value is None else f"of type {type(value).__name__}")
 
 
 def is_absent(value: object) -> bool:
-    """None, or NaN, which pandas writes for it."""
+    """Returns whether a value is None, or NaN, which pandas writes for a missing value."""
     return value is None or (isinstance(value, Real) and math.isnan(value))
 
 
 def captions_from(value: object, where: str) -> list[str]:
-    """The captions of a text or of a list of texts, absent and blank ones left out, without white space around.
+    """Returns the captions in a text or a list of texts, stripped of white space, without absent and blank ones.
 
-    Raises UserError that begins with where for anything else.
+    Raises UserError whose message begins with `where` for any other type.
     """
     captions = []
     for text in value if isinstance(value, list | tuple) else [value]:
@@ -45,7 +45,10 @@ def captions_from(value: object, where: str) -> list[str]:
 
 
 def id_from(value: object) -> int | str | None:
-    """What an id means: 7, 7.0 and "7" are the same, "007" is another; None for what is no id."""
+    """Returns an id in its canonical form: 7, 7.0 and "7" become 7, while "007" stays text.
+
+    None if the value is no id.
+    """
     if is_absent(value) or isinstance(value, bool):
         return None
     if isinstance(value, Integral):
@@ -59,9 +62,9 @@ def id_from(value: object) -> int | str | None:
 
 
 def image_id_of(value: object, where: str) -> int:
-    """The int64 that stands for an id of any kind, the same everywhere: itself where it fits, else from its hash.
+    """Returns an id as int64: the number itself if it fits, else a number from its hash, equal on every machine.
 
-    Raises UserError that begins with where for what is no id.
+    Raises UserError whose message begins with `where` if the value is no id.
     """
     number = id_from(value)
     if number is None:
@@ -73,7 +76,10 @@ def image_id_of(value: object, where: str) -> int:
 
 
 def field(record: Any, name: str, kind: type, where: str) -> Any:
-    """A field of a JSON object, of the kind that it must have; raises UserError that begins with where."""
+    """Returns a field of a JSON object, which must have the given type.
+
+    Raises UserError whose message begins with `where`.
+    """
     if not isinstance(record, dict):
         raise UserError(f"{where}: {kind_of(record)}, not an object")
     if name not in record:

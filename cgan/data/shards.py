@@ -1,6 +1,6 @@
-"""Pictures with captions in tar files, read at any place.
+"""A data set of pictures with captions in tar files, which are read at any position.
 
-So the pictures can be shuffled through and a training can go on at any of them, and webdataset reads the same files.
+Random access allows shuffling, and lets a resumed training continue at any picture. webdataset reads the same files.
 """
 
 import copy
@@ -36,13 +36,16 @@ log = logging.getLogger(__name__)
 
 
 def id_in(about: dict, otherwise: int) -> int:
-    """The picture's id that a sample's JSON gives, as an int64."""
+    """Returns the picture's id in a sample's JSON as int64; `otherwise` if there is none."""
     given = about.get("image_id")
     return otherwise if id_from(given) is None else image_id_of(given, "image_id")
 
 
 def fault_in(shard: Path, row: np.void) -> Skipped | None:
-    """What is left out by a row of the index, by the name of its first file, and why; None for a sample."""
+    """Returns what a row of the index leaves out, by its first file's name, and the reason.
+
+    None for a usable sample.
+    """
     picture, _, first = places_of(row)
     if picture.size:
         return None
@@ -54,12 +57,15 @@ def fault_in(shard: Path, row: np.void) -> Skipped | None:
 
 
 def is_tar(file: Path) -> bool:
-    """Whether a file has the suffix .tar."""
+    """Returns whether a file has the suffix .tar."""
     return file.suffix.lower() == ".tar"
 
 
 def tars_in(root: Path) -> list[Path]:
-    """The shards of a folder in their order; raises UserError for one that cgan prepare has not finished."""
+    """Returns the shards of a folder in their order.
+
+    Raises UserError if there are none, or if cgan prepare is not finished.
+    """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the .tar files")
     if (root / "unfinished.json").is_file():
@@ -73,7 +79,7 @@ def tars_in(root: Path) -> list[Path]:
 
 
 def check_listed(manifest: Path, shards: set[Path]) -> None:
-    """Raise UserError where a shard of a manifest is missing, or is not as large as the manifest says."""
+    """Raises UserError if a shard of a manifest is missing, or if its size differs from the manifest's."""
     sizes = {manifest.with_name(name): about["bytes"] for name, about in listed_in(manifest).items()}
     missing = sorted(set(sizes) - shards)
     if missing:
@@ -83,15 +89,15 @@ def check_listed(manifest: Path, shards: set[Path]) -> None:
 
 
 def check_size(shard: Path, size: int, file: str) -> None:
-    """Raise UserError where a shard is not as large as a file about it says."""
+    """Raises UserError if the size of a shard in bytes differs from `size`, which `file` gives."""
     found = shard.stat().st_size
     if found != size:
         mend = "damaged or changed: delete it and run the same cgan prepare again"
-        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} says; {mend}")
+        raise UserError(f"{shard}: {found:,} bytes instead of the {size:,} that {file} states; {mend}")
 
 
 def listed_in(manifest: Path) -> dict[str, dict]:
-    """What cgan prepare wrote about each shard, by its name; raises UserError for a damaged manifest."""
+    """Returns the manifest's record of each shard, by the shard's name; raises UserError for a damaged manifest."""
     try:
         listed = {shard["name"]: shard for shard in json.loads(manifest.read_text(encoding="utf-8"))["shards"]}
         if all(isinstance(shard["bytes"], int) and isinstance(shard["sha256"], str) for shard in listed.values()):
@@ -103,14 +109,15 @@ def listed_in(manifest: Path) -> dict[str, dict]:
 
 
 def sidecar_of(shard: Path) -> Path:
-    """The JSON that cgan prepare writes beside a shard."""
+    """Returns the path of the JSON that cgan prepare writes beside a shard."""
     return shard.with_suffix(".json")
 
 
 def rows_of(job: tuple[int, Path]) -> np.ndarray:
-    """ROW (n,) of a shard: from the JSON that cgan prepare wrote beside it, otherwise by reading through it.
+    """Returns the index of a shard, ROW (n,), from the JSON beside it or else by reading the whole tar.
 
-    Raises UserError where that JSON is damaged, or speaks of a shard of another size.
+    job is the number of the shard and its path. Raises UserError if that JSON is damaged or is for a shard of another
+    size.
     """
     number, shard = job
     rows = indexed(shard)
@@ -118,7 +125,10 @@ def rows_of(job: tuple[int, Path]) -> np.ndarray:
 
 
 def indexed(shard: Path) -> list[list[int]] | None:
-    """The rows that cgan prepare wrote beside a shard; None where it did not, as beside shards of others."""
+    """Returns the rows in the JSON that cgan prepare writes beside a shard; None if there is no such JSON.
+
+    Raises UserError if it is damaged or is for a shard of another size.
+    """
     file = sidecar_of(shard)
     try:
         content = file.read_bytes()
@@ -136,7 +146,10 @@ def indexed(shard: Path) -> list[list[int]] | None:
 
 
 def index_of(shards: list[Path], cache: Path) -> np.ndarray:
-    """Where each sample is, ROW (N,), in the order of the shards; mapped from the cache where that can be written."""
+    """Returns the positions of all samples, ROW (N,), in the order of the shards.
+
+    It is a memory map of the cache, or, with a logged warning, an array in memory if the cache can't be written.
+    """
     key = hashlib.sha256(INDEX_VERSION)
     for shard in shards:
         stat = shard.stat()
@@ -156,19 +169,19 @@ def index_of(shards: list[Path], cache: Path) -> np.ndarray:
 
 
 def all_rows(shards: list[Path]) -> np.ndarray:
-    """ROW (N,) of all shards, in their order."""
+    """Returns the indices of all shards in their order, ROW (N,)."""
     with in_parallel(rows_of, list(enumerate(shards))) as rows:
         return np.concatenate(list(rows))
 
 
 def places_of(row: Any) -> tuple[Place, Place, Place]:
-    """Of the picture, of the JSON and of the text."""
+    """Returns the positions of a sample's picture, JSON and text, from a row of the index."""
     numbers = row.item()[1:]
     return Place(*numbers[0:2]), Place(*numbers[2:4]), Place(*numbers[4:6])
 
 
 def read_shards(root: Path, cache: Path) -> list[Entry]:
-    """The pictures of a folder of shards, such as to prepare them at another size."""
+    """Returns the pictures of a folder of shards, for instance to prepare them at another size; raises UserError."""
     shards = tars_in(root)
     entries, number = [], 0
     for row in index_of(shards, cache):
@@ -186,7 +199,7 @@ def read_shards(root: Path, cache: Path) -> list[Entry]:
 
 
 class ShardedPictures(Dataset):
-    """Samples of a folder of shards, decoded as they are asked for."""
+    """Samples of a folder of shards; a picture is decoded each time that it is read."""
 
     def __init__(
         self,
@@ -209,7 +222,7 @@ class ShardedPictures(Dataset):
 
     @property
     def skipped(self) -> list[Skipped]:
-        """What the shards hold and can't be used, as far as it is known without decoding every picture."""
+        """What the shards hold but can't be used, as far as this is known without decoding every picture."""
         faults = self.index[self.index["picture size"] == 0]
         found = (fault_in(self.shards[row["shard"]], row) for row in faults)
         return [fault for fault in found if fault is not None]
@@ -221,7 +234,7 @@ class ShardedPictures(Dataset):
         return self.drawn(index, 0)
 
     def drawn(self, index: int, draw: int) -> Sample:
-        """The picture with the crop and the flip that the number of a draw decides, where these are random."""
+        """Returns the sample at an index; if crops and flips are random, `draw` determines them."""
         row, picture = self.readable(index)
         shard, (_, *texts) = self.shards[self.index[row]["shard"]], places_of(self.index[row])
         captions, about = captions_in(shard, *texts)
@@ -232,7 +245,10 @@ class ShardedPictures(Dataset):
         return Sample(image.flip(2) if turned else image, captions, id_in(about, number))
 
     def readable(self, index: int) -> tuple[int, Image.Image]:
-        """The row and the picture of an index; where that is damaged, the next one that is not stands in for it."""
+        """Returns the row and the picture of an index; if that picture is damaged, those of the next intact one.
+
+        Raises UserError after MAX_DAMAGED_IN_A_ROW damaged pictures in a row.
+        """
         for step in range(min(len(self), MAX_DAMAGED_IN_A_ROW)):
             row = int(self.rows[(index + step) % len(self)])
             if row not in self.damaged:
@@ -244,43 +260,46 @@ class ShardedPictures(Dataset):
         raise UserError(f"{root}: {step + 1} pictures in a row can't be used; cgan prepare --check {root} names them")
 
     def member(self, row: int) -> Member:
-        """The picture of a row of the index."""
+        """Returns the picture of a row of the index, which is not opened."""
         shard, picture = self.shards[self.index[row]["shard"]], places_of(self.index[row])[0]
         return Member(shard, f"{shard} at byte {picture.start}", picture)
 
     def note_damage(self, row: int, reason: str) -> None:
-        """Logs a damaged picture, once in each process and up to a limit."""
+        """Logs a damaged picture, once in each process, for the first MAX_WARNINGS of them."""
         self.damaged.add(row)
         if len(self.damaged) <= MAX_WARNINGS:
             so_far = f"{len(self.damaged)} so far"
-            log.warning("%s: %s; left out (%s), the next picture stands in", self.member(row).name, reason, so_far)
+            log.warning("%s: %s; the next picture replaces it (%s)", self.member(row).name, reason, so_far)
 
     def chance(self, number: int, draw: int) -> tuple[float, bool]:
-        """Where the longer side is cropped, from 0 to 1, and whether the picture is flipped."""
+        """Returns the position of the crop along the longer side, from 0 to 1, and whether the picture is flipped."""
         if self.crop == "center" and not self.flip:
             return 0.5, False
         place, coin = np.random.default_rng([self.seed, number, draw]).random(2).tolist()
         return place if self.crop == "random" else 0.5, self.flip and coin < 0.5
 
     def framed(self, picture: Image.Image, place: float) -> Image.Image:
-        """A picture of any size at the resolution."""
+        """Returns a picture as a square of the data set's resolution; one of that size is returned unchanged."""
         resolution = self.resolution
         return picture if picture.size == (resolution, resolution) else square(picture, resolution, place)
 
     def captions_of(self, index: int) -> list[str]:
-        """The captions of a picture, which is not decoded for it."""
+        """Returns the captions of a picture without reading its pixels."""
         row = self.index[self.rows[index]]
         return captions_in(self.shards[row["shard"]], *places_of(row)[1:])[0]
 
     def split(self, num_test: int, seed: int) -> tuple["ShardedPictures", "ShardedPictures"]:
-        """The pictures without a random choice of num_test, and that choice; raises UserError when none is left."""
+        """Returns two data sets: the pictures without num_test randomly chosen ones, and the chosen ones.
+
+        The choice depends on the seed alone. Raises UserError if no picture would be left for the first one.
+        """
         if num_test >= len(self):
             raise UserError(f"data.test_images={num_test}: there are only {len(self)} pictures; keep some for training")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed)).numpy()
         return self.part(np.sort(order[num_test:])), self.part(np.sort(order[:num_test]))
 
     def part(self, indices: np.ndarray) -> "ShardedPictures":
-        """The pictures of some indices, as a data set of its own."""
+        """Returns the data set of the pictures at some indices (N,)."""
         part = copy.copy(self)
         part.rows = self.rows[indices]
         return part

@@ -1,4 +1,4 @@
-"""Data sets of a configuration: the built-in scenes, or pictures with captions that a reader finds."""
+"""Builds the data set of a configuration: the built-in scenes, or pictures with captions that a reader returns."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class DataConfig:
 
 
 def check_data(config: DataConfig) -> None:
-    """Raise UserError for what is wrong at first sight."""
+    """Raises UserError for settings that are wrong or do not fit together; opens no file."""
     if config.resolution not in RESOLUTIONS:
         raise UserError(f"data.resolution={config.resolution}: not a power of two from 32 to 512; 64 is a good start")
     if config.test_images < 0:
@@ -56,7 +56,7 @@ def check_data(config: DataConfig) -> None:
 
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> ImageTextDataset:
-    """The data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
+    """Returns the data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
     from cgan.data.scenes.dataset import ONE, Scenes
     from cgan.data.scenes.two_objects import TWO
 
@@ -75,7 +75,7 @@ def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") 
 
 
 def pictures_of(config: DataConfig, split: str | None) -> "CaptionedPictures | ShardedPictures":
-    """All usable pictures of a split, at the resolution."""
+    """Returns all usable pictures of a split, at the configured resolution; raises UserError."""
     from cgan.data.pictures import CaptionedPictures
 
     if config.source == "shards":
@@ -89,7 +89,7 @@ def pictures_of(config: DataConfig, split: str | None) -> "CaptionedPictures | S
 
 
 def read_entries(config: DataConfig, split: str | None) -> "list[Entry]":
-    """The pictures of a split as Entries, neither opened nor checked; raises UserError."""
+    """Returns the pictures of a split as Entries; picture files are not opened. Raises UserError."""
     from cgan.data.readers.coco import read_coco
     from cgan.data.readers.cub_flowers import read_cub, read_flowers
     from cgan.data.readers.flickr30k import read_flickr30k

@@ -1,6 +1,6 @@
-"""The files of a tar by sample (webdataset's layout: KEY.jpg beside KEY.json or KEY.txt), and where each of them is.
+"""Finds the files of each sample in a tar (webdataset's layout: KEY.jpg beside KEY.json or KEY.txt).
 
-A tar is an archive without compression: where a member begins and how long it is are enough to read it by itself.
+A tar is not compressed, so a member can be read directly by its position and size.
 """
 
 import os
@@ -19,11 +19,11 @@ from cgan.interfaces import UserError
 PLACES = ("picture", ".json", ".txt")  # of a sample
 CAPTIONS = ("captions", "caption", "text")  # keys of a JSON, the first that holds a caption counts
 FAULTS = ("no caption", "no picture", DAMAGED, "captions that can't be read")  # of samples that are left out
-HEAD = 64  # bytes by which a picture is told from something else
+HEAD = 64  # first bytes of a file, by which a picture is recognised
 
 
 class Place(NamedTuple):
-    """A member of a tar: its first byte and the number of them; nothing when there is no such member."""
+    """The position of a tar's member: its first byte, and its size in bytes, which is 0 if there is no such member."""
 
     start: int = 0
     size: int = 0
@@ -36,23 +36,28 @@ class Member(Stored):
         self.shard, self.name, self.place = shard, name, place
 
     def open(self, mode: str) -> BinaryIO:
+        """Returns the picture's encoded bytes as a file; raises UserError if the disk or the system is at fault."""
         return BytesIO(read_at(self.shard, self.place))
 
     def fingerprint(self) -> str:
+        """Returns a text that changes when the shard, or the position of the picture in it, changes."""
         stat = self.shard.stat()
         return f"{self.shard.absolute()}|{stat.st_size, stat.st_mtime_ns}|{self.place.start, self.place.size}"
 
 
 @lru_cache(maxsize=64)
 def opened(shard: Path, inode: int) -> BinaryIO:
-    """Kept open in each process; a shard that was made anew is another inode."""
+    """Returns a shard's file, which stays open in each process.
+
+    `inode` distinguishes a shard that was written again.
+    """
     return shard.open("rb", buffering=0)
 
 
 def read_at(shard: Path, place: Place) -> bytes:
-    """A part of a file; there is no position that threads or forked workers could move under one another.
+    """Returns the bytes at a position of a file; raises UserError if the disk or the system is at fault.
 
-    Raises UserError where the disk or the system is at fault.
+    It reads by pread, which uses no shared file position, so threads and forked processes do not interfere.
     """
     try:
         return os.pread(opened(shard, os.stat(shard).st_ino).fileno(), place.size, place.start)
@@ -61,7 +66,10 @@ def read_at(shard: Path, place: Place) -> bytes:
 
 
 def members_of(shard: Path) -> Iterator[tuple[str, str, Place]]:
-    """Keys and suffixes of a tar's files, and where these are; raises UserError for one that is cut off."""
+    """Yields the key, suffix and position of each file in a tar.
+
+    Raises UserError if the tar is truncated or compressed.
+    """
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
@@ -76,9 +84,10 @@ def members_of(shard: Path) -> Iterator[tuple[str, str, Place]]:
 
 
 def samples_of(shard: Path) -> list[tuple[str, dict[str, Place]]]:
-    """Keys of a tar with their files: `picture`, `.json`, `.txt` and whatever else there is.
+    """Returns the samples of a tar: each key with its files by kind: `picture`, `.json`, `.txt` and any other suffix.
 
-    A key that is there twice is as many samples: the nth has the nth file of each kind, or the only one.
+    If a key occurs several times, it stands for as many samples: the nth has the nth file of each kind, or the only
+    one.
     """
     parts: dict[str, dict[str, list[Place]]] = {}
     for key, suffix, place in members_of(shard):
@@ -93,16 +102,16 @@ def samples_of(shard: Path) -> list[tuple[str, dict[str, Place]]]:
 
 
 def places_among(parts: dict[str, Place]) -> tuple[Place, Place, Place]:
-    """Of the picture, of the JSON and of the text; size 0 where a sample has none."""
+    """Returns the positions of the picture, the JSON and the text of a sample; of size 0 if it has none."""
     picture, about, text = (parts.get(part, Place()) for part in PLACES)
     return picture, about, text
 
 
 def scanned(shard: Path) -> list[list[int]]:
-    """Start and size of each of PLACES, for each sample of a tar.
+    """Returns the index of a tar: for each sample the first byte and size of each of PLACES.
 
-    A sample that can't be used has a picture of size 0, which starts at the number of its fault in FAULTS; what the
-    sample's first file is called stands before the one that is placed as its text.
+    A sample that can't be used is marked by a picture of size 0: its first byte is the index of the fault in FAULTS,
+    and the position of the text is that of the sample's first file.
     """
     rows = []
     for _, parts in samples_of(shard):
@@ -115,12 +124,15 @@ def scanned(shard: Path) -> list[list[int]]:
 
 
 def is_sample(parts: dict[str, Place]) -> bool:
-    """Whether files of one key are meant for training, and not something about a shard."""
+    """Returns whether the files of a key are a sample; other files may describe the shard itself."""
     return any(part in PLACES or f".{part.rpartition('.')[2]}" in SUFFIXES for part in parts)
 
 
 def fault_of(shard: Path, parts: dict[str, Place]) -> str | None:
-    """Why a sample can't be used, as far as its captions and the first bytes of its picture tell."""
+    """Returns why a sample can't be used, by its captions and the first bytes of its picture.
+
+    None if no fault is found.
+    """
     picture, *texts = places_among(parts)
     if "picture" not in parts:
         return "no picture"
@@ -134,9 +146,9 @@ def fault_of(shard: Path, parts: dict[str, Place]) -> str | None:
 
 
 def captions_in(shard: Path, json_place: Place, txt_place: Place) -> tuple[list[str], dict]:
-    """The captions that a sample's JSON gives, otherwise its text as a single one; and the JSON.
+    """Returns the captions of a sample's JSON, or else its text as a single caption; and the content of the JSON.
 
-    Raises UserError where they can't be read.
+    Raises UserError if they can't be read.
     """
     about, fault, where = {}, None, f"{shard} at byte {json_place.start or txt_place.start}"
     if json_place.size:

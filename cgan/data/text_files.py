@@ -1,4 +1,4 @@
-"""Text and JSON files in the encodings that people have; what can't be read is one line that names file and line."""
+"""Reads text and JSON files in common encodings; an error is one line that names the file and the line."""
 
 import codecs
 import json
@@ -18,13 +18,16 @@ MARKS = (  # a file's first bytes that give its encoding; UTF-32's mark begins w
 
 
 class UnreadableFile(UserError):
-    """A file that can't be read as text; reason is what is wrong, without the file's name, in brackets where."""
+    """Raised for a file that can't be read as text.
+
+    `reason` is the fault without the file's name, its place in brackets.
+    """
 
     reason = ""
 
 
 def unreadable(name: object, reason: str, where: str = "") -> UnreadableFile:
-    """The error for a file; where is a line, and perhaps a byte in it, as in "line 3, byte 0x92"."""
+    """Returns the error for a file; `where` is a line, optionally with a byte, as in "line 3, byte 0x92"."""
     line, _, byte = where.partition(", ")
     place, what = f", {line}" if line else "", f"{byte} is {reason}" if byte else reason
     error = UnreadableFile(f"{name}{place}: {what}{'; save the file as UTF-8' if line else ''}")
@@ -33,18 +36,17 @@ def unreadable(name: object, reason: str, where: str = "") -> UnreadableFile:
 
 
 def read_text(path: Path, newline: str | None = None) -> str:
-    """The text of a file in UTF-8, with or without its mark, or in UTF-16 or UTF-32 with it.
+    """Returns the text of a file in UTF-8, with or without a byte order mark, or in UTF-16 or UTF-32 with one.
 
-    Line ends become "\\n" unless newline is "", which keeps them, as in open(). Raises UserError, one line with the
-    file and the reason, and the line of the first byte that fits no encoding; an UnreadableFile where it is the file
-    that is at fault, and not the disk or the system.
+    Line ends become "\\n", unless newline is "", which keeps them, as in open(). Raises UnreadableFile, a UserError,
+    with the line of the first byte that can't be decoded, and UserError if the disk or the system is at fault.
     """
     text = decode_text(read_bytes(path), str(path))
     return text if newline == "" else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file; raises UserError, as read_text."""
+    """Returns the content of a file; raises UserError as read_text does."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -59,7 +61,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode_text(content: bytes, name: str) -> str:
-    """Bytes as text, by their mark or else as UTF-8; raises UnreadableFile that begins with the name."""
+    """Returns bytes decoded by their byte order mark, or else as UTF-8.
+
+    Raises UnreadableFile that begins with the name.
+    """
     mark, encoding = next((pair for pair in MARKS if content.startswith(pair[0])), (b"", "utf-8"))
     content = content[len(mark) :]
     try:
@@ -75,12 +80,15 @@ def decode_text(content: bytes, name: str) -> str:
 
 
 def read_json(path: Path, expected: str = "JSON") -> Any:
-    """What a JSON file holds, in any encoding of read_text; raises UserError with the line that is not as expected."""
+    """Returns the content of a JSON file in any encoding of read_text.
+
+    Raises UserError with the line that is not JSON.
+    """
     return parse_json(read_text(path), str(path), expected)
 
 
 def parse_json(text: str, name: str, expected: str = "JSON", first_line: int = 1) -> Any:
-    """What JSON says; raises UserError that begins with the name and the line, counted from first_line."""
+    """Returns the value of a JSON text; raises UserError with the name and the line, counted from first_line."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -91,7 +99,10 @@ def parse_json(text: str, name: str, expected: str = "JSON", first_line: int = 1
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, object]]:
-    """Line numbers from 1 and what each line of JSON says, empty lines left out; raises UserError with the line."""
+    """Yields the number of each line, from 1, and its JSON value, without empty lines.
+
+    Raises UserError with the line.
+    """
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield number, parse_json(line, str(path), first_line=number)

@@ -1,4 +1,4 @@
-"""What the page of the demo offers, within limits: pictures, interpolations, the nearest training pictures."""
+"""The functions behind the demo page: sampling, interpolation and nearest training pictures, with checked inputs."""
 
 import shutil
 import tempfile
@@ -32,7 +32,7 @@ KEPT = 200  # answers whose files stay; those of older ones are deleted
 
 
 class PageRequest(NamedTuple):
-    """A picture as a visitor of the page asks for it; no value in it can be trusted."""
+    """A request for a picture from a visitor of the page; none of its values is trusted."""
 
     checkpoint: str  # its label
     caption: str
@@ -41,17 +41,17 @@ class PageRequest(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A picture on the page."""
+    """A picture on the page, and the text below it."""
 
     path: Path
     words: str  # below the picture
 
 
 class Backend:
-    """Answers requests of the page by files in a folder of its own; raises UserError for what is out of its limits.
+    """Answers requests of the page by files in `folder`; raises UserError for values out of range.
 
-    checkpoints are the choices on the page, by label. images is the folder to search for the nearest pictures, by
-    default that of the chosen run. progress receives how many of these are encoded, and how many there are.
+    checkpoints are the choices on the page, by label. images is the folder in which the nearest pictures are searched,
+    by default that of the chosen run. progress is called with the numbers of encoded pictures and of those to encode.
     """
 
     def __init__(
@@ -163,7 +163,10 @@ def opened(checkpoint: Path, pictures: Path, progress: Progress) -> tuple[JointE
 
 
 def pictures_of_run(checkpoint: Path) -> Path | None:
-    """The folder of pictures that a run was trained on, if it is one, and still there."""
+    """Returns the folder of pictures that a checkpoint's run was trained on.
+
+    None if it had none, or if it no longer exists.
+    """
     try:
         data = read_run(checkpoint.parent).settings["data"]
     except (UserError, KeyError):
@@ -174,7 +177,10 @@ def pictures_of_run(checkpoint: Path) -> Path | None:
 
 
 def thumbnails(index: EmbeddingIndex, scores: np.ndarray, rows: np.ndarray, folder: Path) -> list[Shown]:
-    """Copies, so that nothing of the pictures' own folder is ever served."""
+    """Returns small copies of some pictures of an index, written to `folder`, so that no original is served.
+
+    scores and rows, each (K,), are of the pictures; those that can't be read are left out.
+    """
     shown = []
     for score, row in zip(scores, rows, strict=True):
         name = index.files[row].name
@@ -187,7 +193,7 @@ def thumbnails(index: EmbeddingIndex, scores: np.ndarray, rows: np.ndarray, fold
 
 
 def together(paths: list[Path]) -> Path:
-    """One file to download: the only picture, or an archive of all."""
+    """Returns one file to download: the only picture, or a zip archive of all of them."""
     if len(paths) == 1:
         return paths[0]
     archive = paths[0].with_name("pictures.zip")

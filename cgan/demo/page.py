@@ -1,4 +1,4 @@
-"""The page of cgan demo, by gradio: what stands where, and what its server lets through."""
+"""The page of cgan demo, built with gradio: its layout, its event handlers, and the routes that its server allows."""
 
 import html
 from collections.abc import Callable
@@ -75,7 +75,7 @@ class RouteFilter:
 
 
 def page(backend: Backend) -> gr.Blocks:
-    """The page: a caption, settings, pictures, and tabs to interpolate and to find the nearest training pictures."""
+    """Returns the page: a caption, settings, pictures, and tabs for interpolation and for nearest training pictures."""
     with gr.Blocks(title="cgan", analytics_enabled=False) as blocks:
         gr.HTML("<h1>cgan</h1><p>A caption becomes a picture in one pass through a network.</p>", elem_id="title")
         with gr.Row(elem_classes="bar"):
@@ -102,19 +102,19 @@ def page(backend: Backend) -> gr.Blocks:
 
 
 def one_by_one() -> dict:
-    """All that samples shares one place in the queue."""
+    """Returns the event settings by which all handlers that sample share one queue and run one at a time."""
     return {"concurrency_limit": 1, "concurrency_id": "sampling"}
 
 
 def output_part() -> list[gr.Component]:
-    """The pictures, a message and a button to download them."""
+    """Adds the pictures, a message and a download button, and returns them."""
     gallery = gr.Gallery(columns=2, elem_id="pictures", elem_classes="gallery", **SHOWING)
     message = gr.HTML(elem_classes="message", elem_id="message")
     return [gallery, message, gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")]
 
 
 def settings_part(backend: Backend, caption: gr.Textbox) -> tuple[list[gr.Component], gr.Slider, gr.events.Dependency]:
-    """The inputs of a request, the number of pictures, and a button for another seed."""
+    """Adds the settings; returns the inputs of a request, the number of pictures, and the event of the seed button."""
     labels = list(backend.checkpoints)
     num = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="num")
     with gr.Row(elem_classes="bar"):
@@ -129,13 +129,13 @@ def settings_part(backend: Backend, caption: gr.Textbox) -> tuple[list[gr.Compon
 
 
 def example_part(backend: Backend, caption: gr.Textbox) -> None:
-    """Captions to click on, if the first checkpoint knows their words."""
+    """Adds example captions to click on, if the first checkpoint knows all of their words."""
     if not any(backend.unknown(PageRequest(next(iter(backend.checkpoints)), each, 0)) for each in CAPTIONS):
         gr.Examples([[each] for each in CAPTIONS], caption, label="For instance")
 
 
 def interpolation_part(backend: Backend, request: list[gr.Component]) -> None:
-    """The tab that interpolates to another caption and seed."""
+    """Adds the contents of the tab that interpolates to another caption and seed."""
     with gr.Row(elem_classes="bar"):
         to_caption = gr.Textbox(
             label="To the caption", placeholder="the same", max_length=MAX_CAPTION, scale=3, elem_id="to-caption"
@@ -163,13 +163,13 @@ def interpolation_part(backend: Backend, request: list[gr.Component]) -> None:
 
 
 def strip_view(strip: Path) -> str:
-    """One picture of a strip, which the slider then moves."""
+    """Returns the HTML that shows one picture of a strip; the slider moves the strip behind it."""
     style = f"background-image: url('{API}file={quote(str(strip))}'); background-size: {100 * STEPS}% 100%"
     return f'<div id="strip-view" style="{style}"></div>'
 
 
 def nearest_part(backend: Backend, request: list[gr.Component]) -> None:
-    """The tab that finds the nearest training pictures."""
+    """Adds the contents of the tab that finds the nearest training pictures."""
     button = gr.Button("Find", min_width=120, elem_id="find")
     gr.HTML("Nearest to the caption:")
     by_caption = gr.Gallery(columns=NEAREST, elem_id="by-caption", elem_classes="gallery small", **SHOWING)
@@ -184,7 +184,7 @@ def nearest_part(backend: Backend, request: list[gr.Component]) -> None:
 
 
 def sampling(backend: Backend) -> Callable:
-    """The function behind the button: pictures, a message and a file to download."""
+    """Returns the handler of the Generate button, which returns pictures, a message and a file to download."""
 
     @as_page_error
     def sample(checkpoint: str, caption: str, seed: int, truncation: float, num: int) -> list:
@@ -197,7 +197,7 @@ def sampling(backend: Backend) -> Callable:
 
 
 def as_page_error(answer: Callable) -> Callable:
-    """Raises a UserError of a function as the error that gradio shows."""
+    """Returns a handler that raises gradio's error, which the page displays, in place of a UserError."""
 
     @wraps(answer)
     def guarded(*request: object) -> list:

@@ -20,7 +20,7 @@ from cgan.evaluation.images import (
     pictures_of_folder,
     read_caption_ids,
 )
-from cgan.evaluation.loop import JointNetwork, Pictures, Progress, of_dataset, of_generator
+from cgan.evaluation.loop import JointNetwork, Pictures, of_dataset, of_generator
 from cgan.evaluation.protocol import EvaluationReport, device_name, versions
 from cgan.evaluation.scenes import (
     FEWEST,
@@ -44,6 +44,7 @@ from cgan.models.weights_hash import hash_weights
 from cgan.resources import STARTER_JOINT
 from cgan.retrieval import joint_checkpoint_of
 from cgan.sampling.pipeline import TextToImage
+from cgan.workers import Progress
 
 ON_FEATURES = {"fid", "kid", "prdc"}
 NUM_CAPTIONS = 5000
@@ -149,7 +150,7 @@ class ImageEvaluation:
         stand_in = (ON_FEATURES & wanted) - set(unfit) if self.stand_in() is not None else set()
         wanted = wanted - set(unfit) - set(missing) | stand_in
         if not wanted:
-            raise UserError("nothing is left to measure; `cgan evaluate --help` says what can be")
+            raise UserError("no metric can be computed; `cgan evaluate --help` lists the metrics")
         return wanted, missing
 
     def out_of_place(self) -> dict[str, str]:

@@ -19,18 +19,7 @@ from cgan.data.readers.coco import annotations_in, read_captions_file
 from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.records import id_from, kind_of, printable
 from cgan.data.text_files import parse_json, read_text
-from cgan.evaluation.loop import (
-    Pictures,
-    Progress,
-    device_of,
-    digest,
-    measure,
-    no_progress,
-    of_dataset,
-    of_files,
-    of_generator,
-    real_features,
-)
+from cgan.evaluation.loop import Pictures, device_of, digest, measure, of_dataset, of_files, of_generator, real_features
 from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork, PrecomputedFeatures
 from cgan.metrics.matching import CLIPScore, GeneratedRPrecision
@@ -38,6 +27,7 @@ from cgan.metrics.quality import MEASURES, Measure, PictureQuality
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import embed_captions, nearest, pictures_in
+from cgan.workers import Progress, silent
 
 METRICS = ("fid", "kid", "prdc", "clip_score", "r_precision")
 NUM_DISTRACTORS = 99
@@ -65,7 +55,7 @@ class EvalSet(NamedTuple):
     def own_places(self) -> list[int]:
         """Returns the index of each caption's own image in its data set; raises ValueError if it is not known."""
         if self.places is None:
-            raise ValueError("the evaluation set does not say which images its captions belong to")
+            raise ValueError("the evaluation set has no record of the images that its captions belong to")
         return self.places
 
 
@@ -205,20 +195,20 @@ class PictureEvaluator:
         self.more, self.prepared = dict(more or {}), None
 
     def __call__(
-        self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, progress: Progress = no_progress
+        self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, progress: Progress = silent
     ) -> dict[str, float]:
         """Returns the values of images that a generator, in evaluation mode, makes of the captions of the set."""
         pictures = of_generator(generator, text_encoder, self.eval_set.texts(), self.seed, truncation)
         return self.of(pictures, device_of(generator), progress)
 
     def of(
-        self, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
+        self, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = silent
     ) -> dict[str, float]:
         """Returns the values of any images; images with captions must be in the order of the evaluation set."""
         metrics = MetricCollection({**self.metrics(device, progress)}, compute_groups=False)
         return measure(pictures, metrics, device, progress)
 
-    def metrics(self, device: torch.device | str = "cpu", progress: Progress = no_progress) -> dict[str, Metric]:
+    def metrics(self, device: torch.device | str = "cpu", progress: Progress = silent) -> dict[str, Metric]:
         """Returns the metrics by name; the first call computes the features of real images, unless they are cached."""
         if self.prepared is None:
             self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}

@@ -93,7 +93,7 @@ def caption_accuracy(joint: JointEncoder, samples: list[Sample], attributes: Ten
     """Returns the share of the decoder's captions that are right, and the mean number of attributes they mention."""
     written = [text for some in parts(samples) for text in joint.captions_of(pictures_of(some))]
     mentioned = torch.tensor([mentioned_in(caption) for caption in written])
-    right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object says nothing
+    right = agree(mentioned, attributes) & (mentioned[:, 0] >= 0)  # a caption without an object counts as wrong
     return {
         "caption_accuracy": float(right.float().mean()),
         "caption_mentions": float((mentioned >= 0).float().sum(dim=1).mean()),

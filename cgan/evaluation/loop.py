@@ -34,10 +34,10 @@ from cgan.metrics.features import FeatureNetwork, MatchingNetwork, features_of
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
+from cgan.workers import Progress, silent
 
 BATCH = 64
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int], None]  # takes the numbers of images that are done and to be done
 
 
 class Pictures(NamedTuple):
@@ -191,13 +191,9 @@ def shares(count: int, batch: int = BATCH) -> Iterator[Tensor]:
     return iter(torch.arange(first, count, num_processes()).split(batch))
 
 
-def no_progress(done: int, total: int) -> None:
-    """Ignores the numbers; the default Progress of library functions."""
-
-
 @torch.no_grad()
 def measure(
-    pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", progress: Progress = no_progress
+    pictures: Pictures, metrics: MetricCollection, device: torch.device | str = "cpu", progress: Progress = silent
 ) -> dict[str, float]:
     """Returns all metrics of all images, by name; every process calls it, and gets the same values.
 
@@ -220,7 +216,7 @@ def placed(network: nn.Module, device: torch.device | str) -> Iterator[None]:
 
 
 def feed(
-    pictures: Pictures, metrics: MetricCollection, device: torch.device | str, progress: Progress = no_progress
+    pictures: Pictures, metrics: MetricCollection, device: torch.device | str, progress: Progress = silent
 ) -> None:
     """Updates the metrics with this process's share of the images."""
     done = 0
@@ -264,7 +260,7 @@ class Collected(Metric):
 
 
 def real_features(
-    network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = no_progress
+    network: FeatureNetwork, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = silent
 ) -> Tensor:
     """Returns features of real images, (N, F) on the CPU, cached under a key of images, preparation and network.
 

@@ -7,11 +7,11 @@ from typing import Literal
 
 from cgan.config import load_config
 from cgan.evaluation.image_report import ImageEvaluation
-from cgan.evaluation.loop import Progress, no_progress
 from cgan.evaluation.protocol import EvaluationReport
 from cgan.evaluation.settings import EvaluationSettings, evaluation_settings
 from cgan.evaluation.two_object_report import evaluate_two_objects
 from cgan.interfaces import Report, silent
+from cgan.workers import Progress
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
     seed: int = 1234,
     truncation: float = 1.0,
     report: Report = silent,
-    progress: Progress = no_progress,
+    progress: Progress = silent,
 ) -> EvaluationReport:
     """Measures the images that a checkpoint generates, or the images of a folder, on a GPU if there is one.
 

@@ -1,6 +1,6 @@
-"""How well generated scenes match their captions, according to the scene classifier, compared with real scenes.
+"""Evaluates by the scene classifier how well generated scenes match their captions, compared with real scenes.
 
-Every process generates its share of the images; all of them get the same values.
+Every process generates its share of the images, and all of them return the same values.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -19,12 +19,10 @@ from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
 from cgan.evaluation.loop import (
     JointNetwork,
     Pictures,
-    Progress,
     device_of,
     digest,
     loaded,
     measure,
-    no_progress,
     of_dataset,
     of_generator,
     placed,
@@ -40,6 +38,7 @@ from cgan.metrics.scenes import IntraCaptionDiversity, SceneAccuracy, SceneClass
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_floats
+from cgan.workers import Progress, silent
 
 SEEDS_PER_CAPTION = 8
 FEWEST, NUM_SCENES = 8, 2000  # images in an evaluation: at least, and of each split unless another number is given
@@ -48,7 +47,7 @@ NUM_REAL = 1000  # real scenes whose R-precision is measured: each is drawn for 
 
 @dataclass
 class SceneReport:
-    """The values of a generator; distances are Fréchet distances of the classifier's features."""
+    """The metrics of a generator; distances are Fréchet distances of the scene classifier's features."""
 
     scene_accuracy: float  # of captions of seen combinations
     scene_accuracy_heldout: float
@@ -67,7 +66,7 @@ class SceneReport:
 
 
 class RealScenes(NamedTuple):
-    """The values of real scenes by the same metrics."""
+    """The same metrics of real scenes, and their features."""
 
     features: Tensor  # (N, F), the classifier's
     floor: float
@@ -76,7 +75,7 @@ class RealScenes(NamedTuple):
 
 
 class SceneReading(WrapperMetric):
-    """The scene accuracy, and the quality of images by features of the same classifier pass."""
+    """Computes the scene accuracy, and distances of the images from real ones, from one pass of the classifier."""
 
     full_state_update = False
 
@@ -107,9 +106,9 @@ class SceneReading(WrapperMetric):
 
 
 class SceneEvaluator:
-    """evaluator(generator, text_encoder) -> SceneReport. Captions, noise and the real side are fixed by the seed.
+    """evaluator(generator, text_encoder) -> SceneReport; the seed determines captions, noise and real scenes.
 
-    R-precision is too high for generators that were trained against the same joint encoder: give another one.
+    R-precision is too high for generators that were trained against the same joint encoder: pass another one.
     more: further metrics of the images of seen captions, which are updated with images, captions and ids.
     Raises UserError for fewer than FEWEST images.
     """
@@ -139,7 +138,7 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ real scenes
 
     def measure_real(self, device: torch.device) -> RealScenes:
-        """Returns the values of real scenes, whose features are kept in the cache."""
+        """Returns the metrics of real scenes, computed on a device; their features are stored in the cache."""
         classifier = SceneClassifierFeatures(self.classifier)
         scenes = (of_dataset(Scenes(self.num_images, self.resolution, self.seed + i)) for i in range(2))
         features, other = (real_features(classifier, pictures, device) for pictures in scenes)
@@ -153,7 +152,7 @@ class SceneEvaluator:
         return [caption for caption in self.repeated for _ in range(SEEDS_PER_CAPTION)]
 
     def r_precision_of_real(self, device: torch.device) -> float | None:
-        """Returns the R-precision in [0, 1] of real scenes of the captions; None without a joint encoder."""
+        """Returns the R-precision in [0, 1] of real scenes with their captions; None without a joint encoder."""
         if self.choice is None:
             return None
         network, captions = self.choice.network, self.captions["seen"]
@@ -168,10 +167,11 @@ class SceneEvaluator:
     # ------------------------------------------------------------------------------------------ a generator
 
     @torch.no_grad()
-    def __call__(
-        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
-    ) -> SceneReport:
-        """Evaluates a generator in evaluation mode; images are rounded to bytes first, as users get them."""
+    def __call__(self, generator: Generator, text_encoder: TextEncoder, progress: Progress = silent) -> SceneReport:
+        """Returns the metrics of a generator, which must be in evaluation mode.
+
+        Its images are rounded to uint8 first.
+        """
         device = device_of(generator)
         self.real = self.real or self.measure_real(device)
         values = {}
@@ -212,7 +212,10 @@ class SceneEvaluator:
 
 
 def scenes_of(captions: list[str], resolution: int, seed: list[int]) -> Pictures:
-    """Returns a random real scene of each caption, by the seed."""
+    """Returns a real scene for each caption, at a resolution in pixels.
+
+    The seed determines all that the caption leaves open.
+    """
 
     def load(places: Tensor) -> Tensor:
         rngs = [np.random.default_rng([*seed, place]) for place in places.tolist()]
@@ -237,7 +240,7 @@ def captions_of(split: Split, count: int, seed: int) -> list[str]:
 
 
 def scene_of(caption: str, rng: np.random.Generator) -> Scene:
-    """Returns a random scene of a seen combination that the caption describes."""
+    """Returns a random scene with the attributes that the caption names, of a combination that is not held out."""
     mentioned = mentioned_in(caption)
     while True:
         drawn = (int(rng.integers(len(values))) for values in ATTRIBUTES.values())

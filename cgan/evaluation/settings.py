@@ -61,7 +61,7 @@ def evaluation_settings(**given: Any) -> EvaluationSettings:
 def check_images(settings: EvaluationSettings) -> None:
     """Raises UserError if it is unclear which images are compared, or if a setting has no effect."""
     if (settings.checkpoint is None) == (settings.images is None):
-        raise UserError("what shall be measured? give a checkpoint, or images=DIR; `cgan evaluate --help` says more")
+        raise UserError("nothing to evaluate; give a checkpoint, or images=DIR (see `cgan evaluate --help`)")
     if settings.reference is not None and (settings.images is None or settings.data):
         raise UserError("reference goes with images=DIR, and without data; a checkpoint is measured on data")
     if settings.checkpoint is not None:

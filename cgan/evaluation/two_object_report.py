@@ -7,7 +7,7 @@ import torch
 
 from cgan.data.sources import DataConfig
 from cgan.evaluation.images import counted
-from cgan.evaluation.loop import Progress, of_generator
+from cgan.evaluation.loop import of_generator
 from cgan.evaluation.protocol import EvaluationReport, device_name, versions
 from cgan.evaluation.scenes import FEWEST, NUM_SCENES
 from cgan.evaluation.settings import EvaluationSettings
@@ -17,6 +17,7 @@ from cgan.metrics.scenes import SceneClassifier, load_scene_classifier
 from cgan.models.weights_hash import hash_weights
 from cgan.resources import PAIR_CLASSIFIER
 from cgan.sampling.pipeline import TextToImage
+from cgan.workers import Progress
 
 
 def evaluate_two_objects(settings: EvaluationSettings, data: DataConfig, progress: Progress) -> EvaluationReport:

@@ -9,16 +9,7 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 from cgan.data.scenes.attributes import Split
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.two_objects import TWO, describe_pair, mentioned_in_pair, sample_pair
-from cgan.evaluation.loop import (
-    Pictures,
-    Progress,
-    device_of,
-    measure,
-    no_progress,
-    of_dataset,
-    of_generator,
-    real_features,
-)
+from cgan.evaluation.loop import Pictures, device_of, measure, of_dataset, of_generator, real_features
 from cgan.interfaces import TextEncoder
 from cgan.metrics.features import PrecomputedFeatures, SceneClassifierFeatures
 from cgan.metrics.quality import PictureQuality
@@ -26,6 +17,7 @@ from cgan.metrics.scenes import SceneClassifier
 from cgan.metrics.two_objects import NUM_VALUES, PARTS, TwoObjectAccuracy
 from cgan.models.generators.base import Generator
 from cgan.pixels import as_floats
+from cgan.workers import Progress, silent
 
 NAMES = [*PARTS, *(f"{part}_heldout" for part in PARTS), "judge/frechet_distance", "judge/kernel_distance"]
 
@@ -79,7 +71,7 @@ class TwoObjectEvaluator:
 
     @torch.no_grad()
     def __call__(
-        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = no_progress
+        self, generator: Generator, text_encoder: TextEncoder, progress: Progress = silent
     ) -> dict[str, float]:
         """Evaluates a generator in evaluation mode; images are rounded to bytes first, as users get them."""
         pictures: dict[Split, Pictures] = {
@@ -88,7 +80,7 @@ class TwoObjectEvaluator:
         }
         return self.measured(pictures, device_of(generator), progress)
 
-    def of_real(self, device: torch.device, progress: Progress = no_progress) -> dict[str, float]:
+    def of_real(self, device: torch.device, progress: Progress = silent) -> dict[str, float]:
         """Returns the values of real scenes with their own captions, other scenes than those of the distances."""
         pictures: dict[Split, Pictures] = {}
         for split in self.captions:

@@ -42,7 +42,7 @@ def add_picture(
 
 
 def shortened(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """A title on one line of at most `width` pixels, with an ellipsis where its end is missing."""
+    """Returns a title that fits on one line of `width` pixels; an ellipsis marks a missing end."""
     title = " ".join(title.split())
     if font.getlength(title) <= width:
         return title

@@ -49,7 +49,7 @@ Scale = Literal["auto", "linear", "log"]
 
 
 class Line(NamedTuple):
-    """A curve y over x, between low and high; all of one length."""
+    """A curve y over x with a band from low to high; all have the same length."""
 
     name: str
     x: Sequence[float]
@@ -69,7 +69,7 @@ class Plot(NamedTuple):
 def figure_of(
     plots: list[Plot], title: str | None = None, x_scale: Scale = "linear", y_scale: Scale = "auto", columns: int = 2
 ) -> Figure:
-    """A panel for each plot, columns of them beside each other; auto is logarithmic where positive values span decades.
+    """Returns a figure with a panel for each plot; scale auto is logarithmic where positive values span decades.
 
     One legend below serves all panels where one of them has every name, or else each panel has its own.
     """
@@ -97,7 +97,7 @@ def figure_of(
 
 
 def draw(panel: Axes, plot: Plot, names: list[str]) -> None:
-    """The lines of a plot, each with the look that belongs to its name's place among names."""
+    """Draws the lines of a plot; colour, dashes and marker of each depend on the position of its name in `names`."""
     for line in plot.lines:
         number = names.index(line.name)
         colour, style = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
@@ -110,19 +110,19 @@ def draw(panel: Axes, plot: Plot, names: list[str]) -> None:
 
 
 def lines_named(names: list[str], panels: list[Axes]) -> list[Line2D]:
-    """For each name a line, to show its look in a legend."""
+    """Returns a drawn line of each name, whose look a legend shows."""
     by_name = {line.get_gid(): line for panel in reversed(panels) for line in panel.lines}
     return [by_name[name] for name in names]
 
 
 def names_in_a_row(names: list[str], width: float) -> int:
-    """How many names a legend of so many inches holds beside each other: all, or as many as of the longest."""
+    """Returns how many names fit side by side in a legend of `width` inches: all, or as many as of the longest name."""
     widths = [HANDLE_WIDTH + LETTER_WIDTH * len(name) for name in names]
     return len(names) if sum(widths) <= width else max(1, math.floor(width / max(widths)))
 
 
 def set_scales(panel: Axes, lines: list[Line], x_scale: Scale, y_scale: Scale) -> None:
-    """Both axes, with short numbers: 20 k images."""
+    """Sets linear or logarithmic scales of both axes, with short tick labels such as 20 k."""
     ends = [x for line in lines for x in line.x], [y for line in lines for y in (*line.y, *line.low)]
     for name, scale, values in zip("xy", (x_scale, y_scale), ends, strict=True):
         axis = getattr(panel, f"{name}axis")
@@ -135,7 +135,7 @@ def set_scales(panel: Axes, lines: list[Line], x_scale: Scale, y_scale: Scale) -
 
 
 def is_logarithmic(scale: Scale, values: list[float]) -> bool:
-    """Never where a value is not positive, as it would be missing."""
+    """Returns whether an axis is logarithmic; never if a value is not positive, as it could not be shown."""
     if scale == "linear" or min(values) <= 0:
         return False
     return scale == "log" or math.log10(max(values) / min(values)) >= MANY_DECADES

@@ -1,4 +1,4 @@
-"""Pictures on a page and in a file: rows under strips with captions, PNG files that say what they show, animations."""
+"""Lays out pictures on a page under their captions, and writes PNG files with metadata, and animations."""
 
 import textwrap
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ LINE = 13  # pixels that a line of a strip is high
 
 
 def titled(row: np.ndarray, caption: str, most_lines: int = 3) -> np.ndarray:
-    """A row of pictures, uint8 (H, W, 3), under a strip with its caption, which is cut where it is too long."""
+    """Returns a row of pictures, uint8 (H, W, 3), below a strip with its caption, cut after most_lines lines."""
     font = ImageFont.load_default()
     letters = max(8, int((row.shape[1] - 6) / font.getlength("n")))
     lines = textwrap.wrap(caption[:1000], letters, max_lines=most_lines, placeholder="...") or [""]
@@ -38,14 +38,14 @@ def titled(row: np.ndarray, caption: str, most_lines: int = 3) -> np.ndarray:
 
 
 def grid(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
-    """A row for each caption, uint8 (H, W, 3); pictures go along the rows."""
+    """Returns a page, uint8 (H, W, 3), of a row for each caption, with the same number of pictures in each row."""
     num = len(pictures) // len(captions)
     rows = [np.concatenate(pictures[i * num : (i + 1) * num], axis=1) for i in range(len(captions))]
     return np.concatenate([titled(row, caption) for row, caption in zip(rows, captions, strict=True)])
 
 
 def save_png(picture: np.ndarray, path: Path, about: str | None = None) -> None:
-    """Write a picture, uint8 (H, W, 3), whole or, with CannotWrite, not; about goes into its text chunk "cgan"."""
+    """Writes a picture, uint8 (H, W, 3), as a PNG with `about` in its text chunk "cgan"; raises CannotWrite."""
     chunks = PngInfo()
     if about is not None:
         chunks.add_text("cgan", about)
@@ -54,7 +54,7 @@ def save_png(picture: np.ndarray, path: Path, about: str | None = None) -> None:
 
 
 def save_animation(frames: Iterable[np.ndarray], path: Path, about: str) -> None:
-    """Write frames, uint8 (H, W, 3) each, as .gif, or as .mp4 where imageio is installed; raises UserError."""
+    """Writes frames, uint8 (H, W, 3) each, as .gif, or as .mp4 if imageio is installed; raises UserError."""
     with replacing(path) as unfinished:
         if path.suffix.lower() == ".mp4":
             write_film(list(frames), unfinished)
@@ -65,7 +65,10 @@ def save_animation(frames: Iterable[np.ndarray], path: Path, about: str) -> None
 
 
 def write_film(frames: list[np.ndarray], path: Path) -> None:
-    """As .mp4, whatever the name of the path: ffmpeg wants a name that says so, and writes to a folder of its own."""
+    """Writes frames as MP4 to a path with any suffix.
+
+    ffmpeg takes the format from the suffix, so it writes film.mp4 in a temporary folder, which is then copied.
+    """
     with TemporaryDirectory() as folder:
         film = Path(folder) / "film.mp4"
         imageio().imwrite(film, frames, extension=".mp4", fps=FRAMES_PER_SECOND)
@@ -73,7 +76,7 @@ def write_film(frames: list[np.ndarray], path: Path) -> None:
 
 
 def imageio():
-    """The optional library that writes films; raises UserError where it is missing."""
+    """Returns the optional library that writes films; raises UserError if it is not installed."""
     try:
         import imageio.v3
         import imageio_ffmpeg  # noqa: F401 (what imageio writes films with)

@@ -13,7 +13,7 @@ from cgan.models.weights_hash import hash_weights
 from cgan.pixels import as_floats
 
 Resize = Literal["torch-fidelity", "clean"]
-LAYERS = {64: 4, 192: 7, 768: 15, 2048: 19}  # how many of Inception's blocks lead to so many features
+LAYERS = {64: 4, 192: 7, 768: 15, 2048: 19}  # number of features: number of Inception's blocks that compute them
 AT_ONCE = 32  # pictures in Inception; more take gigabytes
 
 

@@ -58,6 +58,9 @@ class GeneratedRPrecision(WrapperMetric):
     higher_is_better = True
     full_state_update = False
 
+    distractors: Tensor
+    texts: Tensor | None  # the embedded captions (N, F), from the first update on
+
     def __init__(self, network: MatchingNetwork, captions: list[str], distractors: Tensor) -> None:
         super().__init__()
         self.network, self.captions, self.precision = network, captions, RPrecision()
@@ -69,10 +72,9 @@ class GeneratedRPrecision(WrapperMetric):
         """Adds images, uint8 (B, 3, H, W); ids (B,) are the indices of their captions; B may be 0."""
         if len(images) == 0:
             return
-        if self.texts is None:
-            self.texts = embedded(self.network, self.captions)
-        ids = ids.to(images.device)
-        self.precision.update(self.network(images), self.texts[ids], self.texts[self.distractors[ids]])
+        texts = embedded(self.network, self.captions) if self.texts is None else self.texts
+        self.texts, ids = texts, ids.to(images.device)
+        self.precision.update(self.network(images), texts[ids], texts[self.distractors[ids]])
 
     def compute(self) -> Tensor:
         """Returns the share, a scalar in [0, 1]."""

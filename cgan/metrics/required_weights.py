@@ -22,7 +22,7 @@ PATIENCE = 1.5  # seconds in which a server must answer
 
 
 class MissingWeights(UserError):
-    """Says which weights are missing, and how to get them."""
+    """Raised where weights are missing; the message names them and how to get them."""
 
 
 def inception_weights(given: Path | None = None, fetch: bool = False) -> Path:

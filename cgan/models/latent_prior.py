@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from cgan.errors import UserError
 
 NUM_STEPS = 8  # from noise to a latent; more bring nothing
-NUM_WAVES = 4  # each of a sine and a cosine, that tell the time
+NUM_WAVES = 4  # frequencies at which time is encoded, each by a sine and a cosine
 
 
 class Prior(nn.Module, ABC):
@@ -84,7 +84,7 @@ class FlowMatchingPrior(Prior):
         with torch.autocast(noise.device.type, enabled=False):
             x, sentence = noise.float(), normalised(sentence)
             for step in range(NUM_STEPS):  # by Euler's rule
-                time = x.new_full((len(x), 1), step / NUM_STEPS)
+                time = x.new_full((x.shape[0], 1), step / NUM_STEPS)  # not len(x), which torch.export takes as fixed
                 x = x + self.velocity(x, time, sentence) / NUM_STEPS
         return x
 

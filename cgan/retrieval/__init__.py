@@ -1,4 +1,4 @@
-"""Retrieval by a joint encoder: pictures by a caption or a picture, and captions by a picture."""
+"""Retrieval by a joint encoder: of pictures by a caption or a picture, and of captions by a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +42,7 @@ __all__ = [
 
 
 class Ranking(NamedTuple):
-    """What was found for one query, best first."""
+    """The results of one query, best first."""
 
     title: str  # the caption, or what picture was looked for
     scores: np.ndarray  # (K,), inner products or, with co-attention, matching scores
@@ -64,10 +64,11 @@ def retrieve(
     """Ranks the pictures of the folder `images` by captions and by `image`, and candidate captions by `image`.
 
     Each ranking has at most `top` results. checkpoint is a joint encoder or a run directory, by default the newest
-    run's or the starter weights. The embeddings of pictures are kept in `index`, a .safetensors file, by default in
-    the cache. `report` receives unknown words and skipped pictures, `progress` how many pictures are encoded.
+    run's or the starter weights. The embeddings of pictures are stored in `index`, a .safetensors file, by default in
+    the cache. `report` is called with messages about unknown words and skipped pictures, `progress` with the numbers of
+    encoded pictures and of all of them.
 
-    Raises UserError for arguments that do not fit together, and for what can't be read.
+    Raises UserError for arguments that do not fit together, and for files that can't be read.
     """
     check_query(captions, image, images, candidate_captions, top, index)
     path = joint_checkpoint_of(checkpoint)
@@ -97,7 +98,7 @@ def check_query(
     top: int,
     index: Path | None,
 ) -> None:
-    """Raises UserError for what is wrong before anything is loaded."""
+    """Raises UserError for mistakes that can be found before anything is loaded."""
     if not captions and image is None:
         raise UserError('nothing to look for; give a caption, for instance "a red car", or --image FILE')
     if any(not caption.strip() for caption in captions):
@@ -115,6 +116,6 @@ def check_query(
 
 
 def write_sheet(path: Path, title: str, scores: np.ndarray, pictures: Sequence[Path]) -> None:
-    """Writes a contact sheet of the first MAX_PICTURES of some pictures as a PNG; raises CannotWrite."""
+    """Writes a contact sheet of the first MAX_PICTURES pictures as a PNG; raises CannotWrite."""
     thumbnails = [decode((picture, THUMBNAIL))[0] for picture in pictures[:MAX_PICTURES]]
     save_png(contact_sheet(thumbnails, scores, title), path)

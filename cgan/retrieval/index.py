@@ -1,4 +1,4 @@
-"""The embeddings of a folder's pictures, kept on disk and brought up to date, and the search in them."""
+"""An index of a folder's pictures: their embeddings, stored on disk, updated when pictures change, and searched."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ NUM_RESCORED = 100  # pictures that co-attention scores again for a caption
 
 
 class File(NamedTuple):
-    """A picture as it was when it was encoded; one that has changed is not equal to it."""
+    """A picture's name, size and time at encoding; the File of a changed picture is not equal to it."""
 
     name: str  # path within the folder
     size: int  # bytes
@@ -37,18 +37,21 @@ class File(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What an index is made of; with another origin its numbers mean nothing."""
+    """The folder and the joint encoder of an index; embeddings of another origin can't be used."""
 
     folder: str  # absolute
     checkpoint: str  # SHA-256 of the joint encoder's file
 
 
 class DamagedIndex(Damaged):
-    """An index that can't be read, so that nothing is lost when it is written anew."""
+    """Raised for an index that can't be read; it holds nothing of value, so it may be overwritten."""
 
 
 def pictures_in(folder: Path) -> tuple[list[File], list[Skipped]]:
-    """The pictures of a folder and those in it, and those of formats that are not read; raises UserError for none."""
+    """Returns the pictures of a folder and its subfolders, and those of unsupported formats.
+
+    Raises UserError for none.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the one that holds the pictures")
     paths = [path for path in files_below(folder) if SHEETS not in path.relative_to(folder).parts]
@@ -64,7 +67,7 @@ def pictures_in(folder: Path) -> tuple[list[File], list[Skipped]]:
 def encode(
     joint: JointEncoder, folder: Path, files: list[File], progress: Progress
 ) -> tuple[list[np.ndarray], list[File], list[Skipped]]:
-    """Embeddings (B, E) batch by batch, the files they belong to, and the files that can't be read."""
+    """Returns embeddings in batches (B, E), the files that they belong to, and the files that can't be read."""
     parts, encoded, skipped = [], [], []
     for start in range(0, len(files), BATCH_SIZE):
         progress(start, len(files))
@@ -80,7 +83,7 @@ def encode(
 
 
 class EmbeddingIndex:
-    """The pictures of a folder in the latent space: embeddings, float32 (N, E), and the file of each row."""
+    """The pictures of a folder as embeddings, float32 (N, E), and the file of each row."""
 
     def __init__(self, embeddings: np.ndarray, files: list[File], origin: Origin) -> None:
         self.embeddings, self.files, self.origin = embeddings, files, origin
@@ -90,13 +93,13 @@ class EmbeddingIndex:
         return len(self.files)
 
     def search(self, queries: Tensor | np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best pictures of queries (Q, E): scores and rows, each (Q, min(top, N)), best first."""
+        """Returns the best pictures of queries (Q, E): their scores and rows, each (Q, min(top, N)), best first."""
         return nearest(queries, self.embeddings, top)
 
     def search_caption(self, joint: JointEncoder, caption: str, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best pictures of a caption: scores and rows, each (min(top, N),), best first.
+        """Returns the best pictures of a caption: their scores and rows, each (min(top, N),), best first.
 
-        With co-attention the best by similarity are scored again, by words and regions as well.
+        With co-attention the NUM_RESCORED best pictures by similarity are ranked again by scores of words and regions.
         """
         scores, rows = (found[0] for found in self.search(embed_captions(joint, [caption]), max(top, NUM_RESCORED)))
         if joint.coattention is not None:
@@ -106,7 +109,7 @@ class EmbeddingIndex:
         return scores[:top], rows[:top]
 
     def scored_again(self, joint: JointEncoder, caption: str, rows: np.ndarray) -> np.ndarray:
-        """Scores (R,) of a caption with the pictures of some rows, in full."""
+        """Returns the scores (R,) of a caption with the pictures of rows (R,), co-attention included."""
         paths = [Path(self.origin.folder) / self.files[row].name for row in rows]
         decoded = [decode((path, joint.resolution))[0] for path in paths]
         pictures = np.stack([picture for picture in decoded if picture is not None])  # (R, H, W, 3); all were encoded
@@ -117,7 +120,11 @@ class EmbeddingIndex:
     def build(
         cls, joint: JointEncoder, origin: Origin, old: "EmbeddingIndex | None" = None, progress: Progress = silent
     ) -> "EmbeddingIndex":
-        """Encode a folder, save for what `old`, an index of the same origin, knows of it; raises UserError."""
+        """Returns the index of a folder; pictures in `old`, an index of the same origin, are not encoded again.
+
+        progress is called with the numbers of encoded pictures and of those to encode. Raises UserError if the folder
+        has no usable picture.
+        """
         folder = Path(origin.folder)
         files, unread = pictures_in(folder)
         known, present = set(old.files if old else ()), set(files)
@@ -133,7 +140,10 @@ class EmbeddingIndex:
 
     @classmethod
     def load(cls, path: Path) -> "EmbeddingIndex":
-        """An index that save wrote; raises DamagedIndex, or UserError for a file of something else or none to read."""
+        """Returns an index that `save` wrote.
+
+        Raises DamagedIndex, or UserError if the file is missing or is not an index.
+        """
         try:
             return cls.read(path)
         except Damaged as error:
@@ -141,7 +151,7 @@ class EmbeddingIndex:
 
     @classmethod
     def read(cls, path: Path) -> "EmbeddingIndex":
-        """Raises Damaged, or UserError as load does."""
+        """Returns an index that `save` wrote; raises Damaged, or UserError as `load` does."""
         with reading(path, "damaged, or not an index of pictures; delete it"):
             with safe_open(path, "np") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -156,9 +166,9 @@ class EmbeddingIndex:
             return cls(tensors["embeddings"], files, Origin(spec["folder"], spec["checkpoint"]))
 
     def save(self, path: Path) -> None:
-        """Embeddings, names, sizes and times as tensors, the origin as JSON; the one before stays whole until then.
+        """Writes embeddings, names, sizes and times as tensors, and the origin as JSON, in place of the previous file.
 
-        Names are no JSON, as the header of a safetensors file ends at 100 MB. Raises CannotWrite.
+        Names are not stored as JSON because the header of a safetensors file is limited to 100 MB. Raises CannotWrite.
         """
         stats = np.array([(file.size, file.modified) for file in self.files], dtype=np.int64)
         tensors = {"embeddings": np.ascontiguousarray(self.embeddings), "files": stats}
@@ -168,12 +178,12 @@ class EmbeddingIndex:
 
 
 def packed(names: list[str]) -> np.ndarray:
-    """Names as bytes, uint8, with a zero byte between two, which no name holds."""
+    """Returns names as uint8 bytes, separated by zero bytes, which no name contains."""
     return np.frombuffer("\0".join(names).encode("utf-8", errors="surrogatepass"), dtype=np.uint8)
 
 
 def unpacked(content: np.ndarray) -> list[str]:
-    """The names that `packed` made bytes of."""
+    """Returns the names in the bytes of `packed`."""
     return content.tobytes().decode("utf-8", errors="surrogatepass").split("\0")
 
 
@@ -185,10 +195,11 @@ def open_index(
     report: Report = silent,
     progress: Progress = silent,
 ) -> EmbeddingIndex:
-    """Returns the up-to-date index of a folder, which is kept at `path` or in the cache.
+    """Returns the up-to-date index of a folder, which is stored at `path` or in the cache.
 
-    checkpoint is the file of the joint encoder, whose hash is noted in the index. `report` receives what was skipped
-    or encoded anew, `progress` how many pictures are encoded. Raises UserError where there are no usable pictures.
+    checkpoint is the file of the joint encoder, whose hash is part of the index. `report` is called with messages about
+    skipped pictures and indices that are built again, `progress` with the numbers of encoded pictures and of those to
+    encode. Raises UserError if there are no usable pictures.
     """
     with checkpoint.open("rb") as file:
         origin = Origin(str(folder.absolute()), hashlib.file_digest(file, "sha256").hexdigest())
@@ -208,13 +219,13 @@ def open_index(
 
 
 def cached_path(origin: Origin) -> Path:
-    """The file of an index in the cache."""
+    """Returns the path of an index in the cache."""
     key = hashlib.sha256(json.dumps(origin).encode()).hexdigest()
     return cache_folder() / f"index-{key[:16]}.safetensors"
 
 
 def usable_index(path: Path, origin: Origin, report: Report) -> EmbeddingIndex | None:
-    """The index in a file; None where there is none, or it is damaged or of something else, which is reported."""
+    """Returns the index in a file; None if there is none, or, after a report, if it is damaged or of another origin."""
     if not path.exists():
         return None
     try:

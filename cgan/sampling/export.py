@@ -36,7 +36,7 @@ HINT = "give another place"
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an exported folder holds beside the weights."""
+    """The options of an exported folder."""
 
     half: bool = True  # weights in float16
     licence: str = "mit"  # of the weights, in the model card
@@ -61,10 +61,11 @@ def export(
 
     checkpoint is a file, a run directory, an exported folder or owner/name on the hub. An `out` that ends in
     .safetensors becomes one file of weights, any other a folder with weights, settings, model card, samples.png of
-    `captions` and, if asked, generator.onnx. half stores weights in float16; otherwise pictures stay the same bit for
-    bit. `report` receives how far ONNX's images are from PyTorch's, `warn` words that the model does not know.
+    `captions` and, with `onnx`, generator.onnx. half stores weights in float16; with half=False exported weights give
+    the same pictures bit for bit. `report` is called with the largest difference between ONNX's and PyTorch's images,
+    `warn` with words that are unknown to the model.
 
-    Raises UserError for a mistake in the arguments or where nothing can be written; `out` then stays as it was.
+    Raises UserError for a mistake in the arguments, or if nothing can be written; `out` then stays as it was.
     """
     options = ExportOptions(half, licence, captions, onnx, force)
     restore_interrupted(out.absolute())
@@ -79,7 +80,7 @@ def export(
 
 
 def check_export(out: Path, options: ExportOptions) -> None:
-    """Raises UserError for what is wrong before anything is loaded."""
+    """Raises UserError for mistakes that can be found before anything is loaded."""
     weights_alone = out.suffix == ".safetensors"
     if out.suffix in NOT_FOLDERS:
         raise UserError(f"{out}: give a folder to write, or a file whose name ends in .safetensors")
@@ -99,14 +100,14 @@ def check_export(out: Path, options: ExportOptions) -> None:
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether a folder was written by `export`."""
+    """Returns whether a folder was written by `export`."""
     return (folder / EXPORTED).is_file() and (folder / CONFIG).is_file()
 
 
 def restore_interrupted(out: Path) -> None:
-    """Puts a folder back that a killed export had moved aside, and deletes what it left unfinished.
+    """Restores a folder that a killed export had renamed, and deletes its unfinished files.
 
-    While one folder takes the place of another, the older one has for a moment a name that ends in .old.
+    While a new folder replaces an older one, the older one has a temporary name that ends in .old.
     """
     remove_abandoned(out.parent)
     for old in out.parent.glob(f".{glob.escape(out.name[:100])}.*.old"):
@@ -123,7 +124,7 @@ def write_folder(
     report: Callable[[str], None],
     warn: Callable[[str], None],
 ) -> None:
-    """Writes all files under a temporary name, which then takes the place of `out`."""
+    """Writes all files into a temporary folder, which then replaces `out`; raises CannotWrite."""
     final = out.absolute()
     unfinished, old = temporary_name(final), temporary_name(final).with_suffix(".old")
     try:
@@ -151,7 +152,7 @@ def write_files(
     name: str,
     checkpoint: Path,
 ) -> None:
-    """Writes weights, settings, samples.png, the model card and, if asked, generator.onnx."""
+    """Writes weights, settings, samples.png, the model card and, with options.onnx, generator.onnx."""
     write(folder / EXPORTED, pipe.tensors, half=options.half, metadata={"format": "pt"})
     config = {"format": FORMAT, "cgan": __version__, "precision": "half" if options.half else "full"}
     write_json(folder / CONFIG, {**config, "sampler": pipe.spec}, indent=1)

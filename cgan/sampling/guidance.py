@@ -1,4 +1,4 @@
-"""Negative captions: what a caption has and another one has not, exaggerated."""
+"""Negative captions: strengthens those properties of a caption that a negative caption does not have."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,9 +7,10 @@ from cgan.interfaces import TextFeatures
 
 
 def away_from(text: TextFeatures, negative: Tensor, strength: float) -> TextFeatures:
-    """Sentences moved away from a negative one, (D,), by a multiple of the difference of directions; words stay.
+    """Returns text whose sentences (B, D) are moved away from a negative sentence (D,); the words stay as they are.
 
-    Lengths stay as well. The mean of many sentences as the negative one makes every caption count for more.
+    A direction is moved by `strength` times its difference from the negative direction, and keeps its length. If the
+    negative sentence is the mean of many sentences, every caption is strengthened.
     """
     lengths = text.sentence.norm(dim=1, keepdim=True)  # (B, 1)
     sentence, against = F.normalize(text.sentence, dim=1), F.normalize(negative, dim=0)

@@ -1,4 +1,4 @@
-"""Interpolation: pictures between one caption, or one seed, and another."""
+"""Interpolates between captions and between seeds."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from cgan.sampling.pipeline import TextToImage
 def frames(
     pipe: TextToImage, captions: list[str], seeds: tuple[int, int], num: int, truncation: float = 1.0
 ) -> Iterator[np.ndarray]:
-    """Yields num pictures from each caption to the next, both included, uint8 (H, W, 3) each.
+    """Yields `num` pictures from each caption to the next, both included, each uint8 (H, W, 3).
 
-    Meanwhile noise is interpolated from the first seed's to the last's. The ends are the pictures that the pipeline
-    samples of these captions and seeds.
+    The noise is interpolated from the first seed's to the second's over all of them. The first and the last picture are
+    those that the pipeline samples from their captions and seeds.
     """
     stops = [pipe.encode([caption]) for caption in (captions if len(captions) > 1 else captions * 2)]
     start, end = pipe.noise([seeds[0]]), pipe.noise([seeds[1]])
@@ -28,13 +28,13 @@ def frames(
 
 
 def between(one: TextFeatures, other: TextFeatures, share: float) -> TextFeatures:
-    """The sentence goes straight from one to the other; words, which can't be mixed, are the nearer one's."""
+    """Returns text between two: the sentence is interpolated linearly, while words are those of the nearer one."""
     nearer = one if share < 0.5 else other
     return nearer._replace(sentence=torch.lerp(one.sentence, other.sentence, share))
 
 
 def turned(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """From noise (1, Z) to other noise along the arc, where its length stays that of noise (slerp, White 2016)."""
+    """Returns noise (1, Z) between two, on the arc of nearly constant length (slerp, White 2016)."""
     angle = torch.acos(torch.nn.functional.cosine_similarity(one, other).clamp(-1, 1))
     if angle.sin() < 1e-4:
         return torch.lerp(one, other, share)

@@ -1,4 +1,4 @@
-"""README.md of an exported folder: what the model is, how to use it, what was measured and how it was trained."""
+"""Writes README.md of an exported folder: what the model is, how to use it, its metrics and its training."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ PLACES = ("root", "annotations", "checkpoint", "name", "clip", "inception", "wei
 
 
 class Facts(NamedTuple):
-    """What the files of a run directory hold about its checkpoint."""
+    """The facts about a checkpoint that its run directory holds."""
 
     measures: dict[str, float]  # while it trained
     evaluation: dict[str, float]  # by cgan evaluate
@@ -24,14 +24,14 @@ class Facts(NamedTuple):
 
 
 def facts_of(checkpoint: Path) -> Facts:
-    """From the files beside a checkpoint, as far as they are there."""
+    """Returns the facts in the files beside a checkpoint; those of missing files are left out."""
     run = checkpoint.absolute().parent
     seen = images_seen(checkpoint)
     return Facts(measures_of(run / "metrics.csv", seen), evaluation_of(run), settings_of(run / "config.yaml"))
 
 
 def images_seen(checkpoint: Path) -> int | None:
-    """How many images the generator had seen; None for exported weights, which don't say."""
+    """Returns how many images the generator was trained on; None for exported weights, which do not record it."""
     if checkpoint.suffix != ".ckpt":
         return None
     import torch
@@ -40,7 +40,7 @@ def images_seen(checkpoint: Path) -> int | None:
 
 
 def measures_of(path: Path, seen: int | None) -> dict[str, float]:
-    """The last measures of a metrics.csv that were taken no later than the checkpoint."""
+    """Returns the last metrics in a metrics.csv that were measured no later than the checkpoint."""
     if not path.is_file() or seen is None:
         return {}
     with path.open(encoding="utf-8") as file:
@@ -50,7 +50,7 @@ def measures_of(path: Path, seen: int | None) -> dict[str, float]:
 
 
 def evaluation_of(run: Path) -> dict[str, float]:
-    """The metrics of the newest report of `cgan evaluate --out` in a run directory."""
+    """Returns the metrics of the newest report of `cgan evaluate --out` in a run directory."""
     for path in sorted(run.glob("*.json"), key=lambda p: p.stat().st_mtime, reverse=True):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +62,7 @@ def evaluation_of(run: Path) -> dict[str, float]:
 
 
 def settings_of(path: Path) -> list[str]:
-    """key=value of a config.yaml, without what is absent and without places on somebody's disk."""
+    """Returns the settings of a config.yaml as lines key=value, without absent values and without paths."""
     if not path.is_file():
         return []
     import yaml
@@ -72,7 +72,7 @@ def settings_of(path: Path) -> list[str]:
 
 
 def flat(key: str, value: object) -> list[str]:
-    """key=value lines of a nested setting, without paths."""
+    """Returns nested settings as lines key=value, without paths."""
     if isinstance(value, dict):
         return [line for name, inner in value.items() for line in flat(f"{key}.{name}", inner)]
     private = key.rpartition(".")[2] in PLACES or (isinstance(value, str) and ("/" in value or "\\" in value))
@@ -80,7 +80,10 @@ def flat(key: str, value: object) -> list[str]:
 
 
 def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts, onnx: bool) -> str:
-    """The page as the Hugging Face hub reads it; pipe is the exported model, captions are those of samples.png."""
+    """Returns the text of the page, in the layout of the Hugging Face hub.
+
+    pipe is the exported model; captions are those of samples.png.
+    """
     size, caption = pipe.generator.resolution, captions[0].replace('"', "'")
     data = ModelCardData(license=licence, library_name="cgan", pipeline_tag="text-to-image", tags=list(TAGS))
     parts = [
@@ -94,7 +97,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
         "    from cgan import TextToImage\n\n"
         f'    pipe = TextToImage.from_pretrained("{name}")  # this folder, or OWNER/NAME on the hub\n'
         f'    pipe("{caption}", seed=0).save("picture.png")',
-        f'Or `python sample.py "{caption}" --checkpoint {name} --num 4`.',
+        f'Or `cgan sample "{caption}" --checkpoint {name} --num 4`.',
     ]
     if onnx:
         parts.append(
@@ -109,6 +112,6 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
 
 
 def table(title: str, values: dict[str, float]) -> list[str]:
-    """A heading and a Markdown table of metrics; nothing without any."""
+    """Returns a heading and a Markdown table of metrics; an empty text if there are none."""
     rows = "\n".join(f"| `{name}` | {value:.6g} |" for name, value in values.items())
     return [f"## {title}", f"| | |\n|---|---|\n{rows}"] if values else []

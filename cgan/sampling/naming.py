@@ -1,4 +1,4 @@
-"""Names of picture files, from captions that may hold anything."""
+"""Names image files by captions, which may contain any character."""
 
 import re
 import unicodedata
@@ -11,21 +11,21 @@ MAX_BYTES = 100  # of a caption in a name; a folder takes 255 in all
 
 
 def cleaned(caption: str) -> str:
-    """A caption with each control character, and whatever no file can hold, as a space."""
+    """Returns a caption with spaces in place of control characters and of characters that no file can hold."""
     caption = caption.encode("utf-8", "replace").decode()
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in caption).split())
 
 
 def slug(caption: str) -> str:
-    """Words of a caption for the name of a file: letters, digits, underscores and dashes, never empty."""
+    """Returns a caption as a file name of letters, digits, underscores and dashes; it is never empty."""
     words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", caption.lower())).strip("-")[:60]
     return words.encode()[:MAX_BYTES].decode(errors="ignore").strip("-") or "caption"
 
 
 class OutputPaths:
-    """paths.of(captions, seed) -> a path that no other picture has: the one given as out, or one made of the caption.
+    """paths.of(captions, seed) -> a path that this object gives to no other picture, from `out` or from the caption.
 
-    A file that is there already is replaced if it is of the same captions, or was named as out.
+    An existing file is overwritten only if it shows the same captions, or if `out` names it.
     """
 
     def __init__(self, out: Path | None, suffix: str = ".png") -> None:
@@ -42,7 +42,7 @@ class OutputPaths:
         return self.free(self.folder / f"{title}-{seed}{self.suffix}", captions, first=2)
 
     def free(self, path: Path, captions: list[str], first: int) -> Path:
-        """The path, or with the next number from `first` on that makes it free."""
+        """Returns the path, with the smallest number from `first` on appended if the path itself is taken."""
         candidate, number = path, self.next.get(path, first)
         while str(candidate).lower() in self.taken or (captions and self.of_others(candidate, captions)):
             candidate, number = path.with_stem(f"{path.stem}-{number}"), number + 1
@@ -51,7 +51,7 @@ class OutputPaths:
         return candidate
 
     def of_others(self, path: Path, captions: list[str]) -> bool:
-        """Whether there is a file, and it is not of these captions."""
+        """Returns whether a file exists that shows other captions."""
         if not path.exists():
             return False
         try:

@@ -1,6 +1,8 @@
-"""The generator as ONNX, compared with PyTorch's where onnxruntime is installed."""
+"""Exports the generator as ONNX, and compares its images with PyTorch's if onnxruntime is installed."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +16,25 @@ NAMES = ("noise", "sentence", "words", "mask")
 
 
 class PlainGenerator(nn.Module):
-    """The generator with tensors alone as inputs."""
+    """The generator with tensors as its only inputs."""
 
     def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
 
     def forward(self, noise: Tensor, *text: Tensor) -> Tensor:
-        """text is the sentence and, with word attention, words and mask."""
+        """Returns images (B, 3, H, W) of noise (B, Z).
+
+        Text is the sentence and, with word attention, words and mask.
+        """
         sentence, words, mask = text if len(text) == 3 else (text[0], None, None)
         return self.generator(noise, TextFeatures(sentence, words, mask))  # pyright: ignore (a generator without words)
 
 
 def write_onnx(pipe: TextToImage, path: Path) -> str:
-    """Writes the generator for any batch size, and returns a line about its difference from PyTorch's.
+    """Writes the generator for any batch size, and returns a message about the difference of its images from PyTorch's.
 
-    Raises UserError where packages are missing or the difference is too large.
+    Raises UserError if packages are missing, or if the difference is above TOLERANCE.
     """
     try:
         import onnx  # noqa: F401 (what torch.onnx needs)
@@ -37,17 +42,33 @@ def write_onnx(pipe: TextToImage, path: Path) -> str:
     except ImportError:
         raise UserError(f"--onnx needs other packages: {how_to_install('onnx')}") from None
     inputs = inputs_of(pipe, 2)
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
-    text = ({0: batch}, {0: batch, 1: length}, {0: batch, 1: length})[: len(inputs) - 1]
-    torch.onnx.export(
-        PlainGenerator(pipe.generator).eval(), inputs, path, dynamo=True, external_data=False, verbose=False,
-        input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=({0: batch}, text),
-    )  # fmt: skip
+    program, names = traced(pipe, inputs), axes_of(inputs, "batch", "length")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "# The axis name")  # that inputs share one
+        torch.onnx.export(
+            program, f=path, dynamo=True, external_data=False, verbose=False,
+            input_names=NAMES[: len(inputs)], output_names=["images"], dynamic_shapes=names,
+        )  # fmt: skip
     return compared(pipe, path)
 
 
+def axes_of(inputs: tuple[Tensor, ...], batch: Any, length: Any) -> tuple[dict[int, Any], tuple[dict[int, Any], ...]]:
+    """Returns the axes of PlainGenerator's inputs whose sizes may vary, by number: batch and, of words, length."""
+    text = {0: batch}, {0: batch, 1: length}, {0: batch, 1: length}
+    return {0: batch}, text[: len(inputs) - 1]
+
+
+def traced(pipe: TextToImage, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """Returns the generator as a program for any batch size and, with word attention, any number of words.
+
+    torch.onnx would trace a module by itself, but then fixes these sizes silently if the module does not allow others.
+    """
+    axes = axes_of(inputs, torch.export.Dim("batch"), torch.export.Dim("length"))
+    return torch.export.export(PlainGenerator(pipe.generator).eval(), inputs, dynamic_shapes=axes)
+
+
 def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
-    """Of num pictures of one caption."""
+    """Returns the generator's inputs for `num` pictures of one caption."""
     text = pipe.encode(["a dog on grass"] * num)
     noise = pipe.noise(list(range(num)))
     inputs = (noise, *text) if pipe.generator.config.word_attention else (noise, text.sentence)
@@ -55,7 +76,10 @@ def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
 
 
 def compared(pipe: TextToImage, path: Path) -> str:
-    """How far its images are from PyTorch's, at another number of pictures than it was traced with."""
+    """Returns a message with the largest difference of ONNX's images from PyTorch's, for an untraced batch size.
+
+    Raises UserError if the difference is above TOLERANCE.
+    """
     try:
         import onnxruntime
     except ImportError:

@@ -1,4 +1,7 @@
-"""A checkpoint and captions to pictures: the one sampler under everything. It needs no data set and no Lightning."""
+"""TextToImage samples pictures from captions by a checkpoint.
+
+All sampling uses it. It needs no data set or Lightning.
+"""
 
 import json
 import math
@@ -37,7 +40,7 @@ BEFORE = {"latent_prior": "couplings", "positional_bias": False}  # of generator
 
 
 class TextToImage:
-    """pipe(caption, seed=0) -> a PIL picture; a picture depends on its caption and seed alone."""
+    """pipe(caption, seed=0) -> a PIL picture, which depends on its caption and seed alone."""
 
     def __init__(self, spec: dict, tensors: dict[str, Tensor], text_encoder: TextEncoder | None = None) -> None:
         self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
@@ -52,28 +55,32 @@ class TextToImage:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, text_encoder: TextEncoder | None = None) -> "TextToImage":
-        """From a checkpoint, exported weights, a run directory, an exported folder, or owner/name on the hub.
+        """Returns the pipeline of a checkpoint, exported weights, a run directory, an exported folder, or a hub name.
 
-        A pipeline that was trained on a text encoder of your own needs one of its class; its weights are loaded.
+        A name on the Hugging Face hub has the form owner/name. If the model was trained on a text encoder of your own,
+        pass one of the same class; its weights are loaded into it. Raises UserError.
         """
         return cls.load(find(name), text_encoder)
 
     @classmethod
     def load(cls, path: str | Path, text_encoder: TextEncoder | None = None) -> "TextToImage":
-        """From one file, a training checkpoint (.ckpt) or exported weights (.safetensors)."""
+        """Returns the pipeline of one file, a training checkpoint (.ckpt) or exported weights (.safetensors).
+
+        Raises UserError.
+        """
         path = Path(path)
         if not path.is_file():
-            raise UserError(f"{path}: no such checkpoint; train one with `python train.py`")
+            raise UserError(f"{path}: no such checkpoint; train one with `cgan train`")
         spec, tensors = read(path)
         with building(path, DAMAGED):
             return cls(spec, tensors, text_encoder)
 
     def save(self, path: str | Path, half: bool = False) -> None:
-        """Export as safetensors, in half precision if asked, with the sampler's settings as JSON in its metadata."""
+        """Writes weights as safetensors, in half precision if `half`, with the sampler's settings in the metadata."""
         write(Path(path), self.tensors, half, {"sampler": json.dumps(self.spec)})
 
     def to(self, device: str | torch.device) -> "TextToImage":
-        """Moves the networks; noise is drawn on the CPU all the same, so a seed means the same on each device."""
+        """Moves the networks to a device; noise is always drawn on the CPU, so a seed means the same on each device."""
         try:
             for network in (self.generator, self.text_encoder):
                 network.to(device)
@@ -148,7 +155,7 @@ class TextToImage:
     def best_of(
         self, captions: list[str], seeds: list[int], num: int, score: Score, truncation: float = 1.0
     ) -> np.ndarray:
-        """Like `sample`, but each picture is the best of num candidates by `score`; the first is that of `sample`."""
+        """Returns the best of `num` candidates of each picture by `score`; the first candidate is that of `sample`."""
         chosen = []
         if not (isinstance(num, Integral) and num >= 1):
             raise UserError(f"num={num}: must be at least 1")
@@ -160,12 +167,12 @@ class TextToImage:
         return np.stack(chosen)
 
     def candidates(self, caption: str, seed: int, num: int, truncation: float = 1.0) -> np.ndarray:
-        """num pictures of a caption, uint8 (num, H, W, 3): that of `sample`, then those of the seed's next noise."""
+        """Returns `num` pictures of a caption, uint8 (num, H, W, 3); the first is that of `sample`."""
         noise, text = self.noise([seed], num) * truncation, self.encode([caption])
         return np.concatenate([self.generate(row, text) for row in noise.split(1)])
 
     def noise(self, seeds: list[int], num: int = 1) -> Tensor:
-        """Noise (B num, Z): num rows of each seed, which is from 0 to 2**32 - 1, as no more bits of it count."""
+        """Returns noise (B num, Z): `num` rows of each seed, which is from 0 to 2**32 - 1, all that torch uses."""
         dim, rows = self.generator.config.noise_dim, []
         for seed in seeds:
             generator = torch.Generator().manual_seed(checked_seed(seed))
@@ -199,17 +206,23 @@ class TextToImage:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of the weights in float32: equal where the pictures are."""
+        """The SHA-256 of the weights in float32; pipelines with equal hashes sample equal pictures."""
         return hash_tensors({name: value.float() for name, value in self.tensors.items()})
 
 
 def is_single(seed: object) -> bool:
-    """Whether it is one seed rather than a list of them; an array or tensor without dimensions is one."""
+    """Returns whether a value is one seed and not a list of seeds.
+
+    An array or tensor without dimensions is one seed.
+    """
     return isinstance(seed, SupportsIndex) and not getattr(seed, "ndim", 0)
 
 
 def checked_seed(seed: Any) -> int:
-    """An integer of any kind as a seed; raises UserError where it is none, or not from 0 to 2**32 - 1."""
+    """Returns an integer of any type as a seed.
+
+    Raises UserError for other types, and if it is not from 0 to 2**32 - 1.
+    """
     try:
         number = operator.index(seed)
     except TypeError:
@@ -225,7 +238,7 @@ def check_truncation(truncation: float) -> None:
 
 
 def pairs(captions: str | list[str], seed: int | list[int], num: int) -> tuple[list[str], list[int]]:
-    """Captions and seeds, one for each picture; raises UserError for a number or a seed that is none."""
+    """Returns captions and seeds, one of each for each picture; raises UserError for an invalid number or seed."""
     each = [captions] if isinstance(captions, str) else list(captions)
     if not (isinstance(num, Integral) and num >= 1):
         raise UserError(f"num={num}: must be at least 1")
@@ -234,7 +247,7 @@ def pairs(captions: str | list[str], seed: int | list[int], num: int) -> tuple[l
         check_seed(f"seed={first} with num={num}", first, spread=int(num) - 1)
         return [c for c in each for _ in range(num)], [first + k for _ in each for k in range(num)]
     if num != 1:
-        raise UserError(f"num={num} with a list of seeds: the list already says how many; leave num out")
+        raise UserError(f"num={num} with a list of seeds: the list determines the number; leave num out")
     if not isinstance(seed, Iterable):
         raise UserError(f"seed={seed}: must be an integer or a list of them")
     seeds = [checked_seed(one) for one in seed]

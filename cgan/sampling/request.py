@@ -95,7 +95,7 @@ def read_request(path: Path) -> tuple[SamplingRequest, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a picture that sample.py has written")
     if path.suffix.lower() == ".mp4":
-        raise UserError(f"{path}: an MP4 does not say how it was sampled; a PNG or GIF that sample.py has written does")
+        raise UserError(f"{path}: an MP4 does not store its captions and seeds; give a PNG or GIF of cgan sample")
     try:
         with Image.open(path, formats=["PNG", "GIF"]) as picture:
             about = json.loads(picture.info["cgan" if picture.format == "PNG" else "comment"])
@@ -104,7 +104,7 @@ def read_request(path: Path) -> tuple[SamplingRequest, dict[str, Any]]:
         request = SamplingRequest(**known)
         check_types(request, about)
     except NOT_METADATA:
-        raise UserError(f"{path}: does not say how it was sampled; give a PNG or GIF of sample.py") from None
+        raise UserError(f"{path}: holds no captions and seeds; give a PNG or GIF of cgan sample") from None
     request.check()
     return request, about
 

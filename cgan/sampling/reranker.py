@@ -1,4 +1,4 @@
-"""Reranking by a joint encoder: of several candidates, the picture that fits its caption best is kept."""
+"""Reranks candidates by a joint encoder: of several pictures the one that fits its caption best is kept."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from cgan.sampling.weights import label
 
 
 class Reranker:
-    """reranker(images, caption) -> how well images (B, 3, H, W) in [-1, 1] fit the caption, as scores (B,)."""
+    """reranker(images, caption) -> scores (B,) of images (B, 3, H, W) in [-1, 1]; the largest fits the caption best."""
 
     def __init__(self, path: Path) -> None:
-        """Loads the joint encoder of a file; raises UserError where it is none."""
+        """Loads the joint encoder of a file; raises UserError if it holds none."""
         self.joint = JointEncoder.load(path)
         self.about = {"file": label(path), "sha256": hash_weights(self.joint)}
 
@@ -30,6 +30,6 @@ class Reranker:
 
 
 def joint_encoder_for(checkpoint: Path) -> Path:
-    """The joint encoder that was trained beside a checkpoint, or else the one that comes with cgan."""
+    """Returns the joint encoder in the folder of a checkpoint, or else the starter weights."""
     beside = checkpoint.with_name("joint.safetensors")
     return beside if beside.is_file() else STARTER_JOINT

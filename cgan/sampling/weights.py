@@ -1,4 +1,4 @@
-"""The weights that sampling needs: found by a path or a name on the hub, read, hashed and written."""
+"""The weights that sampling needs: located by a path or a name on the hub, read, hashed and written."""
 
 import json
 import re
@@ -14,41 +14,45 @@ from torch import Tensor
 from cgan.damage import reading
 from cgan.errors import UserError
 from cgan.files import write_bytes
-from cgan.resources import STARTER_GAN
+from cgan.resources import STARTER_GAN, shipped_weights
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
-FORMAT = 1  # of exported folders; they say theirs in config.json
+FORMAT = 1  # version of exported folders, stored in their config.json
 EXPORTED, CONFIG, RUN = "model.safetensors", "config.json", "last.ckpt"
-NO_RUN = "no run with a checkpoint under runs/; train one with `python train.py`, or give --checkpoint"
+NO_RUN = "no run with a checkpoint under runs/; train one with `cgan train`, or give --checkpoint"
 DAMAGED = "damaged, or not a checkpoint of cgan; try another one"
 
 
 class Weights(NamedTuple):
-    """spec says how to build the networks; tensors go into them, each under the name of its part."""
+    """The settings `spec`, by which networks are built, and their tensors, each under the name of its part."""
 
     spec: dict
     tensors: dict[str, Tensor]
 
 
 def find(name: str | Path) -> Path:
-    """Returns the file that is meant by a file, a run directory, an exported folder or owner/name on the hub.
+    """Returns the weights that a name stands for: a file, a run directory, an exported folder or owner/name on the hub.
 
-    Raises UserError where there is none.
+    A file that does not exist may be one that comes with cgan, such as assets/scenes-64.safetensors, in any folder.
+    Raises UserError if there are no such weights.
     """
     path = Path(name).expanduser()
     if path.is_dir():
         return file_in(path)
     if path.is_file():
         return path
+    starter = shipped_weights(name)
+    if starter is not None:
+        return starter
     if is_hub_name(str(name)) and not path.parent.is_dir():
         return file_in(downloaded(str(name)))
-    raise UserError(f"{name}: no such checkpoint; train one with `python train.py`")
+    raise UserError(f"{name}: no such checkpoint; train one with `cgan train`")
 
 
 def default_checkpoint(preferred: str | None = None) -> Path:
-    """The checkpoint in runs/ or the starter weights whose label is `preferred`, else the newest run's.
+    """Returns the checkpoint in runs/ or the starter weights whose label is `preferred`, else that of the newest run.
 
-    Without any run it is the starter weights; raises UserError where these are missing too.
+    Without any run it is the starter weights; raises UserError if these are missing too.
     """
     runs = sorted(Path("runs").glob(f"*/{RUN}"), key=lambda path: path.stat().st_mtime)
     for path in (*reversed(runs), *Path("runs").glob("*/best.ckpt"), STARTER_GAN):
@@ -60,9 +64,9 @@ def default_checkpoint(preferred: str | None = None) -> Path:
 
 
 def all_checkpoints(first: Path | None = None) -> dict[str, Path]:
-    """By label: the given one, then those of runs/, the newest first, then the starter weights.
+    """Returns checkpoints by label: `first` if it is given, those in runs/ from the newest on, and the starter weights.
 
-    Raises UserError where there is none at all.
+    Raises UserError if there is none at all.
     """
     runs = [path for name in (RUN, "best.ckpt") for path in Path("runs").glob(f"*/{name}")]
     found = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)
@@ -76,7 +80,7 @@ def all_checkpoints(first: Path | None = None) -> dict[str, Path]:
 
 
 def label(path: Path) -> str:
-    """A file's name with that of its folder, which is the name of a run."""
+    """Returns the name of a file's folder, which is the name of a run, and of the file itself."""
     return f"{path.absolute().parent.name}/{path.name}"
 
 

@@ -1,4 +1,4 @@
-"""Requests to image files: each is written as soon as its pictures are sampled, and says how they were."""
+"""Writes the image files of sampling requests, each as soon as it is sampled, with its settings as metadata."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,12 +21,12 @@ ANIMATIONS = (".gif", ".mp4")
 
 
 def versions() -> dict[str, str]:
-    """The versions that pictures depend on, as they are kept in image files."""
+    """Returns the versions that pictures depend on, as image files store them."""
     return {"cgan": __version__, "torch": torch.__version__}
 
 
 def provenance(pipe: TextToImage, checkpoint: Path, joint: dict[str, str] | None = None) -> dict[str, Any]:
-    """The weights and versions that are kept in an image file; joint is a Reranker's `about`."""
+    """Returns the weights and versions that an image file stores; joint is a Reranker's `about`."""
     return {"checkpoint": {"file": label(checkpoint), "sha256": pipe.sha256}, **versions(), "joint": joint}
 
 
@@ -83,7 +83,7 @@ def check_output(paths: OutputPaths) -> None:
 
 
 def vocabulary_warnings(pipe: TextToImage, captions: list[str], most: int = 3) -> list[str]:
-    """Lines about words that were not in the training captions, and about captions of such words alone."""
+    """Returns warnings about words that were not in the training captions, and about captions without known words."""
     captions = list(dict.fromkeys(captions))
     unknown, unread = pipe.unknown_words(captions), pipe.without_known_words(captions)
     warnings = [unknown_words(unknown)] if unknown else []
@@ -95,7 +95,7 @@ def vocabulary_warnings(pipe: TextToImage, captions: list[str], most: int = 3) -
 
 
 def unknown_words(words: list[str], most: int = 10) -> str:
-    """A line that names words which were not in the training captions."""
+    """Returns a warning that lists words that were not in the training captions."""
     more = f" and {len(words) - most} more" if len(words) > most else ""
     listed = ", ".join(f"'{word[:40]}'" for word in words[:most])
     return f"unknown words (not in the training captions): {listed}{more}"
@@ -118,5 +118,5 @@ def differences(picture: Path, before: dict[str, Any], request: SamplingRequest,
 
 
 def shortened(weights: dict[str, Any]) -> str:
-    """A file's name and the beginning of its hash, safe to print whatever a picture's file says."""
+    """Returns a file's name and the beginning of its hash, made printable."""
     return cleaned(f"{str(weights.get('file'))[:100]} ({str(weights.get('sha256'))[:12]})")

@@ -104,11 +104,11 @@ def resume_hint(run_dir: Path) -> str:
     """Returns the end of an error message: what to resume from, and by which command."""
     if not (run_dir / "last.ckpt").exists():
         return f"there is no checkpoint in {run_dir} yet"
-    return f"{run_dir / 'last.ckpt'} is whole: python train.py --resume {run_dir}"
+    return f"{run_dir / 'last.ckpt'} is whole: cgan train --resume {run_dir}"
 
 
 class Found(NamedTuple):
-    """A checkpoint that can be trusted to be whole, what it holds, and the damaged ones that are newer."""
+    """An intact checkpoint, its content, and the damaged checkpoints that are newer."""
 
     path: Path
     content: dict

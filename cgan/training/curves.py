@@ -31,11 +31,11 @@ X_LABELS: dict[Against, str] = {"images": "images seen", "minutes": "minutes of 
 MOST_OF_EACH = 2  # plots of quality, and of losses, that nobody asked for by name
 MOST_RUNS = 8  # colours
 NOISY = ("loss/", "gradient_norm/", "images_per_second", "data_wait")  # of single steps: neighbours are averaged,
-MOST_POINTS, NEIGHBOURS = 40, 5  # at least so many, into at most so many points
+MOST_POINTS, NEIGHBOURS = 40, 5  # a smoothed curve has at most 40 points, each a mean of at least 5
 
 
 class Curves:
-    """The rows of a run; `points` gives the values of a metric and the places at which it was evaluated."""
+    """The rows of a run's metrics.csv; `points` returns the values of a metric and where they were measured."""
 
     def __init__(self, folder: Path, against: Against) -> None:
         self.folder, self.rows = folder, rows_of(folder / "metrics.csv")
@@ -72,7 +72,7 @@ def curves_of(
     Raises UserError for a folder that is no run, and for a metric that was not measured at least twice.
     """
     if len(folders) > MOST_RUNS:
-        raise UserError(f"{len(folders)} runs: {MOST_RUNS} at most can be told apart in a plot")
+        raise UserError(f"{len(folders)} runs: a plot shows {MOST_RUNS} at most; choose fewer")
     runs = named([Curves(folder, against) for folder in folders])
     numbers = sum((curves.numbers() for curves in runs.values()), Counter())
     known = [name for name, number in numbers.items() if number > 1]  # one in each of two runs can be compared

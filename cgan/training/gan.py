@@ -248,7 +248,11 @@ class TextToImageGAN(pl.LightningModule):
         return cast(list[LightningOptimizer], self.optimizers())
 
     def configure_optimizers(self) -> list[dict]:
-        """Returns Muon (Adam, but for the generator's inner matrices if asked) for each of the two networks."""
+        """Returns an optimizer and a schedule for the generator, and the same for the discriminator.
+
+        All weights are trained by Adam, except the generator's inner matrices, which Muon trains where
+        gan.matrix_learning_rate is above 0.
+        """
         config = self.config
         prior = list(self.generator.latent_prior.parameters())
         inner = self.generator.inner_matrices() if config.matrix_learning_rate > 0 else []

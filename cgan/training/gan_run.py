@@ -44,7 +44,7 @@ def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float
         start_from(gan, config.init)
     status, metrics = fit_gan(session, gan, plan, found)
     if status == REQUEUE:
-        session.report(f"asked to stop; go on with: python train.py --resume {run_dir}")
+        session.report(f"asked to stop; go on with: cgan train --resume {run_dir}")
     if status == 0:
         note_done(run_dir, "gan", budget(config))
     return gan.images_seen, metrics, status

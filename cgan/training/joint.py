@@ -125,7 +125,7 @@ class JointTraining(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> dict:
-        """Returns Muon (Adam, except for inner convolutions if asked) with a schedule of its learning rates."""
+        """Returns the optimizer with a schedule: Adam, and Muon for inner convolutions if matrix_learning_rate > 0."""
         convolutions = [layer.weight for layer in self.joint.image.modules() if isinstance(layer, nn.Conv2d)]
         matrices = convolutions[1:] if self.config.matrix_learning_rate > 0 else []
         apart = {id(weight) for weight in matrices}

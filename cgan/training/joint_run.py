@@ -77,7 +77,7 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
     if is_first_process() and status in (0, CTRL_C):
         joint.save(path)
     if status:
-        so_far = f"so far is {path}" if status == CTRL_C else f"starts again with: python train.py --resume {run_dir}"
+        so_far = f"so far is {path}" if status == CTRL_C else f"starts again with: cgan train --resume {run_dir}"
         session.report(f"stopped; the joint encoder {so_far}")
         raise TrainingStopped(status)
     images_seen = trainer.global_step * batch_size

@@ -51,7 +51,7 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float | Tensor], step: int | None = None) -> None:
         """Add a row; it is on the disk after save(), or once MOST_WAITING rows wait. Raises CannotWrite."""
-        row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+        row = {name: value if isinstance(value, float | int) else value.item() for name, value in metrics.items()}
         self.waiting.append({**row, "step": self.num_rows if step is None else step})
         self.num_rows += 1
         if len(self.waiting) >= MOST_WAITING:

@@ -1,6 +1,7 @@
-"""Micro-batches of a training step: images, text features, noise and mismatched captions.
+"""Prepares the input of a GAN's training step: images, captions, mismatched captions and all random numbers.
 
-All random numbers of a step are drawn here, outside of the losses, for the whole batch of all processes.
+They are prepared for the whole batch and then split into micro-batches, so the losses themselves draw nothing. With
+several processes, random numbers are drawn for the batch of all of them.
 """
 
 import hashlib
@@ -106,9 +107,9 @@ def mismatched_captions(
 ) -> tuple[Tensor, Tensor]:
     """Returns for each image the index of another one's caption, (B,), and whether it truly differs, (B,) bool.
 
-    Neither a caption of the same image nor the same words, of equal caption_ids, count as mismatched. With similarity
-    (B, B), cosines of the captions, similar ones are likelier, or the most similar one is taken (hard); but none that
-    says nearly the same.
+    A caption of the same image, or one of the same words (equal caption_ids), never counts as mismatched. similarity
+    (B, B) holds the cosines of the captions: with it, more similar captions are more likely to be chosen, or with
+    `hard` the most similar one is, but never one whose cosine is above SAME_MEANING.
     """
     same = (image_ids[:, None] == image_ids) | (caption_ids[:, None] == caption_ids)
     lottery = torch.rand(same.shape, device=same.device)

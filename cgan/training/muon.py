@@ -39,8 +39,8 @@ class Muon(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict) -> None:
         """Restores a state_dict(), on the device of each weight; states with earlier names are understood.
 
-        The number of steps has to be moved here: torch leaves it on the CPU, where checkpoints are read to, unless the
-        group says fused, and Lightning never moves it.
+        The number of steps has to be moved here: torch leaves it on the CPU, to which checkpoints are loaded, unless
+        the group has fused=True, and Lightning never moves it.
         """
         super().load_state_dict(state_dict)
         for weight, state in self.state.items():

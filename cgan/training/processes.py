@@ -1,7 +1,5 @@
 """Counts the processes of one training, tells which is the first, and lets them agree on a run directory."""
 
-import os
-from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -11,8 +9,6 @@ from cgan.config import TrainerConfig
 from cgan.errors import FirstProcessReports
 from cgan.interfaces import Report, UserError
 from cgan.workers import num_cores
-
-AGREED = "CGAN_RUN_DIR"  # by which the processes that Lightning starts know the run directory of the first
 
 
 def end_all(message: str) -> NoReturn:
@@ -77,22 +73,3 @@ def whole_batch(settings: TrainerConfig, batch_size: int, num_images: int, key: 
     if num_images < processes * parts:
         raise UserError(f"{num_images} pictures are too few for {shared}; lower trainer.devices or gan.accumulate")
     return min(batch_size, num_images - num_images % (processes * parts))
-
-
-# ---------------------------------------------------------------------------------------------- the run directory
-
-
-def job_name() -> str:
-    """Returns the name that a cluster gives to this job; empty outside of one."""
-    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
-
-
-def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
-    """Returns the run directory that a new run asks for, or that the first process has taken already.
-
-    Raises UserError where several processes were started together and have no name to agree on.
-    """
-    started_together = int(os.environ.get("WORLD_SIZE", 1)) > 1 and AGREED not in os.environ
-    if started_together and not job_name():
-        raise UserError("run_dir is not set; processes that torchrun starts need it to agree: run_dir=runs/NAME")
-    return Path(os.environ.get(AGREED) or f"runs/{name}-{job_name() or time}")

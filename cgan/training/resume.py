@@ -1,4 +1,4 @@
-"""Finds the run directory that a training resumes, its settings, and its finished stages."""
+"""Chooses the run directory of a training: a new one, or one that it resumes with its settings and finished stages."""
 
 import glob
 import os
@@ -6,24 +6,31 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
-from cgan.config import RunConfig
+from omegaconf import OmegaConf
+
+from cgan.config import RunConfig, TrainerConfig, load_config
 from cgan.files import write_json
 from cgan.interfaces import Report, UserError, silent
 from cgan.training.checkpoint_files import Found, checkpoints_in, newest_intact
-from cgan.training.processes import AGREED, chosen_run_dir, is_first_process, job_name
-from cgan.training.run_lock import is_of_others
+from cgan.training.processes import is_first_process, num_processes_of
+from cgan.training.run_lock import AGREED, found_by_first, is_of_others, job_name
 from cgan.training.run_records import finished_stages, settings_in
-from cgan.training.run_settings import changes, fixed_changes, stored_settings
+
+FIXED = ("trainer.batch_size",)  # of the trainer's keys, those that can't change during a training
+MOVABLE = ("data.root", "data.annotations")  # settings that may change where the pictures are the same
+OWN = ("run_dir", "resume", "init")  # settings that are no part of what is compared
 
 
 def chosen_run(config: RunConfig, time: str, report: Report = silent) -> tuple[RunConfig, Path]:
     """Returns the settings and the directory of a new run, or, where config.resume asks for it, of one that is resumed.
 
     time names a new run. config.resume of the result is the directory that is resumed, or None. report gets the
-    settings that are overridden and the runs that can't be read. Raises UserError for a directory that is no run, and
-    for changes that can't be made during a training.
+    settings that are overridden and the runs that can't be read. Raises UserError for a directory that is no run, for
+    changes that can't be made during a training, and where processes that were started together find no common one.
     """
+    join_first(config)
     match config.resume:
         case None:
             run_dir = None
@@ -100,6 +107,62 @@ def with_settings(runs: list[Path], report: Report) -> Iterator[tuple[Path, RunC
             yield path, stored_settings(path)
         except UserError as error:
             report(f"passed over: {error}")
+
+
+# ---------------------------------------------------------------------------------------------- the processes
+
+
+def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
+    """Returns the run directory that a new run asks for, or that the first process has taken already.
+
+    Raises UserError where several processes were started together and have no name to agree on.
+    """
+    started_together = int(os.environ.get("WORLD_SIZE", 1)) > 1 and AGREED not in os.environ
+    if started_together and not job_name():
+        raise UserError("run_dir is not set; processes that torchrun starts need it to agree: run_dir=runs/NAME")
+    return Path(os.environ.get(AGREED) or f"runs/{name}-{job_name() or time}")
+
+
+def join_first(config: RunConfig) -> None:
+    """Let processes that were started together, without run_dir, learn the run directory from the first one.
+
+    Raises UserError where that one has locked no directory.
+    """
+    alone = is_first_process() or AGREED in os.environ or config.run_dir is not None
+    if alone or config.resume not in (None, "auto") or num_processes_of(config.trainer) == 1:
+        return
+    os.environ[AGREED] = str(found_by_first(f"runs/{config.name}-*"))
+
+
+# ---------------------------------------------------------------------------------------------- settings
+
+
+def stored_settings(run_dir: Path) -> RunConfig:
+    """Returns the settings of a run; raises UserError if its config.yaml is not whole, or not one of cgan's."""
+    settings_in(run_dir)
+    return load_config([str(run_dir / "config.yaml")], silent)  # load_config has reported old names before
+
+
+def changes(stored: RunConfig, wanted: RunConfig) -> dict[str, tuple]:
+    """Returns the keys in which two configurations differ, with both values; keys in OWN are left out."""
+    trees = (cast(dict, OmegaConf.to_container(OmegaConf.structured(config))) for config in (stored, wanted))
+    one, two = (dict(leaves(tree)) for tree in trees)
+    keys = [key for key in one | two if one.get(key) != two.get(key) and key not in OWN]
+    return {key: (one.get(key), two.get(key)) for key in keys}
+
+
+def leaves(tree: dict, prefix: str = "") -> list[tuple[str, object]]:
+    """Returns the dotted keys of nested dicts, with their values."""
+    return [
+        leaf
+        for name, value in tree.items()
+        for leaf in (leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)])
+    ]
+
+
+def fixed_changes(changed: dict[str, tuple]) -> list[str]:
+    """Returns those of the changed keys that can't change during a training; the folder of the pictures can."""
+    return [key for key in changed if not key.startswith("trainer.") and key not in MOVABLE or key in FIXED]
 
 
 def check_changes(changed: dict[str, tuple], run_dir: Path, report: Report) -> None:

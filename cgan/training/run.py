@@ -21,7 +21,7 @@ from cgan.training.gan_run import planned_evaluation, train_gan
 from cgan.training.joint_run import train_joint
 from cgan.training.processes import from_first_process
 from cgan.training.resume import chosen_run, is_finished
-from cgan.training.run_directory import begin, join_first, taken
+from cgan.training.run_directory import begin, taken
 from cgan.training.session import Session, TrainingStopped
 from cgan.training.trainer import silence_lightning
 
@@ -80,7 +80,6 @@ def train(
     report = from_first_process(report)
     silence_lightning()
     config = with_own_parts(config, dataset, text_encoder)
-    join_first(config)
     config, run_dir = chosen_run(config, f"{datetime.now():%Y%m%d-%H%M%S}", report)
     if config.resume is not None and is_finished(run_dir, config):
         return already_finished(config, run_dir, report)
@@ -96,7 +95,7 @@ def train(
 
 def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
     """Returns the result of a run that is already finished; report gets the command that trains it for longer."""
-    more = f"; more of it: python train.py --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
+    more = f"; more of it: cgan train --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
     report(f"{run_dir} is finished{more}")
     return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
 

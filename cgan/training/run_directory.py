@@ -15,10 +15,20 @@ from cgan.data.fingerprint import Fingerprint, all_captions, differences, finger
 from cgan.files import cannot_write, check_writable, remove_abandoned, sync_folder, write_json, write_text
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.training.checkpoint_files import checkpoints_in
-from cgan.training.processes import AGREED, is_first_process, job_name, num_processes_of
-from cgan.training.run_lock import LAUNCH, found_by_first, give_back, is_unused, launch, take, take_new, wait_for_first
+from cgan.training.processes import is_first_process, num_processes_of
+from cgan.training.resume import MOVABLE, changes, stored_settings
+from cgan.training.run_lock import (
+    AGREED,
+    LAUNCH,
+    give_back,
+    is_unused,
+    job_name,
+    launch,
+    take,
+    take_new,
+    wait_for_first,
+)
 from cgan.training.run_records import SESSIONS, WHOLE, recorded_data
-from cgan.training.run_settings import MOVABLE, changes, stored_settings
 from cgan.training.sessions import note_session
 
 MADE = (
@@ -68,17 +78,6 @@ def leave(run_dir: Path, lock: FileLock, remove: bool) -> None:
         run_dir.rename(removed)  # at once, for whoever looks for a free name
         shutil.rmtree(removed, ignore_errors=True)
     give_back(run_dir, lock)
-
-
-def join_first(config: RunConfig) -> None:
-    """Let processes that were started together, without run_dir, learn the run directory from the first one.
-
-    Raises UserError where that one has locked no directory.
-    """
-    alone = is_first_process() or AGREED in os.environ or config.run_dir is not None
-    if alone or config.resume not in (None, "auto") or num_processes_of(config.trainer) == 1:
-        return
-    os.environ[AGREED] = str(found_by_first(f"runs/{config.name}-*"))
 
 
 def tidy(run_dir: Path) -> None:
@@ -174,4 +173,4 @@ def set_aside(run_dir: Path, report: Report = silent) -> None:
         sync_folder(run_dir)
     except OSError as error:
         raise cannot_write(run_dir, error) from error
-    report(f"{run_dir} held a training; all of it is in {folder} now (to go on: python train.py --resume {folder})")
+    report(f"{run_dir} held a training; all of it is in {folder} now (to go on: cgan train --resume {folder})")

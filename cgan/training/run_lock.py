@@ -1,6 +1,7 @@
-"""Locks a run directory, so that one training at a time writes it; the lock ends with its first process.
+"""Locks a run directory so that only one training at a time writes into it; the lock ends with the training.
 
-A file beside the lock says who holds it, also to the other processes of the same training.
+The first process holds the lock. A file beside it names the holder, and lets the other processes of a training know
+that it is their own.
 """
 
 import json
@@ -18,12 +19,16 @@ from cgan.files import Busy, cannot_write, hold_lock, is_locked, make_folder, wr
 
 MARK = ".under-way"  # the lock
 HOLDER = ".under-way.json"
+AGREED = "CGAN_RUN_DIR"  # by which the processes that Lightning starts know the run directory of the first
 LAUNCH = "CGAN_LAUNCH"  # by which the processes that Lightning starts know that they belong to the first
 HINT = "give another run_dir"
 
 
 def take(run_dir: Path, patience: float = 1.0) -> FileLock:
-    """Lock a run directory, which is made where it is not there; raises Busy, or CannotWrite."""
+    """Locks a run directory, which is created if it does not exist.
+
+    Raises Busy after `patience` seconds, or CannotWrite.
+    """
     make_folder(run_dir, HINT)
     try:
         lock = hold_lock(run_dir / MARK, "", patience)
@@ -34,16 +39,16 @@ def take(run_dir: Path, patience: float = 1.0) -> FileLock:
 
 
 def give_back(run_dir: Path, lock: FileLock) -> None:
-    """Unlock a run directory, and forget who held it."""
+    """Unlocks a run directory, and deletes the file that names the holder."""
     with suppress(OSError):
         (run_dir / HOLDER).unlink()
     lock.release()
 
 
 def take_new(path: Path) -> tuple[Path, FileLock]:
-    """Returns a run directory of this name that nobody else has, with a number behind it where the name is taken.
+    """Creates and locks a run directory of this name, and returns it with its lock.
 
-    Raises CannotWrite.
+    If the name is taken, a number is appended. Raises CannotWrite.
     """
     make_folder(path.parent, HINT)
     number = 1
@@ -74,17 +79,17 @@ def is_unused(run_dir: Path) -> bool:
 
 
 def is_under_way(run_dir: Path) -> bool:
-    """Returns whether a training of this machine, or of one that shares the disk and its locks, writes there now."""
+    """Returns whether a training writes into a run directory now, on this machine or one that shares its locks."""
     return is_locked(run_dir / MARK)
 
 
 def is_of_others(run_dir: Path) -> bool:
-    """Returns whether a training that this process is no part of writes there now."""
+    """Returns whether a training to which this process does not belong writes into a run directory now."""
     return is_under_way(run_dir) and holder(run_dir).get("launch") != launch()
 
 
 def holder(run_dir: Path) -> dict:
-    """Returns launch, host and process of the lock's holder; an empty dict if that is not known."""
+    """Returns the launch, host and process of the lock's holder; an empty dict if they are not known."""
     try:
         found = json.loads((run_dir / HOLDER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -93,7 +98,7 @@ def holder(run_dir: Path) -> dict:
 
 
 def busy_line(run_dir: Path) -> str:
-    """Returns the message of Busy: which directory, which process holds it if that is known, and what to do."""
+    """Returns the message of Busy: the directory, the process that holds it if that is known, and what to do."""
     found = holder(run_dir)
     by = f" (process {found['process']} on {found['host']})" if {"process", "host"} <= set(found) else ""
     return f"{run_dir}: another training is under way in it{by}; wait for its end, or give another run_dir"
@@ -103,7 +108,7 @@ def busy_line(run_dir: Path) -> str:
 
 
 def launch() -> str:
-    """Returns a text that all processes started together share, and that no other training has."""
+    """Returns an identifier that is equal in all processes of one launch, and different from every other launch."""
     found = os.environ
     if LAUNCH in found:
         return found[LAUNCH]
@@ -119,10 +124,15 @@ def launch() -> str:
 ALONE = secrets.token_hex(8)
 
 
-def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
-    """Wait, in a process that is not the first, until the first one has locked the run directory.
+def job_name() -> str:
+    """Returns the name that a cluster gives to this job; empty outside of one."""
+    return os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none").replace("none", "")
 
-    Raises FirstProcessReports where another training holds the directory all the time.
+
+def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
+    """Waits, in a process that is not the first, until the first process has locked the run directory.
+
+    Raises FirstProcessReports if another training still holds the directory after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while is_of_others(run_dir):
@@ -132,7 +142,10 @@ def wait_for_first(run_dir: Path, seconds: float = 180.0) -> None:
 
 
 def found_by_first(pattern: str, seconds: float = 120.0) -> Path:
-    """Returns the run directory that the first process has taken, of those that a pattern names; raises UserError."""
+    """Returns the run directory, of those that match a pattern, which the first process has locked.
+
+    Raises UserError if there is none after `seconds`.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for path in Path().glob(f"{pattern}/{HOLDER}"):

@@ -11,7 +11,7 @@ RECENT = 10  # rows over which losses are averaged
 
 
 class RunSummary(TypedDict):
-    """What `cgan runs` shows of a run; each value is one that JSON can hold."""
+    """The properties of a run that `cgan runs` shows; each value is JSON-able."""
 
     name: str
     path: str

@@ -45,10 +45,10 @@ def pause_training_clock(trainer: Trainer, seconds: float) -> None:
 
 
 class Cadence:
-    """How often a recurring event is due: every `every_images` images, never for 0.
+    """How often a recurring event is due: every `every_images` images, never if that is 0.
 
-    For None it is due `times` times in a training, at equal shares of it, but with at least `least_images` between, so
-    that one default serves trainings of minutes and of days.
+    If it is None, the event is due `times` times in a training, at equal intervals of at least `least_images` images.
+    So one default serves trainings of minutes and of days.
     """
 
     def __init__(self, every_images: int | None, times: int, least_images: int) -> None:
@@ -56,11 +56,14 @@ class Cadence:
 
     @property
     def never(self) -> bool:
-        """Whether it is never due."""
+        """Whether the event is never due."""
         return self.every_images == 0
 
     def count(self, images_seen: int, progress: float) -> int:
-        """Returns how many times it was due after images_seen, at a progress in [0, 1]; it is due when this grows."""
+        """Returns how often the event was due until images_seen, at a progress in [0, 1].
+
+        It is due when this number grows.
+        """
         if self.every_images is None:
             return min(images_seen // self.least_images, int(progress * self.times))
         return images_seen // self.every_images if self.every_images > 0 else 0

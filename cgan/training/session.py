@@ -1,4 +1,4 @@
-"""Holds what the stages of one training share: settings, run directory, pictures and the receiver of messages."""
+"""The Session: inputs that the stages of one training share, such as its settings, data set and run directory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cgan.training.gan import ExtraLoss
 
 
 class TrainingStopped(Exception):
-    """Raised when a signal has ended a stage of the training; `status` is the exit status that it asks for."""
+    """Raised when a signal has ended a stage of a training; `status` is the exit status for that signal."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"a signal has ended the training, status {status}")
@@ -22,7 +22,7 @@ class TrainingStopped(Exception):
 
 @dataclass(frozen=True)
 class Session:
-    """The inputs of one call of train()."""
+    """The inputs of one call of train(), as its stages get them."""
 
     config: RunConfig
     run_dir: Path  # which this training has locked

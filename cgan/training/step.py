@@ -44,7 +44,7 @@ class Networks:
 
     @property
     def on_features(self) -> bool:
-        """Whether the discriminator stands on frozen feature maps."""
+        """Whether the discriminator's heads use frozen feature maps."""
         return self.config.discriminator.form == "features"
 
     @property

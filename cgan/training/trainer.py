@@ -28,7 +28,7 @@ from cgan.training.processes import num_devices, num_processes_of
 
 
 def silence_lightning() -> None:
-    """Switch off Lightning's warnings and its hints about hardware and loggers, for the whole process."""
+    """Turns off Lightning's warnings and its hints about hardware and loggers, for the whole process."""
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -45,8 +45,8 @@ def trainer_of(
 ) -> Trainer:
     """Returns the Trainer of a module with one or two optimizers.
 
-    It ends after max_steps, or after so many minutes of training where they are given; evaluations do not count in
-    these. seed makes its steps repeatable. Callbacks are called in their order, after those that cgan always uses.
+    It stops after max_steps steps or, if `minutes` is given, after that time, in which evaluations do not count. seed
+    determines the random numbers of each step. callbacks are called in their order, after those that cgan always uses.
     """
     several, watch = num_processes_of(settings) > 1, Stopwatch()
     precision = chosen_precision(settings.precision)
@@ -74,14 +74,17 @@ def trainer_of(
 
 
 def plugins_of(precision: str, several_gpus: bool) -> list:
-    """Returns Lightning's plugins: for checkpoint files, for loss scales of 16-mixed, for shared batch statistics."""
+    """Returns Lightning's plugins: for checkpoint files, loss scales of 16-mixed, batch statistics of several GPUs."""
     device = "cuda" if torch.cuda.is_available() else "cpu"  # as the accelerator
     scaler = [ScalerForEach(device)] if precision == "16-mixed" else []
     return [PlainFiles(), *scaler, *([SyncTrainedBatchNorm()] if several_gpus else [])]
 
 
 def strategy_of(several: bool, num_optimizers: int) -> str | Strategy:
-    """Returns how several processes share gradients: a module with two optimizers averages its own."""
+    """Returns Lightning's strategy for gradients of several processes.
+
+    SharedGradients for modules with two optimizers.
+    """
     if not several:
         return "auto"
     return SharedGradients() if num_optimizers > 1 else "ddp_find_unused_parameters_true"
@@ -95,11 +98,11 @@ def fit(
     config: RunConfig,
     found: Found | None = None,
 ) -> int:
-    """Train a module on a data set, from a checkpoint if one is found.
+    """Trains a module on a data set, from the checkpoint `found` if it is given.
 
     batch_size counts the images of all processes together. One of the trainer's callbacks must be a StopOnSignal.
-    Returns 0 at the end, or the exit status that a signal asks for. Raises UserError where the disk is full, or where
-    the checkpoint is of other networks.
+    Returns 0 at the end, or the exit status for a signal. Raises UserError if the disk is full, or if the checkpoint
+    belongs to other networks.
     """
     settings, (rank, ranks) = config.trainer, (trainer.global_rank, trainer.world_size)
     start_index = found.content.get("draws", found.content["global_step"] * batch_size) if found else 0

@@ -38,7 +38,7 @@ def workplace(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     ended = script("train.py", *EVALUATED, "run_dir=runs/tiny", cwd=folder)
     assert ended.returncode == 0, ended.stderr
-    assert "next: python sample.py" in ended.stdout
+    assert "next: cgan sample" in ended.stdout
     return folder
 
 

@@ -226,7 +226,7 @@ def test_what_shows_no_way_is_not_animated(capsys):
 def test_a_film_or_a_foreign_gif_can_not_be_drawn_again():
     Path("x.mp4").write_bytes(b"....ftyp")
     Image.new("RGB", (8, 8)).save("x.gif", comment=b"\xff my holiday")
-    for name, said in (("x.mp4", "an MP4 does not say"), ("x.gif", "does not say how it was sampled")):
+    for name, said in (("x.mp4", "an MP4 does not store"), ("x.gif", "holds no captions and seeds")):
         with pytest.raises(UserError, match=said) as error:
             main(["--again", name])
         assert "\n" not in str(error.value)

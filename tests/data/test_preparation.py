@@ -185,7 +185,7 @@ def test_a_shard_of_another_size_than_was_written_is_not_trained_on(tmp_path, ou
         (out / MANIFEST).unlink()
     with (out / "shard-00001.tar").open("ab") as file:
         file.write(bytes(512))
-    with pytest.raises(UserError, match="shard-00001.tar: .* bytes instead of the .* says; damaged") as error:
+    with pytest.raises(UserError, match="shard-00001.tar: .* bytes instead of the .* states; damaged") as error:
         ShardedPictures(out, 32, tmp_path / "cache")
     assert line_of(error)
 

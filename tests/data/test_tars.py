@@ -73,12 +73,13 @@ def test_a_damaged_picture_ends_no_training_and_the_next_one_stands_in(tmp_path,
         assert sorted(batch.image_ids.tolist()) == [0, 3, 3, 3]
 
 
-def test_each_damaged_picture_is_told_once(tmp_path, cache, caplog):
+def test_each_damaged_picture_is_logged_once(tmp_path, cache, caplog):
     data = ShardedPictures(tar(tmp_path / "tars", sample(0, CUT) + sample(1, jpeg()) + sample(2, CUT)), 32, cache)
     for _ in range(2):
         assert all(torch.equal(data[i].image, data[1].image) for i in range(3))
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2 and "damaged or not a picture; left out (2 so far)" in told[1] and "a.tar at byte" in told[0]
+    logged = [record.getMessage() for record in caplog.records]
+    assert len(logged) == 2 and "a.tar at byte" in logged[0]
+    assert "damaged or not a picture; the next picture replaces it (2 so far)" in logged[1]
 
 
 def test_parts_share_what_is_known_and_take_stand_ins_from_themselves(tmp_path, cache):

@@ -1,6 +1,8 @@
 """The wheel holds all that commands need, and works outside of the checkout."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -62,6 +64,32 @@ def test_an_installed_wheel_samples_outside_of_the_checkout(installed, tmp_path)
     (path,) = run(installed, tmp_path, "-m", "cgan", "sample", "a dog on grass").splitlines()
     with Image.open(tmp_path / path) as picture:
         assert picture.size == (64, 64)
+
+
+def test_an_installed_wheel_trains_samples_and_evaluates_outside_of_the_checkout(installed, tmp_path):
+    settings = """data.num_images=64 trainer.joint_images=64 trainer.joint_batch_size=32 trainer.images=64
+        trainer.evaluate_every=0 trainer.wandb=disabled gan.generator.width=4 gan.discriminator.width=4 run_dir=run"""
+    said = run(installed, tmp_path, "-m", "cgan", "train", *settings.split())
+    assert re.search(r"images seen +│ 64 ", said) and "next: cgan sample" in said
+    (path,) = run(installed, tmp_path, "-m", "cgan", "sample", "a dog", "--checkpoint", "run").splitlines()
+    assert (tmp_path / path).is_file()
+    metrics = json.loads(run(installed, tmp_path, "-m", "cgan", "evaluate", "run", "--num-images", "8", "--json"))
+    assert 0 <= metrics["scene_accuracy"] <= 1 and metrics["r_precision_real"] > 0.5
+
+
+def test_an_installed_wheel_trains_a_scene_classifier_outside_of_the_checkout(installed, tmp_path):
+    sizes = "--num-images 18 --images 128 --test-images 9 --out judge.safetensors".split()
+    said = run(installed, tmp_path, "-m", "cgan", "judge", *sizes)
+    table = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    assert (tmp_path / "judge.safetensors").is_file() and 0 <= table["real: recognisable"] <= 1
+
+
+@pytest.mark.parametrize("name", ["assets/scenes-two-64.safetensors", "scenes-two-64.safetensors"])
+def test_an_installed_wheel_finds_its_weights_by_their_name_in_any_folder(name, installed, tmp_path):
+    caption = "a red dog to the left of a blue ball on sand"
+    (path,) = run(installed, tmp_path, "-m", "cgan", "sample", caption, "--checkpoint", name).splitlines()
+    with Image.open(tmp_path / path) as picture:
+        assert json.loads(picture.text["cgan"])["checkpoint"]["file"] == "assets/scenes-two-64.safetensors"
 
 
 def test_an_installed_wheel_finds_its_configurations(installed, tmp_path):

@@ -22,6 +22,7 @@ from cgan.models.generators import build_generator
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_GAN
+from cgan.sampling.onnx import PlainGenerator, inputs_of, traced
 from cgan.sampling.pipeline import TextToImage
 
 FILES = ["README.md", "config.json", "model.safetensors", "samples.png"]
@@ -179,6 +180,19 @@ def test_without_the_packages_onnx_says_what_to_install(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word_attention", [False, True])
+def test_the_program_that_onnx_gets_generates_the_same_images_for_any_number_of_them(run, word_attention):
+    torch.save(tiny_checkpoint(word_attention), run / "last.ckpt")
+    pipe = TextToImage.from_pretrained(run)
+    program = traced(pipe, inputs_of(pipe, 2)).module()
+    for num in (2, 5):
+        inputs = inputs_of(pipe, num)
+        with torch.inference_mode():
+            expected = PlainGenerator(pipe.generator)(*inputs)
+            assert torch.equal(program(*inputs), expected) and len(expected) == num
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word_attention", [False, True])
 def test_onnx_draws_the_same_images_for_any_number_of_them(run, word_attention):
     pytest.importorskip("onnxscript")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -186,6 +200,7 @@ def test_onnx_draws_the_same_images_for_any_number_of_them(run, word_attention):
     main([str(run), "exported", "--onnx"])
     pipe = TextToImage.from_pretrained("exported")
     session = onnxruntime.InferenceSession("exported/generator.onnx", providers=["CPUExecutionProvider"])
+    assert all(value.shape[0] == "batch" for value in (*session.get_inputs(), *session.get_outputs()))
     for captions in (["a red dog"], ["a red dog", "a cat", "a big blue car on sand, to the right"]):
         noise, text = pipe.noise(list(range(len(captions)))), pipe.encode(captions)
         values = {"noise": noise, "sentence": text.sentence}

@@ -133,7 +133,7 @@ def test_a_full_disk_ends_the_training_with_the_last_checkpoint_intact(copy):
     trainer.fit(tiny_gan(penalty_weight=0.01), DataLoader(batches(4), batch_size=None))
     with full_disk(at=100_000), pytest.raises(UserError, match="can't be written") as error:
         save_checkpoint(trainer, copy / "last.ckpt", num_kept=3)
-    assert "\n" not in str(error.value) and f"python train.py --resume {copy}" in str(error.value)
+    assert "\n" not in str(error.value) and f"cgan train --resume {copy}" in str(error.value)
     assert "the disk is full" in str(error.value)
     assert steps(copy) == [3, 2, 1] and not list(copy.glob(".*.tmp"))
 

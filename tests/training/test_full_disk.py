@@ -73,7 +73,7 @@ def test_a_disk_that_fills_in_the_midst_of_training_is_one_line_that_says_how_to
 
     with pytest.raises(UserError, match="a.png can't be written: the disk is full") as caught:
         fit(trainer, tiny_gan(penalty_weight=0.01), samples, 4, config)
-    assert f"last.ckpt is whole: python train.py --resume {tmp_path}" in str(caught.value)
+    assert f"last.ckpt is whole: cgan train --resume {tmp_path}" in str(caught.value)
     assert "\n" not in str(caught.value) and isinstance(caught.value.__cause__, CannotWrite)
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert content["global_step"] == 1 and content["draws"] == 4 and not list(tmp_path.glob(".*"))

@@ -121,7 +121,7 @@ def stopped(tmp_path_factory) -> tuple[Path, float, tuple[int, str, str]]:
 @pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_the_status_to_requeue_on_within_ten_seconds(stopped):
     folder, seconds, (status, stdout, stderr) = stopped
-    assert status == 75 and seconds < 10 and "python train.py --resume run" in stdout and "Traceback" not in stderr
+    assert status == 75 and seconds < 10 and "cgan train --resume run" in stdout and "Traceback" not in stderr
     assert (folder / "run/last.ckpt").stat().st_mtime > (folder / "run/last-1.ckpt").stat().st_mtime
 
 
@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_another_number_of_processes_until_it_is_finished(sto
     assert images_in(folder / "run") == images
     status, stdout, stderr = ended(start("--resume", "run", cwd=folder))
     assert status == 0 and stdout.splitlines() == [
-        "run is finished; more of it: python train.py --resume run trainer.images=..."
+        "run is finished; more of it: cgan train --resume run trainer.images=..."
     ]
     status, stdout, stderr = ended(start("--resume", "run", "gan.learning_rate=1", cwd=folder))
     assert status == 1 and "gan.learning_rate can't change on the way" in stderr

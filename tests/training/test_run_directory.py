@@ -17,11 +17,10 @@ from cgan.data.fingerprint import differences, fingerprint_of
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.files import CannotWrite, temporary_name
 from cgan.interfaces import UserError
-from cgan.training.resume import chosen_run
+from cgan.training.resume import chosen_run, stored_settings
 from cgan.training.run import train
 from cgan.training.run_directory import HALF_ASIDE, begin, set_aside, taken, tidy, write_settings
 from cgan.training.run_records import read_run, settings_in
-from cgan.training.run_settings import stored_settings
 from helpers.pictures import shards_of, some_pictures
 from helpers.runs import RUN_FILES, files_in, run_of, settings
 

@@ -12,7 +12,7 @@ EXPECTED = "a COCO captions file"
 
 
 class Annotation(NamedTuple):
-    """A caption of a captions file, or none where it is absent or blank."""
+    """An annotation of a captions file; its list of captions is empty if the caption is absent or blank."""
 
     caption_id: int | str | None  # as id_from has it
     image_id: int  # int64, as image_id_of has it
@@ -20,9 +20,9 @@ class Annotation(NamedTuple):
 
 
 def read_coco(root: Path, annotations: Path) -> list[Entry]:
-    """The pictures of a captions file, each with all of its captions and its COCO id; raises UserError.
+    """Returns the pictures of a captions file, each with all of its captions and its COCO id; raises UserError.
 
-    What speaks of no picture of the file is left out by its name.
+    Captions whose picture is not in the file are left out, each by its image id.
     """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures, such as train2017")
@@ -37,7 +37,7 @@ def read_coco(root: Path, annotations: Path) -> list[Entry]:
 
 
 def read_captions_file(annotations: Path) -> dict:
-    """The content of a captions file, with lists of images and annotations; raises UserError."""
+    """Returns the content of a captions file, with lists of images and annotations; raises UserError."""
     if not annotations.is_file():
         raise UserError(f"data.annotations={annotations}: no such file; give captions_train2017.json or its like")
     content = read_json(annotations, EXPECTED)
@@ -52,18 +52,24 @@ def read_captions_file(annotations: Path) -> dict:
 
 
 def at_fault(annotations: Path, record: str = "the file") -> str:
-    """The beginning of a message about a captions file of another shape."""
+    """Returns the beginning of a message about a file that is not a captions file of COCO's layout."""
     return f"{annotations}: not {EXPECTED}; {record}"
 
 
 def image_of(content: dict, number: int, annotations: Path) -> tuple[int, str]:
-    """The id of a picture and the name of its file."""
+    """Returns the id (int64) and the file name of a picture.
+
+    Raises UserError if either is missing or of a wrong type.
+    """
     image, where = content["images"][number], at_fault(annotations, f"images[{number}]")
     return image_id_of(field(image, "id", object, where), where), field(image, "file_name", str, where)
 
 
 def annotations_in(content: dict, annotations: Path) -> list[Annotation]:
-    """The captions of a captions file; raises UserError for one that has no picture, or is no text."""
+    """Returns the annotations of a captions file.
+
+    Raises UserError for one without an image id, or whose caption is not text.
+    """
     result = []
     for number, row in enumerate(content["annotations"]):
         where = at_fault(annotations, f"annotations[{number}]")

@@ -1,7 +1,8 @@
-"""Pictures and folders of ten-line texts beside them (Reed et al. 2016): CUB-200-2011's birds, Oxford's flowers.
+"""Reads pictures with a text file of ten captions each (Reed et al. 2016): CUB-200-2011's birds and Oxford's flowers.
 
-A split is NAME.txt in the root: each line a class folder, such as Reed's trainvalclasses.txt with classes disjoint from
-those of testclasses.txt, or a picture. Of CUB, train and test also stand in its own train_test_split.txt.
+A split is a file NAME.txt in the root. Each of its lines names a picture or a class folder, as in Reed's
+trainvalclasses.txt and testclasses.txt, whose classes are disjoint. CUB's own train and test are read from
+train_test_split.txt.
 """
 
 from pathlib import Path
@@ -16,7 +17,10 @@ TEXTS = ("text", "text_c10", "../text", "../text_c10")  # beside images, as Attn
 
 
 def read_cub(root: Path, split: str | None) -> list[Entry]:
-    """Birds: images/001.Black_footed_Albatross/NAME.jpg and text/001.Black_footed_Albatross/NAME.txt."""
+    """Returns birds: images/001.Black_footed_Albatross/NAME.jpg with text/001.Black_footed_Albatross/NAME.txt.
+
+    Raises UserError for missing folders and for splits that do not exist.
+    """
     images = folder_in(root, ("images", "CUB_200_2011/images"))
     texts = folder_in(images.parent, TEXTS)
     list_file, files = images.parent / "images.txt", files_below(images)
@@ -32,7 +36,10 @@ def read_cub(root: Path, split: str | None) -> list[Entry]:
 
 
 def read_flowers(root: Path, split: str | None) -> list[Entry]:
-    """Flowers: jpg/image_00001.jpg and text_c10/class_00077/image_00001.txt."""
+    """Returns flowers: jpg/image_00001.jpg with text_c10/class_00077/image_00001.txt.
+
+    Raises UserError as read_cub does.
+    """
     images, texts = folder_in(root, ("jpg",)), folder_in(root, TEXTS)
     files, texts_found = files_below(images), texts_by_stem(files_below(texts))
     text_of = {stem.name: file for stem, file in texts_found.items() if stem.parent.parent == texts}
@@ -48,7 +55,7 @@ def read_flowers(root: Path, split: str | None) -> list[Entry]:
 
 
 def folder_in(root: Path, names: tuple[str, ...]) -> Path:
-    """The first of these folders that is there."""
+    """Returns the first of these subfolders that exists; raises UserError if none does."""
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -56,7 +63,10 @@ def folder_in(root: Path, names: tuple[str, ...]) -> Path:
 
 
 def pairs_of(file: Path) -> list[tuple[str, str]]:
-    """Lines of a number and something, as in CUB's images.txt; raises UserError with the line that is not so."""
+    """Returns the pairs of a number and a text on each line, as in CUB's images.txt.
+
+    Raises UserError that names the line.
+    """
     pairs = []
     for number, line in enumerate(read_text(file).split("\n"), start=1):
         pair = line.split(maxsplit=1)
@@ -67,7 +77,10 @@ def pairs_of(file: Path) -> list[tuple[str, str]]:
 
 
 def chosen_by_file(root: Path, cub: Path, entries: dict[str, Entry], split: str) -> list[Entry]:
-    """The entries, by their names, that belong to a split; the lines of its list that fit none are left out by name."""
+    """Returns the entries of a split; lines of its list that name no entry become entries that are left out.
+
+    entries are by name. Raises UserError if there is no list of the split.
+    """
     if (root / f"{split}.txt").is_file():
         return chosen_by_list(root / f"{split}.txt", entries)
     if split in ("train", "test") and (cub / "train_test_split.txt").is_file() and (cub / "images.txt").is_file():
@@ -79,7 +92,7 @@ def chosen_by_file(root: Path, cub: Path, entries: dict[str, Entry], split: str)
 
 
 def chosen_by_side(cub: Path, entries: dict[str, Entry], wanted: str) -> list[Entry]:
-    """The entries that CUB's own train_test_split.txt puts on a side, 1 for training and 0 for testing."""
+    """Returns the entries that CUB's train_test_split.txt marks with `wanted`, "1" for training or "0" for testing."""
     side = dict(pairs_of(cub / "train_test_split.txt"))
     side_of = {name: side.get(number) for number, name in pairs_of(cub / "images.txt")}
     chosen = [entry for name, entry in entries.items() if side_of.get(name) == wanted]
@@ -88,7 +101,7 @@ def chosen_by_side(cub: Path, entries: dict[str, Entry], wanted: str) -> list[En
 
 
 def chosen_by_list(file: Path, entries: dict[str, Entry]) -> list[Entry]:
-    """The entries that a list of file names chooses, in its order."""
+    """Returns the entries that the lines of a file name; lines that name none become entries that are left out."""
     wanted = [line.strip() for line in read_text(file).split("\n")]
     wanted_set, found = set(wanted), {called for name in entries for called in names_for(name)}
     chosen = [entry for name, entry in entries.items() if wanted_set & names_for(name)]
@@ -97,6 +110,6 @@ def chosen_by_list(file: Path, entries: dict[str, Entry]) -> list[Entry]:
 
 
 def names_for(name: str) -> set[str]:
-    """What a list may call a picture: class/name.jpg, class/name, name.jpg, name, or its class."""
+    """Returns all names that a list may use for a picture: class/name.jpg, class/name, name.jpg, name, or its class."""
     path = Path(name)
     return {name, path.with_suffix("").as_posix(), path.name, path.stem, path.parent.as_posix()}

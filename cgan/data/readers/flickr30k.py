@@ -1,4 +1,4 @@
-"""Flickr30k (Young et al. 2014): results_20130124.token, or the results.csv that goes round, and the pictures."""
+"""Reads Flickr30k (Young et al. 2014): results_20130124.token, or the results.csv of later copies, and the pictures."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ CSV = re.compile(r"(?P<name>[^|]+)\|\s*\d+\s*\|?(?P<caption>.*)")  # the publish
 
 
 def read_flickr30k(root: Path, annotations: Path) -> list[Entry]:
-    """The pictures of a captions file, each with all of its captions; raises UserError."""
+    """Returns the pictures of a captions file, each with all of its captions; raises UserError."""
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures")
     if not annotations.is_file():

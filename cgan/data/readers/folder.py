@@ -1,4 +1,4 @@
-"""A folder of pictures whose captions stand in metadata.jsonl, .csv or .parquet, or in a .txt beside each picture."""
+"""Reads a folder of pictures with captions in metadata.jsonl, .csv or .parquet, or in a .txt beside each picture."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,14 @@ from cgan.interfaces import UserError
 
 
 class NoCaptions(UserError):
-    """A folder of pictures without any caption."""
+    """Raised for a folder of pictures without any caption."""
 
 
 def read_folder(root: Path) -> list[Entry]:
-    """The pictures of a folder with their captions; raises UserError where a caption file can't be understood.
+    """Returns the pictures of a folder with their captions.
 
-    NoCaptions, a UserError, is raised where there are pictures and no captions.
+    Raises NoCaptions if there are pictures but no captions, and UserError for a missing folder and for captions that
+    can't be read.
     """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures")
@@ -31,7 +32,7 @@ def read_folder(root: Path) -> list[Entry]:
 
 
 def merged(root: Path, rows: Iterator[Row]) -> list[Entry]:
-    """One entry a picture, with the captions of all its rows."""
+    """Returns one Entry for each picture, with the captions of all rows that name it; raises UserError."""
     captions: dict[str, list[str]] = {}
     unnamed = []
     for where, name, text in rows:
@@ -46,7 +47,10 @@ def merged(root: Path, rows: Iterator[Row]) -> list[Entry]:
 
 
 def sidecars(root: Path) -> list[Entry]:
-    """Each line of dog.txt is a caption of dog.png."""
+    """Returns the pictures of a folder that have text files: each line of dog.txt is a caption of dog.png.
+
+    Raises NoCaptions if there are pictures but no captions.
+    """
     files = files_below(root)
     texts, pictures = texts_by_stem(files), [file for file in files if is_picture(file)]
     names = [str(path.relative_to(root)) for path in pictures]
@@ -61,7 +65,7 @@ def sidecars(root: Path) -> list[Entry]:
 
 
 def with_text(root: Path, picture: Path, text: Path | None, name: str, image_id: int) -> Entry:
-    """A picture with the lines of its text; left out, with the reason, where these can't be read."""
+    """Returns the Entry of a picture with the lines of its text; if the text can't be read, one that is left out."""
     captions, fault = [], None
     try:
         captions = read_text(text).split("\n") if text else []

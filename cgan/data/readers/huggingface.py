@@ -1,4 +1,4 @@
-"""A folder of the datasets library: what save_to_disk wrote, or an imagefolder; needs datasets."""
+"""Reads a folder of the datasets library: the output of save_to_disk, or an imagefolder; needs the package datasets."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,13 +15,14 @@ CAPTIONS = ("text", "caption", "captions", "sentences", "sentence", "raw")  # co
 
 
 class Row(Stored):
-    """A picture in a row of a data set; each process opens the data set for itself."""
+    """The picture in one row of a data set; each process opens the data set by itself."""
 
     def __init__(self, root: Path, split: str | None, number: int, version: int) -> None:
         self.root, self.split, self.number, self.version = root, split, number, version
         self.name = f"row {number}"
 
     def open(self, mode: str) -> BinaryIO:
+        """Returns the picture's encoded bytes as a file; raises FileNotFoundError if the row has none."""
         pictures, _ = columns_of(self.root, self.split)
         picture = pictures[self.number] or {}
         if picture.get("bytes") is not None:
@@ -31,11 +32,12 @@ class Row(Stored):
         raise FileNotFoundError(self.name)
 
     def fingerprint(self) -> str:
+        """Returns a text that changes when the folder, the split, the row's number or the data set's version does."""
         return f"{self.root.absolute()}|{self.split}|{self.number}|{self.version}"
 
 
 def read_datasets(root: Path, split: str | None) -> list[Entry]:
-    """The rows of a data set with their captions; raises UserError."""
+    """Returns the rows of a data set with their captions; raises UserError."""
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give one that datasets' save_to_disk wrote")
     _, captions = columns_of(root, split)
@@ -47,7 +49,10 @@ def read_datasets(root: Path, split: str | None) -> list[Entry]:
 
 @lru_cache(maxsize=4)
 def columns_of(root: Path, split: str | None) -> tuple[Sequence, Sequence]:
-    """The pictures, as dictionaries of bytes and path, and the captions of a data set."""
+    """Returns the column of pictures, dictionaries with bytes and path, and the column of captions.
+
+    Raises UserError.
+    """
     try:
         from datasets import Image
     except ImportError:
@@ -62,7 +67,7 @@ def columns_of(root: Path, split: str | None) -> tuple[Sequence, Sequence]:
 
 
 def opened(root: Path):
-    """Opens a folder of the library datasets; raises UserError where it can't be read."""
+    """Returns the data set in a folder, or a dictionary of its splits; raises UserError if it can't be read."""
     from datasets import disable_progress_bars, load_dataset, load_from_disk
 
     disable_progress_bars()
@@ -77,7 +82,7 @@ def opened(root: Path):
 
 
 def one_split(data, root: Path, split: str | None):
-    """The data set itself, or the split that was asked for, or the only one there is."""
+    """Returns the requested split, or without a request the only one; raises UserError if that is not possible."""
     splits = dict(data) if isinstance(data, dict) else {"all": data}
     if split is None and len(splits) == 1:
         return next(iter(splits.values()))

@@ -1,4 +1,4 @@
-"""Karpathy's splits (Karpathy and Fei-Fei 2015): dataset_coco.json, dataset_flickr30k.json, dataset_flickr8k.json."""
+"""Reads Karpathy's splits (Karpathy and Fei-Fei 2015): dataset_coco.json, dataset_flickr30k.json and the like."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ EXPECTED = "a file of Karpathy's splits"
 
 
 def read_karpathy(root: Path, annotations: Path, split: str | None) -> list[Entry]:
-    """The pictures of one split or of several joined by +, such as train+restval; all of them when split is None."""
+    """Returns the pictures of a split, or of several that are joined by +, such as train+restval; None is all splits.
+
+    Raises UserError for files that are missing or of another layout, and for splits that do not exist.
+    """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds train2014, val2014 or the pictures")
     if not annotations.is_file():
@@ -28,7 +31,7 @@ def read_karpathy(root: Path, annotations: Path, split: str | None) -> list[Entr
 
 
 def entry_of(root: Path, image: Any, where: str) -> Entry:
-    """The Entry of one image record; raises UserError that begins with where."""
+    """Returns the Entry of one image record; raises UserError whose message begins with `where`."""
     file = field(image, "filename", str, where)
     folder = field(image, "filepath", str, where) if image.get("filepath") is not None else ""
     number = image_id_of(field(image, "cocoid" if "cocoid" in image else "imgid", object, where), where)

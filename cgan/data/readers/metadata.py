@@ -1,4 +1,4 @@
-"""Captions in a folder's metadata.jsonl, metadata.csv or metadata.parquet (needs pyarrow), row by row."""
+"""Reads the rows of a folder's metadata.jsonl, metadata.csv or metadata.parquet (needs pyarrow)."""
 
 import csv
 import re
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 
 def rows_of_jsonl(file: Path) -> Iterator[Row]:
-    """Yields the rows of a metadata.jsonl; raises UserError with the line."""
+    """Yields the rows of a metadata.jsonl; raises UserError that names the line."""
     for number, row in read_json_lines(file):
         if not isinstance(row, dict) or not {"file_name", "text"} <= set(row):
             raise UserError(f'{file}, line {number}: expected {{"file_name": "...", "text": "..."}}')
@@ -34,7 +34,7 @@ def rows_of_jsonl(file: Path) -> Iterator[Row]:
 
 
 def rows_of_csv(file: Path) -> Iterator[Row]:
-    """Yields the rows of a metadata.csv; raises UserError with the line."""
+    """Yields the rows of a metadata.csv; raises UserError that names the line."""
     rows, begin = csv.reader(StringIO(read_text(file, newline=""), newline=""), strict=True), 1
     try:
         names = [name.strip() for name in next(rows, [])]
@@ -60,7 +60,7 @@ def check_columns(file: Path, names: list[str]) -> None:
 
 
 def check_row(where: str, row: list[str], names: list[str]) -> None:
-    """Raise UserError where a comma has cut a caption, or a quote has swallowed rows."""
+    """Raises UserError if a comma has split a caption into fields, or if an unclosed quote has joined several rows."""
     if len(row) > len(names):
         raise UserError(f"{where}: {len(row)} fields, but {len(names)} columns; {QUOTING}")
     for content in row:
@@ -70,7 +70,7 @@ def check_row(where: str, row: list[str], names: list[str]) -> None:
 
 
 def rows_of_parquet(file: Path) -> Iterator[Row]:
-    """File names with captions, which may be a text or a list of them; raises UserError."""
+    """Yields the rows of a metadata.parquet, whose texts may be lists of captions; raises UserError."""
     try:
         import pyarrow
         from pyarrow import parquet

@@ -1,1 +1,1 @@
-"""Built-in scenes: drawn pictures whose captions are exactly true."""
+"""Built-in scenes: generated pictures with captions that describe them exactly."""

@@ -1,4 +1,4 @@
-"""The attributes of a scene of one object on one ground, and which combinations training never sees."""
+"""The attributes of a scene with one object on a ground, and the combinations of them that are held out of training."""
 
 from typing import Literal, NamedTuple
 
@@ -25,13 +25,13 @@ class Scene(NamedTuple):
 
 
 def is_heldout(scene: Scene) -> bool:
-    """Whether this (object, colour, ground) is of the tenth that training never sees."""
+    """Returns whether this (object, colour, ground) belongs to the tenth of combinations held out of training."""
     on_diagonal = (scene.object + scene.colour + scene.ground) % len(OBJECTS) == 0  # 48 of 384: one a row and column
     return on_diagonal and (scene.object + 2 * scene.ground) % len(GROUNDS) != 0
 
 
 def sample_scene(rng: np.random.Generator, split: Split) -> Scene:
-    """A scene of the split, uniformly."""
+    """Returns a random scene of a split, with all combinations equally likely."""
     while True:
         scene = Scene(*(int(rng.integers(len(values))) for values in ATTRIBUTES.values()))
         if is_heldout(scene) == (split == "heldout"):

@@ -1,4 +1,4 @@
-"""English captions of scenes of one object: written from attributes, and read back into them."""
+"""English captions of scenes with one object: written from attributes, and parsed back into attributes."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,10 @@ MENTION_CHANCE = (1.0, 0.8, 0.5, 0.5, 0.8)
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> str:
-    """An English caption of a scene; the object is always named, other attributes now and then."""
+    """Returns a random English caption of a scene.
+
+    It always names the object, and each other attribute with some chance.
+    """
     colour, size, position, ground = (bool(rng.random() < chance) for chance in MENTION_CHANCE[1:])
     thing = [str(rng.choice(SIZE_WORDS[scene.size]))] if size else []
     thing += [COLOURS[scene.colour]] if colour else []
@@ -40,7 +43,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
 
 
 def mentioned_in(caption: str) -> Scene:
-    """The attributes that a caption names, -1 where it names none: the inverse of describe."""
+    """Returns the attributes that a caption names, -1 for those that it does not; the inverse of `describe`."""
     words = re.sub(r"[^a-z ]", " ", caption.lower())
     grounds = (("grass",), ("sand", "beach"), ("snow",), ("water", "sea"), ("night",), ("brick",))
     ground = find(words, grounds)
@@ -51,7 +54,10 @@ def mentioned_in(caption: str) -> Scene:
 
 
 def find(words: str, choices: Sequence[Sequence[str]]) -> int:
-    """The first choice of which any phrase stands in words as a whole, or -1."""
+    """Returns the index of the first choice that has a phrase which occurs in `words` as whole words.
+
+    -1 if there is none.
+    """
     for index, phrases in enumerate(choices):
         if any(re.search(rf"\b{phrase}\b", words) for phrase in phrases):
             return index

@@ -1,6 +1,6 @@
-"""Pictures of scenes whose object cannot be recognised, although its colour, position and ground are right.
+"""Corrupted pictures of scenes: the object is not recognisable, although its colour, position and ground are right.
 
-The scene classifier is trained to reject them, so that it is not fooled by what young generators produce.
+The scene classifier is trained to reject them, so that it does not accept what generators produce early in training.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ LOPSIDED = [OBJECTS.index(name) for name in ("dog", "bird", "fish", "car")]  # u
 
 
 def spoil(kind: str, scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture with the scene's ground, and its colour at its place where the kind has any, uint8 (H, W, 3)."""
+    """Returns a corrupted picture of a scene, uint8 (H, W, 3), with its ground, and in most kinds with its colour."""
     picture = draw_scene(scene, resolution, rng)
     match kind:
         case "blurred":
@@ -46,25 +46,25 @@ def spoil(kind: str, scene: Scene, resolution: int, rng: np.random.Generator) ->
 
 
 def radius_of(scene: Scene) -> float:
-    """Of the object, relative to the big one's."""
+    """Returns the radius of the scene's object, relative to that of a large object."""
     return (0.6, 1.0)[scene.size]
 
 
 def window(scene: Scene, size: int) -> np.ndarray:
-    """A soft mask (H, W, 1) of where the object stands."""
+    """Returns a soft mask (H, W, 1) in [0, 1] of the area around the object."""
     y, x = np.mgrid[0:size, 0:size] / size
     distance = np.hypot(x - (0.27, 0.5, 0.73)[scene.position], y - 0.6) / (0.46 * radius_of(scene))
     return np.clip(4 * (1 - distance), 0, 1)[:, :, None]
 
 
 def mixed(picture: np.ndarray, spoilt: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Spoilt where the object stands, or everywhere."""
+    """Returns a picture that is corrupted around the object only, or everywhere."""
     mask = window(scene, len(picture)) if rng.random() < 0.6 else 1.0
     return (picture * (1 - mask) + spoilt * mask).round().astype(np.uint8)
 
 
 def blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur with sigma in pixels of a 64 px picture."""
+    """Returns a picture after a Gaussian blur; sigma is in pixels of a 64 px picture."""
     from torchvision.transforms.v2.functional import gaussian_blur
 
     sigma = sigma * len(picture) / 64
@@ -74,7 +74,7 @@ def blurred(picture: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def scrambled(picture: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """The tiles of the object's place in another order."""
+    """Returns a picture in which the tiles around the object are shuffled."""
     size, result = len(picture), picture.copy()
     half = 0.3 * radius_of(scene) * size
     tiles = int(rng.integers(3, 6))
@@ -89,7 +89,7 @@ def scrambled(picture: np.ndarray, scene: Scene, rng: np.random.Generator) -> np
 
 
 def warped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Melted: displaced by a smooth random field."""
+    """Returns a picture that is displaced by a smooth random field, so that its shapes look melted."""
     size = len(picture)
     coarse = torch.from_numpy(rng.normal(size=(1, 2, int(rng.integers(6, 10)), int(rng.integers(6, 10)))))
     field = F.interpolate(coarse, (size, size), mode="bicubic").permute(0, 2, 3, 1) * rng.uniform(0.18, 0.28)
@@ -101,13 +101,13 @@ def warped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def empty(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """The ground alone."""
+    """Returns a picture of the ground without an object."""
     ground = draw_ground(scene.ground, resolution * 3, rng)
     return np.asarray(ground.resize((resolution, resolution), Image.Resampling.BOX))
 
 
 def outline(scene: Scene, size: int, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """A random smooth closed curve at the object's place."""
+    """Returns the points of a random smooth closed curve around the object's position."""
     angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     radius = np.full(48, rng.uniform(0.6, 0.95))
     for wave in range(2, 6):
@@ -119,7 +119,7 @@ def outline(scene: Scene, size: int, rng: np.random.Generator) -> list[tuple[flo
 
 
 def blob(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A patch of the right colour and size, with shades and dots as a generator would dab them."""
+    """Returns a picture with a patch of the object's colour and size, with random shades and dots inside."""
     size = resolution * 3
     picture = draw_ground(scene.ground, size, rng)
     draw, main = ImageDraw.Draw(picture), np.array(RGB[COLOURS[scene.colour]])
@@ -135,7 +135,7 @@ def blob(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def checkerboard(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A patch of the right colour under a grid of light and dark pixels."""
+    """Returns a picture with a patch of the object's colour under a grid of light and dark pixels."""
     picture = blob(scene, resolution, rng).astype(float)
     period = int(rng.integers(1, 4))
     rows, columns = np.mgrid[0:resolution, 0:resolution] // period
@@ -144,12 +144,12 @@ def checkerboard(scene: Scene, resolution: int, rng: np.random.Generator) -> np.
 
 
 def other_object(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with another object."""
+    """Returns the scene with another object."""
     return scene._replace(object=(scene.object + int(rng.integers(1, len(OBJECTS)))) % len(OBJECTS))
 
 
 def chimera(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """One object's half beside another's, cut through the middle at any angle, on one ground."""
+    """Returns a picture of half of the object joined to half of another one, cut through the middle at any angle."""
     seed = int(rng.integers(2**31))
     one, other = (
         draw_scene(s, resolution, np.random.default_rng(seed)).astype(float) for s in (scene, other_object(scene, rng))
@@ -162,9 +162,9 @@ def chimera(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarr
 
 
 def slightly_changed(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Pictures (B, 3, H, W) that stay recognisable: a touch of blur, noise, contrast and bending, as good copies have.
+    """Returns pictures (B, 3, H, W) that stay recognisable, with a little blur, noise, contrast and distortion.
 
-    The scene classifier learns with them to look at shapes and not at the last trace of a generator.
+    They teach the scene classifier to rely on shapes, and to accept the small artefacts of a good generator.
     """
     n, size = len(images), images.shape[-1]
 

@@ -1,4 +1,4 @@
-"""The data set of drawn scenes: picture i and its captions are functions of the seed, the split and i alone."""
+"""The data set of generated scenes: picture i and its captions are functions of the seed, the split and i alone."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,12 +21,12 @@ CAPTIONS_PER_SCENE = 5
 
 
 def rng_of(seed: int, split: Split, index: int) -> np.random.Generator:
-    """The random numbers of a scene."""
+    """Returns the random number generator of the scene at an index."""
     return np.random.default_rng([seed, split == "heldout", index])
 
 
 class Level(NamedTuple):
-    """What is in the pictures: scenes are drawn and described after attributes, a tuple of numbers each."""
+    """The kind of scenes: how they are sampled, drawn and described by a tuple of attributes each."""
 
     name: str
     scene: Callable[..., Any]  # Scene or Pair, of its attributes
@@ -39,13 +39,16 @@ ONE = Level("one", Scene, sample_scene, draw_scene, describe)
 
 
 def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
-    """Draws picture `index` of a data set, uint8 (resolution, resolution, 3)."""
+    """Returns picture `index` of a data set, uint8 (resolution, resolution, 3)."""
     rng = rng_of(seed, split, index)
     return level.draw(level.sample(rng, split), resolution, rng)
 
 
 class Scenes(Dataset):
-    """Captioned scenes; picture i is a function of (seed, split, i) alone, drawn once into a file of the cache."""
+    """Scenes with captions.
+
+    Picture i is a function of (seed, split, i) alone, and is rendered once into a cache file.
+    """
 
     def __init__(
         self,
@@ -64,7 +67,10 @@ class Scenes(Dataset):
         self.pictures = self.drawn(cache or cache_folder())
 
     def drawn(self, cache: Path) -> np.ndarray:
-        """The pictures, uint8 (N, H, W, 3), as a memory map of the cache's file; drawn first when it is not there."""
+        """Returns the pictures, uint8 (N, H, W, 3), as a memory map of the cache file.
+
+        They are rendered if it does not exist.
+        """
         level = "" if self.level.name == "one" else f"-{self.level.name}"
         key = f"{DRAWING_VERSION}{level}-{self.seed}-{self.split}-{len(self.attributes)}-{self.resolution}"
         path = cache / f"scenes-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npy"
@@ -72,7 +78,10 @@ class Scenes(Dataset):
         return made_once(path, partial(mapped, path, np.uint8, shape), partial(self.draw_into, path, shape))
 
     def draw_into(self, path: Path, shape: tuple[int, ...]) -> np.ndarray:
-        """Draws all pictures into a file of the cache, on every core, and maps it."""
+        """Renders all pictures into a cache file, in parallel on all cores, and returns its memory map.
+
+        Raises CannotWrite.
+        """
         draw = partial(draw_indexed, self.level, self.seed, self.split, self.resolution)
         with in_parallel(draw, range(shape[0]), num_rows_at_once(3 * self.resolution**2)) as pictures:
             return write_array(path, np.uint8, shape, (picture[None] for picture in pictures))
@@ -85,7 +94,7 @@ class Scenes(Dataset):
         return Sample(image, self.captions_of(index), index)
 
     def captions_of(self, index: int) -> list[str]:
-        """The captions of a scene, which is not drawn for it."""
+        """Returns the captions of a scene without reading its pixels."""
         if index not in self.captions:
             rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
             scene = self.level.scene(*self.attributes[index].tolist())

@@ -1,4 +1,4 @@
-"""Scenes drawn by code: eight objects in eight colours on six grounds, as pictures of any resolution."""
+"""Draws scenes of one object: eight objects in eight colours on six grounds, at any resolution."""
 
 import math
 from typing import NamedTuple
@@ -24,7 +24,10 @@ RGB: dict[str, Colour] = {
 
 
 class Brush:
-    """Shapes in the object's own coordinates, x and y in [-1, 1] with y downwards, turned, mirrored and scaled."""
+    """Draws shapes given in the object's coordinates, x and y in [-1, 1] with y downwards.
+
+    Rotates, mirrors and scales them.
+    """
 
     def __init__(
         self, draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, turn: float, mirror: int
@@ -33,7 +36,7 @@ class Brush:
         self.cos, self.sin = math.cos(turn), math.sin(turn)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the object's coordinates in pixels of the picture."""
+        """Returns a point of the object's coordinates in pixels of the picture."""
         x *= self.mirror
         dx, dy = x * self.cos - y * self.sin, x * self.sin + y * self.cos
         return self.centre[0] + dx * self.radius, self.centre[1] + dy * self.radius
@@ -52,7 +55,7 @@ class Brush:
         self.polygon([(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles], fill, line)
 
     def line(self, points, fill: Colour, width: float) -> None:
-        """Draws a line of round ends through points; width is relative to the object's radius."""
+        """Draws a line with round ends through points; width is relative to the object's radius."""
         points = [self.at(*point) for point in points]
         width = max(1, round(width * self.radius))
         self.draw.line(points, fill=fill, width=width, joint="curve")
@@ -61,7 +64,7 @@ class Brush:
 
 
 class Paint(NamedTuple):
-    """The tones that an object is drawn in."""
+    """The colours that an object is drawn in."""
 
     main: Colour
     shade: Colour
@@ -69,13 +72,13 @@ class Paint(NamedTuple):
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
-    """A colour with every channel multiplied by a factor, within 0 to 255."""
+    """Returns a colour with every channel multiplied by a factor and clipped to 0 to 255."""
     red, green, blue = (int(min(255, max(0, c * factor))) for c in colour)
     return red, green, blue
 
 
 def paint_of(colour: int, rng: np.random.Generator) -> Paint:
-    """The main tone with some jitter, a darker shade, and an outline that stands out on any ground."""
+    """Returns a random variation of a colour, a darker shade, and an outline that contrasts with every ground."""
     base = np.array(RGB[COLOURS[colour]], float)
     main = scaled(tuple(base + rng.uniform(-9, 9, 3)), rng.uniform(0.93, 1.05))
     if COLOURS[colour] == "black":
@@ -86,12 +89,13 @@ def paint_of(colour: int, rng: np.random.Generator) -> Paint:
 
 
 def eye(brush: Brush, x: float, y: float, size: float) -> None:
-    """Draws an eye that looks ahead."""
+    """Draws an eye that looks to the right."""
     brush.ellipse(x, y, size, size, (255, 255, 255))
     brush.ellipse(x + size * 0.2, y, size * 0.55, size * 0.55, (15, 15, 20))
 
 
 def draw_dog(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a standing dog in side view; leg and tail positions are random."""
     step, tail = rng.uniform(-0.12, 0.12), rng.uniform(-0.75, -0.35)
     brush.line([(-0.62, 0.0), (-0.92, tail)], p.line, 0.24)
     brush.line([(-0.62, 0.0), (-0.92, tail)], p.main, 0.12)
@@ -107,6 +111,7 @@ def draw_dog(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_cat(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a sitting cat from the front; tail and ears are random."""
     curl = rng.uniform(-0.15, 0.2)
     tail = [(-0.4, 0.75), (-0.85, 0.65), (-0.95, 0.15 + curl), (-0.72, -0.15 + curl)]
     brush.line(tail, p.line, 0.25)
@@ -125,6 +130,7 @@ def draw_cat(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_bird(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a standing bird in side view; the wing is random."""
     wing = rng.uniform(-0.95, -0.35)
     brush.line([(-0.05, 0.4), (-0.08, 0.85)], (225, 140, 30), 0.08)
     brush.line([(0.15, 0.4), (0.16, 0.85)], (225, 140, 30), 0.08)
@@ -137,6 +143,7 @@ def draw_bird(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_fish(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a fish in side view; the tail fin is random."""
     swing = rng.uniform(-0.12, 0.12)
     brush.polygon([(-0.4, 0.0), (-1.0, -0.48 + swing), (-0.82, swing), (-1.0, 0.48 + swing)], p.shade, p.line)
     brush.polygon([(-0.15, -0.35), (0.2, -0.78), (0.4, -0.3)], p.shade, p.line)
@@ -148,6 +155,7 @@ def draw_fish(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_tree(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a tree; its crown is random."""
     brush.polygon([(-0.14, 0.2), (0.14, 0.2), (0.2, 0.95), (-0.2, 0.95)], (122, 78, 44), (70, 42, 22))
     spots = [(-0.42, 0.05, 0.38), (0.42, 0.05, 0.38), (-0.28, -0.45, 0.4), (0.3, -0.42, 0.4), (0.0, -0.66, 0.36)]
     spots = [(x + rng.uniform(-0.06, 0.06), y + rng.uniform(-0.06, 0.06), r) for x, y, r in spots]
@@ -160,6 +168,7 @@ def draw_tree(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_house(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a house from the front; its width and the height of its roof are random."""
     top, wide = rng.uniform(-1.0, -0.8), rng.uniform(0.64, 0.76)
     brush.polygon([(0.3, -0.9), (0.48, -0.9), (0.48, -0.3), (0.3, -0.3)], p.shade, p.line)
     brush.polygon([(-wide, -0.15), (wide, -0.15), (wide, 0.85), (-wide, 0.85)], p.main, p.line)
@@ -170,6 +179,7 @@ def draw_house(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_car(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a car in side view; the length of its cabin is random."""
     back, front = rng.uniform(-0.62, -0.5), rng.uniform(0.3, 0.45)
     brush.polygon([(back - 0.12, 0.0), (back + 0.1, -0.48), (front - 0.05, -0.48), (front + 0.22, 0.0)], p.main, p.line)
     glass = (190, 225, 240)
@@ -185,6 +195,7 @@ def draw_car(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
 
 
 def draw_ball(brush: Brush, p: Paint, rng: np.random.Generator) -> None:
+    """Draws a ball with two curved seams, whose bend is random."""
     brush.ellipse(0.0, 0.1, 0.8, 0.8, p.main, p.line)
     bend = rng.uniform(0.1, 0.34)
     for side in (-1, 1):
@@ -197,13 +208,16 @@ DRAWERS = (draw_dog, draw_cat, draw_bird, draw_fish, draw_tree, draw_house, draw
 
 
 def gradient(size: int, top: Colour, bottom: Colour) -> np.ndarray:
-    """A vertical gradient of two colours, float (size, size, 3)."""
+    """Returns a vertical gradient between two colours, float (size, size, 3)."""
     t = np.linspace(0, 1, size)[:, None, None]
     return np.broadcast_to(np.array(top) * (1 - t) + np.array(bottom) * t, (size, size, 3)).copy()
 
 
 def draw_ground(ground: int, size: int, rng: np.random.Generator) -> Image.Image:
-    """The ground fills the picture's lower part or all of it; textures are broad, so that they survive shrinking."""
+    """Returns a picture of a ground, which fills the lower part or all of it.
+
+    Its texture is coarse and survives downscaling.
+    """
     name, horizon = GROUNDS[ground], rng.uniform(0.26, 0.38) * size
     skies = {"grass": ((130, 195, 245), (205, 232, 250)), "sand": ((110, 190, 240), (225, 240, 245))}
     skies |= {"snow": ((160, 180, 205), (214, 224, 236)), "water": ((250, 205, 160), (252, 232, 205))}
@@ -275,7 +289,7 @@ def draw_detail(
 
 
 def draw_scene(scene: Scene, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of a scene, uint8 (resolution, resolution, 3); pose, tone, light and place vary with rng."""
+    """Returns a picture of a scene, uint8 (resolution, resolution, 3); pose, tone, light and position vary with rng."""
     size = resolution * 3 if resolution <= 128 else resolution * 2
     picture = draw_ground(scene.ground, size, rng)
     radius = size * (0.175, 0.29)[scene.size] * rng.uniform(0.94, 1.06)

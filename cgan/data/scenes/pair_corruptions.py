@@ -1,4 +1,4 @@
-"""Pictures of two objects that cannot both be recognised, for training the classifier of two objects."""
+"""Corrupted pictures of two objects that are not both recognisable, to train the classifier of two objects."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,7 +12,7 @@ PAIR_KINDS = ("blurred", "warped", "half", "missing", "blobs", "averaged", "fade
 
 
 def spoil_pair(kind: str, pair: Pair, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture with the pair's ground, and its colours where the kind has any, uint8 (H, W, 3)."""
+    """Returns a corrupted picture of a pair, uint8 (H, W, 3), with its ground, and in most kinds with its colours."""
     picture = draw_pair(pair, resolution, rng)
     match kind:
         case "blurred":
@@ -41,18 +41,18 @@ def spoil_pair(kind: str, pair: Pair, resolution: int, rng: np.random.Generator)
 
 
 def as_bytes(picture: np.ndarray) -> np.ndarray:
-    """A picture of numbers as uint8, rounded and clipped."""
+    """Returns a picture as uint8, rounded and clipped."""
     return picture.round().clip(0, 255).astype(np.uint8)
 
 
 def other_objects(pair: Pair, rng: np.random.Generator) -> Pair:
-    """The pair with two other objects."""
+    """Returns the pair with two other objects."""
     one, other = ((number + int(rng.integers(1, len(OBJECTS)))) % len(OBJECTS) for number in (pair.object, pair.other))
     return pair._replace(object=one, other=other)
 
 
 def half_of(picture: np.ndarray, pair: Pair, rng: np.random.Generator) -> np.ndarray:
-    """Blurred or warped where one of the two stands."""
+    """Returns a picture that is blurred or warped around one of the two objects."""
     spoilt = blurred(picture, rng.uniform(2.5, 4.5)) if rng.random() < 0.5 else warped(picture, rng)
     size = len(picture)
     places = np.mgrid[0:size, 0:size][0 if pair.layout else 1] / size  # y or x
@@ -62,7 +62,7 @@ def half_of(picture: np.ndarray, pair: Pair, rng: np.random.Generator) -> np.nda
 
 
 def blobs(pair: Pair, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A patch of the right colour in place of each."""
+    """Returns a picture with a patch of the right colour in place of each object."""
     size = resolution * 3
     picture = draw_ground(pair.ground, size, rng)
     draw, angles = ImageDraw.Draw(picture), np.linspace(0, 2 * np.pi, 40, endpoint=False)

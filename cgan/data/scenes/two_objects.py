@@ -1,4 +1,4 @@
-"""Scenes of two objects, one beside or above the other, with captions whose attributes are known."""
+"""Scenes of two objects, one beside or above the other, and captions from which their attributes can be parsed."""
 
 import re
 from typing import NamedTuple
@@ -24,9 +24,10 @@ COLOUR_CHANCE, RELATION_CHANCE, GROUND_CHANCE = 0.8, 0.8, 0.6  # of being mentio
 
 
 class Pair(NamedTuple):
-    """Indices into PAIR_ATTRIBUTES; the first is on the left or, if stacked, higher up.
+    """Indices into PAIR_ATTRIBUTES; the first object is on the left or, if stacked, above.
 
-    In what a caption mentions, -1 stands for what it leaves out; without a layout the order means nothing.
+    In the attributes that a caption mentions, -1 marks those that it does not; without a layout the order has no
+    meaning.
     """
 
     object: int
@@ -37,18 +38,18 @@ class Pair(NamedTuple):
     ground: int
 
     def swapped(self) -> "Pair":
-        """The same pair, seen from the other object."""
+        """Returns the same scene with the objects listed in the other order."""
         return Pair(self.other, self.other_colour, self.object, self.colour, self.layout, self.ground)
 
 
 def is_heldout_pair(pair: Pair) -> bool:
-    """Whether these two coloured objects, in whatever order, are of the tenth that training never sees together."""
+    """Returns whether two coloured objects, in either order, belong to the tenth of pairs held out of training."""
     one, other = (o * len(COLOURS) + c for o, c in ((pair.object, pair.colour), (pair.other, pair.other_colour)))
     return (one + other) % 10 == 0
 
 
 def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
-    """A pair of two kinds of objects, uniformly within the split."""
+    """Returns a random pair of two different objects of a split, with all pairs equally likely."""
     while True:
         pair = Pair(*(int(rng.integers(len(values))) for values in PAIR_ATTRIBUTES.values()))
         if pair.object != pair.other and is_heldout_pair(pair) == (split == "heldout"):
@@ -59,13 +60,16 @@ def sample_pair(rng: np.random.Generator, split: Split) -> Pair:
 
 
 def thing(object_: int, colour: int, rng: np.random.Generator) -> str:
-    """An object in words, with its colour or without."""
+    """Returns an object in words, with its colour if that is given."""
     words = f"{COLOURS[colour]} {OBJECTS[object_]}" if rng.random() < COLOUR_CHANCE else OBJECTS[object_]
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def describe_pair(pair: Pair, rng: np.random.Generator) -> str:
-    """An English caption: both objects always, their relation from either's view, colours and ground now and then."""
+    """Returns a random English caption, which always names both objects.
+
+    Relation, colours and ground appear with some chance.
+    """
     side = int(rng.integers(2))
     teller = pair.swapped() if side else pair
     subject, reference = (
@@ -81,14 +85,14 @@ def describe_pair(pair: Pair, rng: np.random.Generator) -> str:
 
 
 def spoken(what: str, ground: str, rng: np.random.Generator) -> str:
-    """With the ground before or after."""
+    """Returns a description with the ground before or after it."""
     if not ground:
         return what
     return f"{ground}, {what}" if rng.random() < 0.3 else f"{what} {ground}"
 
 
 def mentioned_in_pair(caption: str) -> Pair:
-    """What a caption of two objects claims, -1 where it claims nothing: the inverse of describe_pair."""
+    """Returns the attributes that a caption of two objects names, -1 for the others; the inverse of describe_pair."""
     words, ground = without_ground(" ".join(re.sub(r"[^a-z ]", " ", caption.lower()).split()))
     things = list(re.finditer(rf"\b(?:({'|'.join(COLOURS)}) )?({'|'.join(OBJECTS)})\b", words))[:2]
     found = [number for match in things for number in (OBJECTS.index(match[2]), colour_of(match[1]))]
@@ -105,12 +109,12 @@ def mentioned_in_pair(caption: str) -> Pair:
 
 
 def colour_of(name: str | None) -> int:
-    """The index of a colour; -1 without a name."""
+    """Returns the index of a colour; -1 without a name."""
     return -1 if name is None else COLOURS.index(name)
 
 
 def without_ground(words: str) -> tuple[str, int]:
-    """The rest of a caption, and the ground that it names, or -1."""
+    """Returns a caption without its ground, and the index of that ground, -1 if it names none."""
     for ground, phrases in enumerate(GROUND_WORDS):
         for phrase in sorted(phrases, key=len, reverse=True):
             if re.search(rf"\b{phrase}\b", words):
@@ -119,7 +123,7 @@ def without_ground(words: str) -> tuple[str, int]:
 
 
 def agrees(claim: Pair, truth: Pair) -> bool:
-    """Whether all that a caption claims is true of a scene."""
+    """Returns whether a scene has every attribute that a caption mentions."""
     orders = [truth] if claim.layout >= 0 else [truth, truth.swapped()]
     return any(all(claimed in (-1, actual) for claimed, actual in zip(claim, order, strict=True)) for order in orders)
 
@@ -128,7 +132,7 @@ def agrees(claim: Pair, truth: Pair) -> bool:
 
 
 def places_of(layout: int, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Centres of both objects, as shares of the picture's size."""
+    """Returns the centres of both objects, as fractions of the picture's size."""
     along, across = rng.uniform(-0.03, 0.03, 2), rng.uniform(-0.06, 0.06, 2)
     if LAYOUTS[layout] == "beside":
         return [(0.26 + along[0], 0.6 + across[0]), (0.74 + along[1], 0.6 + across[1])]
@@ -136,7 +140,10 @@ def places_of(layout: int, rng: np.random.Generator) -> list[tuple[float, float]
 
 
 def draw_pair(pair: Pair, resolution: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of two objects, uint8 (resolution, resolution, 3); pose, tone, light, size and place vary with rng."""
+    """Returns a picture of two objects, uint8 (resolution, resolution, 3).
+
+    Pose, tone, light, size and position vary with rng.
+    """
     things = [(pair.object, pair.colour), (pair.other, pair.other_colour)]
     return draw_things(things, places_of(pair.layout, rng), pair.ground, resolution, rng)
 
@@ -148,7 +155,7 @@ def draw_things(
     resolution: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Objects in their colours, each at its place, one after the other."""
+    """Draws objects in their colours at their positions, one after another."""
     size = resolution * 3 if resolution <= 128 else resolution * 2
     picture = draw_ground(ground, size, rng)
     for (object_, colour), (x, y) in zip(things, places, strict=True):

@@ -72,7 +72,7 @@ def pretrained_vision(folder: str) -> "CLIPVisionModelWithProjection":
         config = transformers.AutoConfig.from_pretrained(path)
         if config.model_type != "clip":  # its weights would be random
             raise UserError(f"joint.clip={folder}: not the folder of a CLIP model (it holds {config.model_type})")
-        config.vision_config.projection_dim = config.projection_dim  # in some folders the halves say another one
+        config.vision_config.projection_dim = config.projection_dim  # which differs in the image part of some folders
         return transformers.CLIPVisionModelWithProjection.from_pretrained(
             path, config=config.vision_config, dtype=torch.float32
         )

@@ -72,7 +72,7 @@ def pretrained_text(folder: str) -> tuple["CLIPTextModelWithProjection", Tokeniz
         config = transformers.AutoConfig.from_pretrained(path)
         if config.model_type != "clip":  # its weights would be random
             raise UserError(f"joint.clip={folder}: not the folder of a CLIP model (it holds {config.model_type})")
-        config.text_config.projection_dim = config.projection_dim  # in some folders the halves say another one
+        config.text_config.projection_dim = config.projection_dim  # which differs in the text part of some folders
         tokenizer = transformers.AutoTokenizer.from_pretrained(path)
         model = transformers.CLIPTextModelWithProjection.from_pretrained(
             path, config=config.text_config, dtype=torch.float32

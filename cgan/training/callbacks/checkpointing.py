@@ -15,7 +15,7 @@ from cgan.training.schedule import checkpoints
 
 
 class Checkpoints(pl.Callback):
-    """Writes last.ckpt every so many images and keeps num_kept checkpoints; the caller of fit writes the final one.
+    """Writes last.ckpt every `every_images` images and keeps num_kept of them; the caller of fit writes the final one.
 
     A checkpoint is written before the next step, when all of the previous one is logged, and holds the number of rows
     in metrics.csv. With every_images=None, cgan.training.schedule.checkpoints chooses the interval; with 0 a checkpoint

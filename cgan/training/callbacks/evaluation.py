@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
 
-from cgan.evaluation.loop import Progress, no_progress
 from cgan.evaluation.plan import Evaluator
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.metrics.features import FeatureNetwork, MatchingNetwork
@@ -30,6 +29,7 @@ from cgan.training.checkpoint_files import save_checkpoint
 from cgan.training.distributed import all_gather_values
 from cgan.training.processes import end_all
 from cgan.training.schedule import minutes_of, pause_training_clock, timers_of
+from cgan.workers import Progress
 
 MOST_COLUMNS = 24  # of the table of samples; then every second goes
 NUM_CAPTIONS = 8  # of that table, where none are given
@@ -70,7 +70,7 @@ class EvaluationCallback(pl.Callback):
         followed: str | None = None,
         folder: Path | str | None = None,
         captions: Sequence[str] | None = None,
-        progress: Progress = no_progress,
+        progress: Progress = silent,
         report: Report = silent,
     ) -> None:
         if (dataset is None) == (evaluator is None):

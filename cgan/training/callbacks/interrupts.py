@@ -22,7 +22,7 @@ class EvaluationInterrupted(Exception):
 
 
 class InterruptState:
-    """Says whether a signal waits for an answer, and whether the code that runs now may be interrupted for it."""
+    """Records whether a signal has arrived (pending) and whether it may end the running code (interruptible)."""
 
     pending = interruptible = False
 
@@ -77,7 +77,7 @@ class Signals:
     def on_signal(self, number: int, _) -> None:
         """Handles a signal: sets the status, and ends an evaluation that is running."""
         if self.status == CTRL_C and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice
+            raise KeyboardInterrupt  # the second Ctrl-C
         self.status, InterruptState.pending = STATUS[number], True
         if InterruptState.interruptible:
             raise EvaluationInterrupted
