@@ -31,7 +31,6 @@ from cgan.training.distributed import all_gather_values
 from cgan.training.processes import end_all
 from cgan.training.schedule import minutes_of, pause_training_clock, timers_of
 from cgan.workers import Progress
-from cgan.workers import silent as no_progress
 
 MOST_COLUMNS = 24  # of the table of samples; then every second goes
 NUM_CAPTIONS = 8  # of that table, where none are given
@@ -72,7 +71,7 @@ class EvaluationCallback(pl.Callback):
         followed: str | None = None,
         folder: Path | str | None = None,
         captions: Sequence[str] | None = None,
-        progress: Progress = no_progress,
+        progress: Progress = silent,
         report: Report = silent,
     ) -> None:
         if (dataset is None) == (evaluator is None):
