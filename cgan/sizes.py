@@ -110,7 +110,7 @@ def decoders(value_of: Lookup) -> Mapping[str, float]:
 
 
 def augmentation(value_of: Lookup) -> Mapping[str, list[str]]:
-    """Returns the augmentation of what the discriminator sees: none for scenes, of which there are as many as wanted."""
+    """Returns the augmentation of what the discriminator sees: none for scenes, of which there are plenty."""
     return {"gan.augmentation": [] if value_of("data.source") == "scenes" else ["translation", "cutout"]}
 
 
