@@ -48,8 +48,7 @@ class PatientWandb(WandbLogger):
 
     @rank_zero_only
     def finalize(self, *args, **kwargs) -> None:
-        """Sends the row that waits; a failure is reported and ends nothing."""
-        self.flush()
+        """Ends one fit, after which more may be logged: finish() sends the row that waits. A failure is reported."""
         self.attempt(super().finalize, *args, **kwargs)
 
     # ------------------------------------------------------------------------------------------ more than Lightning's

@@ -74,6 +74,17 @@ def test_the_next_training_of_a_process_has_a_run_of_its_own(offline, tmp_path):
     assert len(set(names)) == 2
 
 
+@pytest.mark.slow
+def test_what_is_logged_after_a_fit_joins_its_last_row(offline, tmp_path):
+    logger = offline[-1]
+    logger.log_metrics({"loss/contrastive": 1.0, "images_seen": 64.0}, 2)
+    logger.finalize("success")  # as Lightning does at the end of a fit
+    logger.log_metrics({"agreement": 0.5, "images_seen": 64.0})
+    finish(offline, 0)
+    (row,) = (record["item"] for record in records(tmp_path / "run", "history"))
+    assert row["train/loss/contrastive"] == 1 and row["eval/agreement"] == 0.5 and row["_step"] == 64
+
+
 def test_checkpoints_of_the_same_images_are_one_version(tmp_path):
     for name in ("best", "last"):
         (tmp_path / name).touch()
