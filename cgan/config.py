@@ -129,8 +129,8 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
 
     A YAML file is found by its path or, where there is none, among the configurations that come with cgan: both
     "configs/gan/scenes.yaml" and "gan/scenes.yaml" work in any folder. resume=RUN_DIR puts the settings of that run
-    before all arguments. What no argument gives and follows from other settings, such as widths from gan.size, is filled
-    in by cgan.sizes. `report` gets a line for each setting that has another name by now. Raises UserError of one
+    before all arguments. What no argument gives and follows from other settings, such as widths from gan.size, is
+    filled in by cgan.sizes. `report` gets a line for each setting that has another name by now. Raises UserError of one
     line for what can't be read, unknown keys, and values out of range.
     """
     config = merged(arguments, report)

@@ -141,7 +141,8 @@ class SpectralNorms(nn.Module):
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """Returns the type that autocast computes in on the device of x; None outside of autocast."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not on the meta device
+    return torch.get_autocast_dtype(kind) if on else None
 
 
 def add_spectral_norm(network: nn.Module) -> nn.ModuleList:

@@ -66,11 +66,14 @@ class StepMetrics(_ResultCollection):
         return found
 
 
-def record(trainer: Trainer, values: Mapping[str, Tensor | float]) -> None:
+def record(trainer: Trainer | None, values: Mapping[str, Tensor | float]) -> None:
     """Makes scalars metrics of the present step, as self.log does: for loggers and for trainer.callback_metrics.
 
     A metric stays until it is recorded again. Tensors may be on any device; none is copied, moved or waited for.
+    Without a trainer, for a module that is called by itself, it does nothing.
     """
+    if trainer is None:
+        return
     loop = trainer.fit_loop.epoch_loop
     if not isinstance(loop._results, StepMetrics):
         loop._results = StepMetrics(loop._results)

@@ -206,7 +206,7 @@ class TextToImageGAN(pl.LightningModule):
         means = terms[0]
         if len(terms) > 1:
             means = {name: torch.stack([part[name] for part in terms]).mean(dim=0) for name in means}
-        record(self.trainer, means)
+        record(self._trainer, means)
 
     @torch.no_grad()
     def sample(self, captions: list[str], noise: Tensor) -> Tensor:
@@ -214,8 +214,9 @@ class TextToImageGAN(pl.LightningModule):
         return self.generator_ema(noise.to(self.device), self.text_encoder(captions))
 
     def is_adversarial(self) -> bool:
-        """Returns whether the discriminator takes part yet."""
-        return self.progress >= self.config.adversarial_from
+        """Returns whether the discriminator takes part yet: at once where the generator has no other loss."""
+        alone = not self.matching and self.posterior is None
+        return alone or self.progress >= self.config.adversarial_from
 
     @torch.no_grad()
     def average_generator(self, num_images: int) -> None:

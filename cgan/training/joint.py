@@ -77,7 +77,7 @@ class JointTraining(pl.LightningModule):
             of_images, of_captions = of_images + more[0], of_captions + more[1]
         first, second = (self.ranking_loss(scores, image_ids, all_ids) for scores in (of_images, of_captions))
         loss = (first + second) / 2
-        record(self.trainer, {"loss/contrastive": loss})
+        record(self._trainer, {"loss/contrastive": loss})
         return loss
 
     def coattention_scores(self, last_map: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
@@ -117,14 +117,14 @@ class JointTraining(pl.LightningModule):
         """Returns the L1 loss of images decoded each from its own latent or from its caption's."""
         assert self.joint.picture_decoder is not None  # called only where there is one
         loss = losses.multiscale_l1(self.joint.picture_decoder(one_of_each(*latents)), images)
-        record(self.trainer, {"loss/picture": loss})
+        record(self._trainer, {"loss/picture": loss})
         return loss
 
     def caption_loss(self, latents: tuple[Tensor, Tensor], words: Tensor) -> Tensor:
         """Returns nats a word of captions, word ids (B, L), decoded each from its own latent or from its image's."""
         assert self.joint.caption_decoder is not None  # called only where there is one
         loss = self.joint.caption_decoder.loss(one_of_each(*latents), words)
-        record(self.trainer, {"loss/caption": loss})
+        record(self._trainer, {"loss/caption": loss})
         return loss
 
     def configure_optimizers(self) -> dict:

@@ -20,7 +20,7 @@ from cgan.training.run_records import finished_stages, settings_in
 
 FIXED = ("trainer.batch_size",)  # of the trainer's keys, those that can't change during a training
 MOVABLE = ("data.root", "data.annotations")  # settings that may change where the pictures are the same
-OWN = ("run_dir", "resume", "init")  # settings that are no part of what is compared
+OWN = ("run_dir", "resume", "init", "gan.size")  # not compared; the widths of a size are settings by themselves
 
 
 def chosen_run(config: RunConfig, time: str, report: Report = silent) -> tuple[RunConfig, Path]:

@@ -304,7 +304,7 @@ def test_verbs_and_all_of_their_options_are_completed(script):
 
 def test_keys_are_completed_a_part_at_a_time_and_their_choices(script):
     parts, keys, values, begun = completed(
-        script, "cgan train gan.", "cgan train trainer.p", "cgan train trainer.precision=", "cgan train data.flip=t"
+        script, "cgan train gan.", "cgan train trainer.pr", "cgan train trainer.precision=", "cgan train data.flip=t"
     )
     assert "gan.generator." in parts and "gan.penalty=" in parts and "gan.generator.width=" not in parts
     assert keys == ["trainer.precision="]
@@ -329,7 +329,7 @@ def test_files_subjects_and_choices_of_options_are_completed(script):
         "cgan benchmark ",
         "cgan prepare --crop ",
         "cgan plot --against m",
-        "cgan benchmark quality configs/race/gan-scenes.yaml --jobs 2 --against trainer.p",
+        "cgan benchmark quality configs/race/gan-scenes.yaml --jobs 2 --against trainer.pr",
         "cgan caption READ",
     ]
     folders, files, subjects, crops, against, settings, pictures = completed(script, *lines)

@@ -147,7 +147,7 @@ def test_the_table_of_the_scene_classifier_is_kept_beside_its_weights():
     assert table["real: all attributes right and recognisable"] > 0.99
 
 
-def test_chinese_captions_are_judged_by_what_they_say(judge):
+def test_chinese_captions_are_judged_by_what_they_say(classifier):
     """By the scene classifier as they are, by an English joint encoder in English."""
     captions = captions_of("seen", 64, 0, "zh")
     joint = JointEncoder.load(STARTER_JOINT)
@@ -156,6 +156,6 @@ def test_chinese_captions_are_judged_by_what_they_say(judge):
     assert [mentioned_in(caption) for caption in metric.captions] == [mentioned_in(caption) for caption in captions]
     english = captions_of("seen", 64, 0)
     assert contradicted_r_precision(JointNetwork(joint), english, 0).captions == english
-    evaluator = SceneEvaluator(judge, 32, num_images=8, language="zh")
+    evaluator = SceneEvaluator(classifier, 32, num_images=8, language="zh")
     assert all("\u4e00" <= caption[0] <= "\u9fff" for split in evaluator.captions.values() for caption in split)
     assert len(evaluator.captions["heldout"]) == 8 and evaluator.repeated[0] not in captions_of("seen", 8, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cgan.config import RunConfig
+from cgan.config import load_config
 from cgan.training.run_directory import write_settings
 from cgan.training.run_lock import HOLDER, MARK
 from helpers import ROOT
@@ -80,7 +80,7 @@ def run_of(content: str, run_dir: Path = Path("r")) -> Path:
         path = run_dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("{}" if name.endswith(".json") else content)
-    write_settings(RunConfig(), run_dir)
+    write_settings(load_config([]), run_dir)
     return run_dir
 
 

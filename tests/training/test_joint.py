@@ -164,7 +164,7 @@ def test_the_learning_rate_falls_to_a_twentieth_at_the_end(batch):
 
 
 def test_the_temperature_is_learned_and_the_scale_is_100_at_most(batch):
-    joint = tiny_joint(batch, temperature=0.001, learning_rate=0.0).eval()
+    joint = tiny_joint(batch, temperature=0.001, learning_rate=0.0, matrix_learning_rate=0.0).eval()
     assert joint.log_scale.item() == pytest.approx(math.log(1000), rel=1e-5)
     loss = trained(joint, batch, 1).callback_metrics["loss/contrastive"]
     scores, ids = 100 * joint.scores(batch.images, batch.captions), batch.image_ids

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cgan.config import RunConfig, load_config
+from cgan.config import load_config
 from cgan.interfaces import UserError
 from cgan.training.resume import budget, chosen_run, note_done
 
@@ -16,9 +16,9 @@ def runs(tmp_path, monkeypatch) -> Path:
     for age, (folder, name) in enumerate([("scenes-3", "birds"), ("scenes-2", "scenes"), ("scenes-1", "scenes")]):
         run = tmp_path / "runs" / folder
         run.mkdir(parents=True)
-        OmegaConf.save(OmegaConf.structured(RunConfig(name=name)), run / "config.yaml")
+        OmegaConf.save(OmegaConf.structured(load_config([f"name={name}"])), run / "config.yaml")
         os.utime(run / "config.yaml", (1e9 - age, 1e9 - age))
-    note_done(Path("runs/scenes-1"), "gan", budget(RunConfig()))
+    note_done(Path("runs/scenes-1"), "gan", budget(load_config([])))
     return tmp_path / "runs"
 
 
@@ -31,12 +31,12 @@ def test_auto_goes_on_in_the_newest_unfinished_run_of_its_name(runs):
 
 
 def test_auto_begins_a_new_run_where_the_newest_one_is_finished(runs):
-    note_done(Path("runs/scenes-2"), "gan", budget(RunConfig()))
+    note_done(Path("runs/scenes-2"), "gan", budget(load_config([])))
     assert chosen("resume=auto") == Path("runs/scenes-20261125-120000")
 
 
 def test_a_finished_run_goes_on_when_more_is_asked_of_it(runs):
-    note_done(Path("runs/scenes-2"), "gan", budget(RunConfig()))
+    note_done(Path("runs/scenes-2"), "gan", budget(load_config([])))
     assert chosen("resume=auto", "trainer.images=500000") == Path("runs/scenes-2")
 
 

@@ -46,7 +46,7 @@ def test_everything_of_an_earlier_training_is_set_aside_and_no_earlier_one_is_lo
 
 
 def test_settings_alone_are_no_training():
-    write_settings(RunConfig(), Path("r"))
+    write_settings(load_config([]), Path("r"))
     set_aside(Path("r"))
     assert files_in(Path("r")) == {"config.yaml"}
 
@@ -93,7 +93,7 @@ def test_settings_come_back_as_they_were_written():
 
 
 def test_settings_that_are_not_whole_are_refused_wherever_they_are_cut():
-    write_settings(RunConfig(), Path("r"))
+    write_settings(load_config([]), Path("r"))
     content = Path("r/config.yaml").read_text()
     ends = [i + 1 for i, letter in enumerate(content) if letter == "\n"]
     for end in (*range(0, len(content) - 4, 311), *ends[:-2:8], ends[-2] - 1, ends[-2] - 3):
@@ -125,8 +125,8 @@ def test_a_damaged_run_is_one_line_and_hides_no_other(content, capsys):
 
 def test_settings_of_runs_before_the_end_was_marked_are_read():
     Path("r").mkdir()
-    OmegaConf.save(OmegaConf.structured(RunConfig()), "r/config.yaml")
-    assert stored_settings(Path("r")) == RunConfig()
+    OmegaConf.save(OmegaConf.structured(load_config([])), "r/config.yaml")
+    assert stored_settings(Path("r")) == load_config([])
 
 
 # ---------------------------------------------------------------------------------------------- what has changed

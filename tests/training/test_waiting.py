@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from cgan.config import RunConfig, TrainerConfig
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine
-from cgan.training.callbacks.samples import SampleGrid
+from cgan.training.callbacks.samples import SampleGridCallback
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.callbacks.throughput import GAN_PARTS, Stopwatch, Throughput
 from cgan.training.metrics_file import MetricsFile
@@ -71,7 +71,8 @@ def steps_that_read(tmp_path, monkeypatch, num_steps: int, on_nan: str = "stop")
     """Those of a tiny GAN's training, by the trainer and with the callbacks of a real one."""
     settings = TrainerConfig(precision="32-true", batch_size=4, sample_every=0, on_nan=on_nan, gradient_clip=1.0)
     reads, config = Reads(monkeypatch), RunConfig(trainer=settings)
-    callbacks = [SampleGrid(tmp_path, 0, []), ProgressLine("GAN", 4), *fault_tolerance_callbacks(config, tmp_path)]
+    grid = SampleGridCallback(tmp_path, [], 8, every_images=0)
+    callbacks = [grid, ProgressLine("GAN", 4), *fault_tolerance_callbacks(config, tmp_path)]
     log = MetricsFile(tmp_path / "metrics.csv")
     trainer = trainer_of(settings, num_steps, 60.0, 0, [log], [*callbacks, Follow(reads)], num_optimizers=2)
     trainer.log_every_n_steps = 4
@@ -103,7 +104,9 @@ def test_a_gpu_is_waited_for_in_logged_steps_alone(monkeypatch):
     throughput = Throughput(GAN_PARTS, Stopwatch())
     module = SimpleNamespace(device=torch.device("cuda"), images_seen=0)
     loop = SimpleNamespace(epoch_loop=tiny_trainer().fit_loop.epoch_loop)
-    trainer = SimpleNamespace(global_step=0, log_every_n_steps=20, world_size=1, optimizers=[], fit_loop=loop)
+    trainer = SimpleNamespace(
+        global_step=0, log_every_n_steps=20, world_size=1, optimizers=[], fit_loop=loop, should_stop=False
+    )
     throughput.learning_rates = lambda _: {}
     throughput.on_train_start(trainer, module)
     for step in range(1, 45):
