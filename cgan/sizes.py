@@ -16,7 +16,7 @@ Size = Literal["auto", "tiny", "small", "base", "large"]
 SIZES: dict[str, dict[str, int]] = {  # parameters at 64 px, generator and discriminator: see docs/recipes.md
     "tiny": {
         "gan.generator.width": 16, "gan.generator.max_channels": 256, "gan.generator.noise_dim": 64,
-        "gan.generator.latent_prior_dim": 384, "gan.discriminator.width": 8, "gan.discriminator.max_channels": 64,
+        "gan.generator.latent_prior_dim": 256, "gan.discriminator.width": 8, "gan.discriminator.max_channels": 64,
         "gan.discriminator.head_resolution": 4, "joint.image.width": 32, "joint.image.embedding_dim": 128,
         "joint.text.dim": 128, "joint.decoder.width": 8, "joint.decoder.max_channels": 128,
         "joint.decoder.hidden_dim": 192, "joint.text.embedding_dim": 64, "joint.text.max_words": 32,
@@ -78,10 +78,11 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
 
 
 def two_objects(value_of: Lookup) -> Mapping[str, int]:
-    """Returns the noise of scenes with two objects, which need a latent of at least 96 numbers."""
+    """Returns the noise and the prior of scenes with two objects, which need more room in the latent."""
     if value_of("data.level") != "two":
         return {}
-    return {"gan.generator.noise_dim": max(96, value_of("gan.generator.noise_dim"))}
+    wider = {"gan.generator.noise_dim": 96, "gan.generator.latent_prior_dim": 384}
+    return {key: max(value, value_of(key)) for key, value in wider.items()}
 
 
 def rates(value_of: Lookup) -> Mapping[str, float]:

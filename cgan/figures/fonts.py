@@ -6,8 +6,6 @@ from typing import Any, TypeAlias, cast
 
 from PIL import ImageFont
 
-from cgan.data.scenes.levels import translated
-
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 NO_GLYPH = "\uffff"  # drawn as whatever a font draws for a letter that it does not have
 WIDELY_READ = ("noto", "cjk", "unifont", "wqy", "droid", "gothic", "pingfang", "yahei", "hei", "arial unicode")
@@ -27,6 +25,8 @@ def label(text: str, size: float = 10) -> tuple[str, Font]:
     file = file_with(frozenset(text) - frozenset(" \n\t"))
     if file is not None:
         return text, ImageFont.truetype(file, size)
+    from cgan.data.scenes.levels import translated  # sampling needs no data set, but for such a caption
+
     english = translated(text)
     if english is not None:
         return english, own

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
-from cgan.data.scenes.chinese import is_chinese
 from cgan.errors import UserError
 from cgan.figures.fonts import label
 from cgan.files import replacing
@@ -44,7 +43,7 @@ def titled(row: np.ndarray, caption: str, most_lines: int = 3) -> np.ndarray:
     Where no installed font has the caption's letters, the strip shows what `label` gives instead.
     """
     text, font = label(caption[:1000])
-    widest = max([font.getlength("n"), *(font.getlength(letter) for letter in set(text) if is_chinese(letter))])
+    widest = max([font.getlength("n"), *(font.getlength(letter) for letter in set(text))])
     letters = max(8, int((row.shape[1] - 6) / widest))
     lines = textwrap.wrap(text, letters, max_lines=most_lines, placeholder="...") or [""]
     strip = Image.new("RGB", (row.shape[1], LINE * len(lines)), "white")

@@ -25,12 +25,41 @@ SPLITS = 10  # of the Inception score, as in its paper
 BLOCK = 1024  # rows of the matrix of cosines that are formed at once
 
 
+class ConvergentFID(FrechetInceptionDistance):
+    """torchmetrics' FID, which ends with a number where fewer pictures than features were seen.
+
+    torchmetrics 1.9.0 takes the eigenvalues of the product of two covariances, which is not symmetric. Where many
+    are equal, as with few pictures, LAPACK may not converge and raises LinAlgError (seen with 32 pictures, torch 2.14).
+    The same sum comes from a symmetric matrix then: the roots of the eigenvalues of b^(1/2) a b^(1/2).
+    """
+
+    def compute(self) -> Tensor:
+        """Returns the distance, a scalar."""
+        try:
+            return super().compute()
+        except torch.linalg.LinAlgError:  # pyright: ignore[reportPrivateImportUsage]  # documented by PyTorch
+            (fake_mean, fake), (real_mean, real) = self.gaussian("fake"), self.gaussian("real")
+            values, vectors = torch.linalg.eigh(real)
+            root = vectors * values.clamp(min=0).sqrt() @ vectors.t()
+            roots = torch.linalg.eigvalsh(root @ fake @ root).clamp(min=0).sqrt()
+            distance = (fake_mean - real_mean).square().sum() + fake.trace() + real.trace() - 2 * roots.sum()
+            return distance.to(self.orig_dtype)
+
+    def gaussian(self, side: str) -> tuple[Tensor, Tensor]:
+        """Returns the mean (F,) and the covariance (F, F) of the features of a side, fake or real."""
+        total, products, count = (
+            getattr(self, f"{side}_features_{name}") for name in ("sum", "cov_sum", "num_samples")
+        )
+        mean = total / count
+        return mean, (products - count * mean.outer(mean)) / (count - 1)
+
+
 def frechet_metric(num_features: int, **settings) -> FrechetInceptionDistance:
     """Returns torchmetrics' FID on features (B, num_features); real ones are kept when it is reset.
 
     settings: keyword arguments of torchmetrics' Metric, such as sync_on_compute.
     """
-    return FrechetInceptionDistance(GivenFeatures(num_features), reset_real_features=False, **settings)
+    return ConvergentFID(GivenFeatures(num_features), reset_real_features=False, **settings)
 
 
 def frechet_distance(fake: Tensor, real: Tensor) -> float:

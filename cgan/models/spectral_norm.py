@@ -122,6 +122,8 @@ class SpectralNorms(nn.Module):
                 sigma = (product * right).sum(dim=tuple(range(1, stacked.dim())), keepdim=True)
             else:
                 sigma = (left_product(stacked, right) * left).sum(dim=1, keepdim=True)
+        if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
+            return stacked / sigma  # also as torch.compile can't trace a Function that nothing asks a gradient of
         return cast(Tensor, Divided.apply(stacked, left, right, sigma, *weights))
 
     def normalise_all(self, dtype: torch.dtype | None) -> None:

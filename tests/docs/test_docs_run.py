@@ -86,7 +86,7 @@ def write_pictures() -> None:
     for root, dataset, folder in (("COCO", "coco", "val2014"), ("FLICKR30K", "flickr30k", "")):
         write_karpathy(Path(root), dataset, folder)
     shutil.copytree("PICTURES", "TRAINING")
-    Path("CONFIG.yaml").write_text((ROOT / "configs/gan/folder.yaml").read_text() + "trainer: {keep_checkpoints: 1}\n")
+    Path("CONFIG.yaml").write_text("data: {source: folder}\ntrainer: {keep_checkpoints: 1}\n")
 
 
 def made(folder: Path) -> Path:

@@ -96,6 +96,18 @@ def test_the_frechet_distance_is_that_of_the_symmetric_root(random_inception):
     assert frechet_distance(fake, real) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_the_frechet_distance_is_the_same_where_eigenvalues_do_not_converge(monkeypatch):
+    torch.manual_seed(0)
+    fake, real = torch.randn(40, 16), torch.randn(40, 16) + 0.3
+    expected = frechet_distance(fake, real)
+
+    def diverge(matrix: torch.Tensor) -> torch.Tensor:
+        raise torch.linalg.LinAlgError("the algorithm failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigvals", diverge)
+    assert frechet_distance(fake, real) == pytest.approx(expected, rel=1e-6)
+
+
 def test_values_are_in_float64_whatever_autocast_says():
     fake, real = (torch.rand(40, 6, generator=torch.Generator().manual_seed(i)) for i in range(2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -168,7 +180,7 @@ def test_torchmetrics_own_mifid_looks_from_each_training_picture_and_misses_that
 
 def test_each_distance_is_a_class_of_torchmetrics():
     metric = PictureQuality(GivenFeatures(6), torch.rand(30, 6), ("fid",))
-    assert type(metric.frechet) is FrechetInceptionDistance and isinstance(metric.frechet.inception, GivenFeatures)
+    assert isinstance(metric.frechet, FrechetInceptionDistance) and isinstance(metric.frechet.inception, GivenFeatures)
     assert issubclass(distances.FidelityKID, KernelInceptionDistance)
     assert issubclass(distances.FidelityInceptionScore, InceptionScore)
     assert issubclass(distances.TrainingMIFID, MemorizationInformedFrechetInceptionDistance)

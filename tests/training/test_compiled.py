@@ -33,7 +33,7 @@ def small_configs() -> dict[str, GANConfig]:
     found: dict[str, GANConfig] = {}
     scenes = str(ROOT / "configs/gan/scenes.yaml")
     for path in sorted([*ROOT.glob("configs/gan/*.yaml"), *ROOT.glob("configs/race/recipes/*.yaml")]):
-        config = load_config([scenes, str(path), *TINY]).gan
+        config = load_config([scenes, str(path), *TINY, "gan.adversarial_from=0"]).gan
         if config not in found.values():
             found[path.stem] = config
     return found
@@ -76,7 +76,6 @@ def weights_after(gan: TextToImageGAN, folder: Path, steps: int = 2, **settings)
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_functions_of_every_shipped_configuration_compile_whole_and_once(name, tmp_path):
     gan, lines = gan_of(CONFIGS[name]), []
-    gan.config.adversarial_from = 0.0
     functions = 2 if gan.config.penalty == "matching_aware" and gan.config.penalty_weight > 0 else 3
     assert graphs_of(gan, tmp_path, report=lines.append) == [functions] * 5
     assert len(lines) == 3 - functions  # which says that the penalty is left out
@@ -104,7 +103,7 @@ def test_inductor_gives_the_weights_of_an_eager_training(precision, tmp_path):
     start = torch.cat([value.detach().flatten() for value in eager.parameters()])
     compiled.compile_losses(report=pytest.fail)
     one, two = (weights_after(gan, tmp_path, precision=precision) - start for gan in (eager, compiled))
-    assert (one - two).norm() < {"32-true": 0.02, "bf16-mixed": 0.2}[precision] * one.norm()  # Adam's first steps
+    assert (one - two).norm() < {"32-true": 0.02, "bf16-mixed": 0.5}[precision] * one.norm()  # Adam's first steps
     assert list(compiled.state_dict()) == names
 
 

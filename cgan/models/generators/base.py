@@ -26,7 +26,7 @@ class GeneratorConfig:
     word_attention: bool = False  # at 16 x 16
     latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
     latent_prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
-    latent_prior_dim: int = 384  # hidden units of each
+    latent_prior_dim: int = 256  # hidden units of each
 
 
 class Generator(nn.Module, ABC):
