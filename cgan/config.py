@@ -226,6 +226,11 @@ def uses_joint_encoder(config: RunConfig) -> bool:
     return config.text.encoder == "joint" or on_joint
 
 
+def trains_joint(config: RunConfig) -> bool:
+    """Returns whether a configuration trains a joint encoder, alone or as the first stage."""
+    return config.task == "joint" or (uses_joint_encoder(config) and config.joint.checkpoint is None)
+
+
 # ------------------------------------------------------------------------------------------------ text
 
 

@@ -21,6 +21,7 @@ from cgan.benchmarks.step_cost import (
     PARTS_OF_NETWORKS,
     BareLoop,
     StepCost,
+    as_loaded,
     cost_of_sampling,
     cost_of_step,
     made_up_captions,
@@ -147,10 +148,9 @@ class Split(pl.Callback):
         return {name: total / self.num_steps for name, total in self.parts.totals.items()}
 
 
-def train(config: RunConfig, gan: TextToImageGAN, num_steps: int, watcher: pl.Callback) -> None:
+def train(config: RunConfig, gan: TextToImageGAN, batches: list[Batch], num_steps: int, watcher: pl.Callback) -> None:
     """Train for num_steps and one more, with the callbacks and metrics.csv of a training, and with a watcher."""
-    batch_size, resolution = config.trainer.batch_size, config.data.resolution
-    batches = [random_batch(batch_size, resolution, gan.device, seed) for seed in range(4)]
+    batch_size = config.trainer.batch_size
     with tempfile.TemporaryDirectory() as folder:
         line = ProgressLine("GAN", batch_size)
         noise_dim = config.gan.generator.noise_dim
@@ -179,18 +179,20 @@ def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silen
     before = peak_memory(device)
     gan, batch_size = random_gan(config, device), config.trainer.batch_size
     report("the parts of a step, not compiled")
+    size = batch_size, config.data.resolution, device
+    batches = as_loaded(gan, [random_batch(*size, seed) for seed in range(4)])
     split = Split(rounds)
-    train(config, gan, WARM_UP + rounds, split)
+    train(config, gan, batches, WARM_UP + rounds, split)
     peak = peak_memory(device) - before
     bare = BareLoop.of(gan, config.trainer.precision)
-    batch = random_batch(batch_size, config.data.resolution, device)
+    batch = batches[0]
     cost = cost_of_step(bare, batch)
     compiled = compile_as_configured(gan, config)
     graphs = graphs_of(partial(bare, batch)) if compiled else None
     report(f"{num_steps} steps of {batch_size} images by Lightning and bare")
     side, counts = SideBySide(config.trainer.precision), CountedSteps(WARM_UP)
-    train(config, gan, WARM_UP + num_steps, side)
-    train(config, gan, WARM_UP + counts.num_steps, counts)
+    train(config, gan, batches, WARM_UP + num_steps, side)
+    train(config, gan, batches, WARM_UP + counts.num_steps, counts)
     step = side.results(batch_size) | parts_of(split.seconds(), cost)
     step["counts"] = counts.report(step["seconds"])
     step |= {"compiled": compiled, "graphs": graphs and graphs._asdict()}
@@ -226,7 +228,8 @@ def side_by_side(config: RunConfig, other: RunConfig, num_steps: int) -> dict:
         gan = random_gan(chosen, device)
         compiled.append(compile_as_configured(gan, chosen))
         loop = BareLoop.of(gan, chosen.trainer.precision)
-        works.append(partial(loop, random_batch(chosen.trainer.batch_size, chosen.data.resolution, device)))
+        batch = random_batch(chosen.trainer.batch_size, chosen.data.resolution, device)
+        works.append(partial(loop, as_loaded(gan, [batch])[0]))
         graphs.append(graphs_of(works[-1])._asdict() if compiled[-1] else None)
     seconds = seconds_side_by_side(works, num_steps, device)
     sizes = [chosen.trainer.batch_size for chosen in (config, other)]

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted, nbytes, replace, seconds_side_by_side
-from cgan.interfaces import Batch, TextFeatures
+from cgan.data.caption_table import CaptionTable, caption_ids
+from cgan.interfaces import Batch, TextFeatures, silent
 from cgan.training import step
 from cgan.training.gan import TextToImageGAN
+from cgan.training.known_text import encode_all
 
 WORDS = "a the one some red old wide calm dog hill boat lamp near under beside with stands shines and slowly".split()
 ELSE = "else"  # of the step: what joins its parts
@@ -39,6 +41,19 @@ def random_batch(batch_size: int, resolution: int, device: torch.device | str = 
     images = torch.rand(batch_size, 3, resolution, resolution, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     captions = made_up_captions(batch_size, seed)
     return Batch(images.to(device), captions, torch.arange(batch_size, device=device))
+
+
+def as_loaded(gan: TextToImageGAN, batches: list[Batch]) -> list[Batch]:
+    """Returns batches with all that a loader adds to them, and gives the GAN the features of their captions.
+
+    So a step does what it does in a training whose captions are encoded ahead.
+    """
+    table, device = CaptionTable([caption] for batch in batches for caption in batch.captions), gan.device
+    gan.known_text = encode_all(gan.text_encoder, table.texts, device, gan.uses_words, silent)
+    return [
+        batch._replace(caption_ids=caption_ids(batch.captions), caption_rows=table.rows_of(batch.captions)).to(device)
+        for batch in batches
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ the step

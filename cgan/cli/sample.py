@@ -13,7 +13,7 @@ from cgan.errors import UserError
 
 if TYPE_CHECKING:
     from cgan.sampling.naming import OutputPaths
-    from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.pipeline import TextToImage, present_device
     from cgan.sampling.request import SamplingRequest
     from cgan.sampling.reranker import Reranker
 
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
     from cgan.sampling.request import read_request
     from cgan.sampling.weights import default_checkpoint, find
 
+    options.device = present_device() if options.device == "auto" else options.device
     before, about = (None, {}) if options.again is None else read_request(options.again)
     requests = requests_of(options) if before is None else [replace(before, batch_size=1, device=options.device)]
     for request in requests:
@@ -43,6 +44,8 @@ def main(arguments: list[str]) -> None:
     named = about.get("checkpoint", {}).get("file")
     checkpoint = default_checkpoint(named) if options.checkpoint is None else find(options.checkpoint)
     pipe = TextToImage.load(checkpoint).to(options.device)
+    if options.compile:
+        pipe.compile(options.batch_size)
     if first.negative is not None:
         pipe = pipe.away_from(first.negative, first.guidance)
     first.check_size(pipe.generator.resolution)
@@ -83,7 +86,8 @@ def parser() -> argparse.ArgumentParser:
     add("--again", type=Path, metavar="PICTURE", help="sample the captions and seeds stored in a PNG or GIF again")
     add("--json", action="store_true", help="print a JSON object for each picture in place of the files' names")
     add("--batch-size", type=int, default=1, help="pictures at once: faster on a GPU, equal only up to rounding")
-    add("--device", default="cpu", help="cpu, cuda, mps; the same on each up to rounding")
+    add("--device", default="cpu", help="cpu, cuda, mps, or auto; the same on each up to rounding")
+    add("--compile", action="store_true", help="by torch.compile: a minute first, for thousands of pictures")
     return result
 
 

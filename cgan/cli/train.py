@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> None:
     leave_when_asked()
     from cgan.config import load_config
 
-    config = load_config(with_default_config(with_resume_as_key(arguments)), report)
+    arguments = with_default_config(with_resume_as_key(arguments))
+    config = load_config(arguments, report)
     from rich.console import Console
 
     from cgan.training.processes import is_first_process

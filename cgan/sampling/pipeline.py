@@ -80,7 +80,11 @@ class TextToImage:
         write(Path(path), self.tensors, half, {"sampler": json.dumps(self.spec)})
 
     def to(self, device: str | torch.device) -> "TextToImage":
-        """Moves the networks to a device; noise is always drawn on the CPU, so a seed means the same on each device."""
+        """Moves the networks to a device, or by "auto" to a GPU if there is one, otherwise to the CPU.
+
+        Noise is always drawn on the CPU, so a seed means the same on each device. Raises UserError.
+        """
+        device = present_device() if device == "auto" else device
         try:
             for network in (self.generator, self.text_encoder):
                 network.to(device)
@@ -88,6 +92,20 @@ class TextToImage:
             reason = str(error).splitlines()[0][:120]
             raise UserError(f"device {device}: not available on this machine ({reason}); take cpu") from None
         self.device = torch.device(device)
+        return self
+
+    def compile(self, batch_size: int = 1, backend: str = "inductor") -> "TextToImage":
+        """Compiles the generator by torch.compile, in place: a minute or so, then faster batches of batch_size.
+
+        Pictures equal those without it up to rounding, about 1 of 255. Call it after `to`. Raises UserError where
+        torch.compile can't, for instance without a C++ compiler.
+        """
+        self.generator.compile(backend=backend)
+        try:
+            self.generate(self.noise([0] * batch_size), self.encode(["a"] * batch_size))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"the generator can't be compiled here ({reason}); sample without compiling") from error
         return self
 
     @torch.inference_mode()
@@ -208,6 +226,11 @@ class TextToImage:
     def sha256(self) -> str:
         """The SHA-256 of the weights in float32; pipelines with equal hashes sample equal pictures."""
         return hash_tensors({name: value.float() for name, value in self.tensors.items()})
+
+
+def present_device() -> str:
+    """Returns cuda if there is a GPU, otherwise cpu."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def is_single(seed: object) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from cgan.config import RunConfig, uses_joint_encoder
+from cgan.config import RunConfig
 from cgan.damage import building, reading
 from cgan.interfaces import ImageEncoder, TextEncoder, UserError
 from cgan.models.discriminator import DiscriminatorConfig
@@ -34,15 +34,16 @@ def build_gan(
     added to the generator's loss. Raises UserError where the configuration needs a joint encoder and has none, or where
     weights that it names can't be loaded.
     """
+    image_encoder, coattention = outside_image_encoder(config.gan.discriminator), None
+    on_joint = config.gan.discriminator.form == "features" and image_encoder is None
     if text_encoder is None and config.text.encoder == "pretrained":
-        joint = joint or (loaded_joint(config) if uses_joint_encoder(config) else None)
+        joint = joint or (loaded_joint(config) if on_joint else None)
         if not (joint and projects(joint, config.text.name)):
             text_encoder = pretrained_text_encoder(config)
-    image_encoder, coattention = outside_image_encoder(config.gan.discriminator), None
     shared_latent = image_encoder is None and text_encoder is None
     if text_encoder is None and config.text.encoder == "custom":
         raise UserError("text.encoder=custom: give it in Python, train(config, text_encoder=...)")
-    if text_encoder is None or (config.gan.discriminator.form == "features" and image_encoder is None):
+    if text_encoder is None or on_joint:
         joint = joint or loaded_joint(config)
         text_encoder = text_encoder or joint.text
         image_encoder, coattention = image_encoder or joint.image, joint.coattention

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from cgan.config import RunConfig, uses_joint_encoder
+from cgan.config import RunConfig, trains_joint
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
@@ -127,11 +127,6 @@ def is_there(wanted: Input) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------ batches
-
-
-def trains_joint(config: RunConfig) -> bool:
-    """Returns whether a configuration trains a joint encoder, alone or as the first stage."""
-    return config.task == "joint" or (uses_joint_encoder(config) and config.joint.checkpoint is None)
 
 
 def check_batches(config: RunConfig, num_images: int | None = None) -> None:

@@ -110,6 +110,26 @@ def test_the_networks_on_their_device_draw_with_the_noise_of_the_cpu(pipe):
     assert abs(moved.sample(["a red car"], [7]).astype(int) - pipe.sample(["a red car"], [7])).max() <= 2
 
 
+def test_the_device_auto_is_the_gpu_if_there_is_one(pipe):
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert TextToImage.load(STARTER_GAN).to("auto").device == torch.device(expected)
+
+
+def test_a_compiled_generator_draws_the_same_pictures(pipe):
+    compiled = TextToImage.load(STARTER_GAN).compile(batch_size=2, backend="eager")
+    assert (
+        compiled.sample(["a red dog"] * 2, [0, 1], batch_size=2) == pipe.sample(["a red dog"] * 2, [0, 1])
+    ).mean() > 0.99
+
+
+def test_a_generator_that_cannot_be_compiled_is_one_line(pipe):
+    def broken(*_):
+        raise RuntimeError("no compiler here")
+
+    with pytest.raises(UserError, match="can't be compiled here .*no compiler here.*sample without compiling"):
+        TextToImage.load(STARTER_GAN).compile(backend=broken)
+
+
 def test_a_device_that_is_not_there_is_one_line(pipe):
     with pytest.raises(UserError, match="device nothing: not available"):
         pipe.to("nothing")
