@@ -59,13 +59,11 @@ def loggers(
 
 def connected(config: RunConfig, run_dir: Path, online: bool, report: Report) -> PatientWandb:
     """Returns the W&B logger of a run with its settings logged; offline where the server can't be used after all."""
-    import wandb.errors
-
     logger = wandb_logger(run_dir, "online" if online else "offline", report)
     with mode_restored():
         try:
             logger.experiment.id  # noqa: B018 (it connects)
-        except (wandb.errors.Error, OSError):
+        except Exception:  # its own errors, the disk's, and those of the service that another process has started
             report("W&B can't be used online: logging offline")
             logger = wandb_logger(run_dir, "offline", report)
         logger.attempt(logger.describe, asdict(config) | {"session": session()})

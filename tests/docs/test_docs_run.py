@@ -120,7 +120,8 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             own = any(each.startswith("data.root=") for each in arguments) or "CONFIG.yaml" in arguments
             root = ["data.root=PICTURES"] if arguments[:1] == ["CONFIG.yaml"] else []
             arguments = [each.replace("run_dir=runs/NAME", "run_dir=runs/OTHER") for each in arguments]
-            return [*arguments, *NETWORKS, *SHORT, *pictures, *root, *([] if own else ["data.num_images=64"])]
+            eager = ["trainer.compile=false"] if any(each.startswith("trainer.compile=") for each in arguments) else []
+            return [*arguments, *NETWORKS, *SHORT, *pictures, *root, *eager, *([] if own else ["data.num_images=64"])]
         case "prepare", _:
             return ["32" if each == "256" else each for each in arguments]
         case "evaluate", _:

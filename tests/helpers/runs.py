@@ -36,6 +36,7 @@ def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 def start(*arguments: str, cwd: Path, **settings) -> subprocess.Popen:
     """train.py in a session of its own, so that all of its processes can be killed at once."""
     environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment.pop("WANDB_SERVICE", None)  # of a run in this process, which would hold on to the run's id
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes, **settings)

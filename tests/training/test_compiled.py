@@ -96,14 +96,14 @@ def test_settings_that_save_memory_and_other_losses_compile_whole(settings, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_inductor_gives_the_weights_of_an_eager_training(precision, tmp_path):
-    eager, compiled = (tiny_gan(penalty_weight=0.01) for _ in range(2))
+def test_inductor_gives_the_weights_of_an_eager_training(tmp_path):
+    small = {"matching_weight": 0.0, "reconstruction_weight": 0.0}  # whose kernels compile in half of the time
+    eager, compiled = (tiny_gan(**small) for _ in range(2))
     names = list(compiled.state_dict())
     start = torch.cat([value.detach().flatten() for value in eager.parameters()])
     compiled.compile_losses(report=pytest.fail)
-    one, two = (weights_after(gan, tmp_path, precision=precision) - start for gan in (eager, compiled))
-    assert (one - two).norm() < {"32-true": 0.02, "bf16-mixed": 0.5}[precision] * one.norm()  # Adam's first steps
+    one, two = (weights_after(gan, tmp_path) - start for gan in (eager, compiled))
+    assert (one - two).norm() < 0.02 * one.norm()  # Adam's first steps
     assert list(compiled.state_dict()) == names
 
 
