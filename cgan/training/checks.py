@@ -1,6 +1,7 @@
 """Checks of a configuration that find mistakes before any picture is decoded, drawn or trained on."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -8,27 +9,35 @@ from typing import Literal, NamedTuple
 import torch
 
 from cgan.config import RunConfig, trains_joint
+from cgan.data.sources import check_data
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
+from cgan.models.encoders.resnet import feature_maps
 from cgan.models.generators.base import Generator
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.models.text.pretrained import check_packaged
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.build import MODEL, TEXT_MODEL, build_gan
+from cgan.training.build import MODEL, TEXT_MODEL
+from cgan.training.gan import build_networks, frozen_coattention, maps_of
 from cgan.training.loggers import wandb_mode
 from cgan.training.processes import whole_batch
 
 
-def check_before_training(config: RunConfig, report: Report = silent) -> None:
-    """Raise UserError for a mistake in the settings that can be found without the pictures.
+def check_before_training(config: RunConfig, report: Report = silent, dataset: ImageTextDataset | None = None) -> None:
+    """Raise UserError for a mistake that can be found before anything is written, decoded or trained.
 
-    report gets the settings that name files which are not read.
+    dataset is the user's own, in place of config.data's. The sections are gone through in their order: pictures, files
+    that are read, networks, trainer. report gets the settings that name files which are not read.
     """
-    wandb_mode(config.trainer.wandb)
+    if dataset is None:
+        check_data(config.data)
+    else:
+        check_dataset(dataset, config.data.resolution)
     check_inputs(config, report)
-    check_batches(config)
     if config.resume is None:  # otherwise its networks have been built before
         check_networks(config)
+    wandb_mode(config.trainer.wandb)
+    check_batches(config)
 
 
 def check_dataset(dataset: ImageTextDataset, resolution: int) -> None:
@@ -147,25 +156,41 @@ def check_batches(config: RunConfig, num_images: int | None = None) -> None:
 def check_networks(config: RunConfig) -> None:
     """Build the networks without memory, on torch's meta device; raises UserError for settings that fit no network.
 
-    Where parts of them are pretrained and come from outside, nothing is built: to load them is work by itself.
+    The GAN's networks need the encoders' sizes alone. Where parts of the encoders are pretrained and come from outside,
+    nothing is built: to load them is work by itself.
     """
-    discriminator = config.gan.discriminator
+    discriminator, resolution, is_gan = config.gan.discriminator, config.data.resolution, config.task == "gan"
     outside = discriminator.form == "features" and discriminator.features != "joint"
-    checkpoint = config.joint.checkpoint if config.task == "gan" else None
+    checkpoint = config.joint.checkpoint if is_gan else None
     if (config.joint.encoders == "clip" and checkpoint is None) or config.text.encoder != "joint" or outside:
         return
-    joint = None if checkpoint is None else JointEncoder.load(checkpoint).to("meta")
+    joint = None if checkpoint is None else JointEncoder.load(checkpoint)
+    if joint is not None:
+        text_dim, maps = joint.text.dim, maps_of(joint.image, resolution)
+    else:
+        text_dim, maps = config.joint.text.dim, feature_maps(config.joint.image, resolution)
     plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
-    config = replace(config, gan=replace(config.gan, discriminator=plain))
+    generator = None
+    with without_memory():
+        if is_gan:
+            generator = build_networks(replace(config.gan, discriminator=plain), resolution, text_dim, maps).generator
+        joint = joint or untrained_joint(config)
+    if generator is not None:
+        if config.gan.matching_weight > 0:
+            frozen_coattention(config.gan, joint.coattention)
+        if config.init is not None:
+            check_init(generator, config.init)
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Build what the block builds on torch's meta device; raises UserError where torch raises any error."""
     try:
         with torch.device("meta"):
-            joint = untrained_joint(config) if joint is None else joint
-            gan = build_gan(config, joint) if config.task == "gan" else None
+            yield
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AssertionError, StopIteration) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"no network can be built by these settings ({reason}); see widths and patches") from error
-    if gan is not None and config.init is not None:
-        check_init(gan.generator, config.init)
 
 
 def check_init(generator: Generator, checkpoint: str) -> None:

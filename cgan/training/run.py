@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from cgan.config import RunConfig
-from cgan.data.sources import build_dataset, check_data
+from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import ImageTextDataset, Report, TextEncoder, silent
 from cgan.training.auto_precision import chosen_precision
-from cgan.training.checks import check_batches, check_before_training, check_dataset
+from cgan.training.checks import check_batches, check_before_training
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan
 from cgan.training.joint_run import train_joint
@@ -80,10 +80,14 @@ def train(
     report = from_first_process(report)
     silence_lightning()
     config = with_own_parts(config, dataset, text_encoder)
+    is_new = config.resume is None
+    if is_new:  # before it has a run directory; one that goes on does so by the settings of its own run
+        check_before_training(config, report, dataset)
     config, run_dir = chosen_run(config, f"{datetime.now():%Y%m%d-%H%M%S}", report)
     if config.resume is not None and is_finished(run_dir, config):
         return already_finished(config, run_dir, report)
-    check(config, dataset, report)
+    if not is_new:
+        check_before_training(config, report, dataset)
     with taken(config, run_dir) as run_dir:
         pl.seed_everything(config.seed, verbose=False)
         config = replace(config, trainer=replace(config.trainer, precision=chosen_precision(config.trainer.precision)))
@@ -98,15 +102,6 @@ def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainR
     more = f"; more of it: cgan train --resume {run_dir} trainer.images=..." if config.task == "gan" else ""
     report(f"{run_dir} is finished{more}")
     return TrainResult(run_dir, checkpoint_in(run_dir, config), {}, "already finished")
-
-
-def check(config: RunConfig, dataset: ImageTextDataset | None, report: Report) -> None:
-    """Raise UserError for what can be known to be wrong before anything is written, decoded or trained."""
-    if dataset is None:
-        check_data(config.data)
-    else:
-        check_dataset(dataset, config.data.resolution)
-    check_before_training(config, report)
 
 
 def with_own_parts(config: RunConfig, dataset: ImageTextDataset | None, text_encoder: TextEncoder | None) -> RunConfig:

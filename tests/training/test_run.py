@@ -17,7 +17,9 @@ from cgan.interfaces import Sample, TextEncoder, TextFeatures
 from cgan.resources import STARTER_JOINT
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.build import build_gan
+from cgan.training.resume import budget, note_done
 from cgan.training.run import TrainResult, train
+from cgan.training.run_directory import write_settings
 
 COLOURS = {"red": (220, 20, 20), "blue": (20, 20, 220)}
 TINY = """data.num_images=32 data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16
@@ -170,6 +172,21 @@ def test_a_data_set_that_keeps_no_contract_is_one_line(dataset, said, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------- configurations
+
+
+def test_a_mistake_is_told_before_processes_look_for_a_common_run_directory(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="init=nowhere.ckpt: no such file"):
+        train(load_config([*TINY, "init=nowhere.ckpt"]))
+
+
+def test_a_finished_run_is_finished_though_its_files_are_gone(tmp_path):
+    config = load_config([*TINY, "init=gone.ckpt", "data.source=folder", "data.root=gone"])
+    write_settings(config, tmp_path)
+    note_done(tmp_path, "gan", budget(config))
+    told: list[str] = []
+    result = train(load_config([f"resume={tmp_path}"]), report=told.append)
+    assert result.status == "already finished" and told[0].startswith(f"{tmp_path} is finished")
 
 
 @pytest.mark.parametrize("name", ["configs/gan/scenes.yaml", "gan/scenes.yaml"])
