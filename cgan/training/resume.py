@@ -10,7 +10,7 @@ from typing import cast
 
 from omegaconf import OmegaConf
 
-from cgan.config import RunConfig, TrainerConfig, load_config
+from cgan.config import RunConfig, load_config
 from cgan.files import write_json
 from cgan.interfaces import Report, UserError, silent
 from cgan.training.checkpoint_files import Found, checkpoints_in, newest_intact
@@ -41,7 +41,7 @@ def chosen_run(config: RunConfig, time: str, report: Report = silent) -> tuple[R
             if not os.path.isfile(run_dir / "config.yaml"):
                 raise UserError(f"resume={path}: no run directory; give the folder that holds its config.yaml")
     if run_dir is None:
-        fresh = Path(config.run_dir) if config.run_dir else chosen_run_dir(config.name, time, config.trainer)
+        fresh = Path(config.run_dir) if config.run_dir else chosen_run_dir(config.name, time)
         return replace(config, resume=None), fresh
     stored, trainer = stored_settings(run_dir), config.trainer
     if trainer.precision == "auto":
@@ -78,7 +78,7 @@ def unfinished_run(config: RunConfig, report: Report) -> Path | None:
         return run_dir if os.path.isfile(run_dir / "config.yaml") else None
     runs = runs_named(config.name, report)
     if job_name():
-        own = chosen_run_dir(config.name, "", config.trainer).name
+        own = chosen_run_dir(config.name, "").name
         mine = [path for path in runs if re.fullmatch(rf"{re.escape(own)}(-\d+)?", path.name)]
         if mine:
             same = (path for path, stored in with_settings(mine, report) if not fixed_changes(changes(stored, config)))
@@ -112,7 +112,7 @@ def with_settings(runs: list[Path], report: Report) -> Iterator[tuple[Path, RunC
 # ---------------------------------------------------------------------------------------------- the processes
 
 
-def chosen_run_dir(name: str, time: str, settings: TrainerConfig) -> Path:
+def chosen_run_dir(name: str, time: str) -> Path:
     """Returns the run directory that a new run asks for, or that the first process has taken already.
 
     Raises UserError where several processes were started together and have no name to agree on.

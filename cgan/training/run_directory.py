@@ -104,13 +104,14 @@ def begin(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, report: R
     if config.resume is None and not is_first_process():
         return
     now = fingerprint_of(dataset)
+    may_lack_words = config.joint.checkpoint is not None  # trained on other captions
     if config.resume is not None:
-        compare(config, run_dir, dataset, now, report)
+        may_lack_words = compare(config, run_dir, now, report)
     if not is_first_process():
         return
+    if may_lack_words:
+        report_unknown_words(config, run_dir, dataset, report)
     if config.resume is None:
-        if config.joint.checkpoint is not None:
-            report_unknown_words(config, run_dir, dataset, report)
         set_aside(run_dir, report)
     write_json(run_dir / "data.json", now._asdict())
     write_settings(config, run_dir)
@@ -123,8 +124,11 @@ def write_settings(config: RunConfig, run_dir: Path) -> None:
     write_text(run_dir / "config.yaml", content + WHOLE)
 
 
-def compare(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, now: Fingerprint, report: Report) -> None:
-    """Report what has changed in the pictures; raises UserError where they have moved and are not the same."""
+def compare(config: RunConfig, run_dir: Path, now: Fingerprint, report: Report) -> bool:
+    """Returns whether the pictures of a resumed run have changed, after reporting it.
+
+    Raises UserError where they have moved and are not the same.
+    """
     before = recorded_data(run_dir)
     before = Fingerprint(**before) if before is not None and set(before) == set(Fingerprint._fields) else None
     changed = None if before is None else differences(before, now)
@@ -134,7 +138,7 @@ def compare(config: RunConfig, run_dir: Path, dataset: ImageTextDataset, now: Fi
         raise UserError(f"resume={run_dir}: {', '.join(moved)} can't change on the way ({why}); start a new run")
     if changed:
         report(f"{changed}: to go on is no longer the same, bit for bit, as never to have stopped")
-        report_unknown_words(config, run_dir, dataset, report)
+    return bool(changed)
 
 
 def moved_data(config: RunConfig, run_dir: Path) -> list[str]:
