@@ -10,15 +10,16 @@ import torch
 
 from cgan.config import RunConfig, trains_joint
 from cgan.data.sources import check_data
-from cgan.interfaces import ImageTextDataset, Report, UserError, silent
-from cgan.models.encoders.resnet import feature_maps
+from cgan.interfaces import ImageEncoder, ImageTextDataset, Report, TextEncoder, UserError, silent
+from cgan.models.coattention import CoAttention
+from cgan.models.encoders.resnet import build_image_encoder
 from cgan.models.generators.base import Generator
-from cgan.models.joint import JointEncoder
-from cgan.models.text.lstm import Vocabulary
+from cgan.models.joint import JointConfig, JointEncoder
+from cgan.models.text.lstm import LSTMTextEncoder, Vocabulary
 from cgan.models.text.pretrained import check_packaged
 from cgan.sampling.pipeline import TextToImage
 from cgan.training.build import MODEL, TEXT_MODEL
-from cgan.training.gan import build_networks, frozen_coattention, maps_of
+from cgan.training.gan import TextToImageGAN
 from cgan.training.loggers import wandb_mode
 from cgan.training.processes import whole_batch
 
@@ -36,6 +37,8 @@ def check_before_training(config: RunConfig, report: Report = silent, dataset: I
     check_inputs(config, report)
     if config.resume is None:  # otherwise its networks have been built before
         check_networks(config)
+    if config.text.encoder == "pretrained":
+        check_packaged(config.text.name or "")
     wandb_mode(config.trainer.wandb)
     check_batches(config)
 
@@ -107,8 +110,6 @@ def check_inputs(config: RunConfig, report: Report) -> None:
     """Raise UserError for a file or folder that is not there; report which keys are not read at all."""
     if config.text.encoder == "pretrained" and config.text.name is None:
         raise UserError("text.encoder=pretrained: text.name is not set; " + TEXT_MODEL)
-    if config.text.encoder == "pretrained":
-        check_packaged(config.text.name or "")
     for wanted in inputs_of(config):
         if wanted.value is None:
             continue
@@ -153,33 +154,32 @@ def check_batches(config: RunConfig, num_images: int | None = None) -> None:
 # ------------------------------------------------------------------------------------------------ networks
 
 
+ONE_WORD = Vocabulary(["word"])  # of encoders that are built to be tried
+
+
 def check_networks(config: RunConfig) -> None:
     """Build the networks without memory, on torch's meta device; raises UserError for settings that fit no network.
 
-    The GAN's networks need the encoders' sizes alone. Where parts of the encoders are pretrained and come from outside,
-    nothing is built: to load them is work by itself.
+    The GAN stands on the encoders alone, so it is tried before the whole joint encoder. Where parts of them are
+    pretrained and come from outside, nothing is built: to load them is work by itself.
     """
     discriminator, resolution, is_gan = config.gan.discriminator, config.data.resolution, config.task == "gan"
     outside = discriminator.form == "features" and discriminator.features != "joint"
     checkpoint = config.joint.checkpoint if is_gan else None
     if (config.joint.encoders == "clip" and checkpoint is None) or config.text.encoder != "joint" or outside:
         return
-    joint = None if checkpoint is None else JointEncoder.load(checkpoint)
-    if joint is not None:
-        text_dim, maps = joint.text.dim, maps_of(joint.image, resolution)
-    else:
-        text_dim, maps = config.joint.text.dim, feature_maps(config.joint.image, resolution)
-    plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
-    generator = None
-    with without_memory():
-        if is_gan:
-            generator = build_networks(replace(config.gan, discriminator=plain), resolution, text_dim, maps).generator
-        joint = joint or untrained_joint(config)
-    if generator is not None:
-        if config.gan.matching_weight > 0:
-            frozen_coattention(config.gan, joint.coattention)
+    if is_gan:
+        plain = replace(discriminator, spectral_norm=False)  # whose first iterations would take a second
+        text, image, coattention = encoders_without_memory(config.joint)
+        with without_memory():
+            gan = TextToImageGAN(
+                replace(config.gan, discriminator=plain), text, image, resolution, coattention=coattention
+            )
         if config.init is not None:
-            check_init(generator, config.init)
+            check_init(gan.generator, config.init)
+    if checkpoint is None:
+        with without_memory():
+            untrained_joint(config)
 
 
 @contextmanager
@@ -191,6 +191,18 @@ def without_memory() -> Iterator[None]:
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AssertionError, StopIteration) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"no network can be built by these settings ({reason}); see widths and patches") from error
+
+
+def encoders_without_memory(config: JointConfig) -> tuple[TextEncoder, ImageEncoder, CoAttention | None]:
+    """Returns what a GAN takes of its joint encoder, on torch's meta device: a checkpoint's, or new ones."""
+    if config.checkpoint is None:
+        with without_memory():
+            image, coattention = build_image_encoder(replace(config.image, weights=None)), None
+            if config.coattention_weight > 0:
+                coattention = CoAttention(image.map_channels[-1], config.text.dim, image.embedding_dim)
+            return LSTMTextEncoder(config.text, ONE_WORD), image, coattention
+    joint = JointEncoder.load(config.checkpoint).to("meta")
+    return joint.text, joint.image, joint.coattention
 
 
 def check_init(generator: Generator, checkpoint: str) -> None:
@@ -207,4 +219,4 @@ def check_init(generator: Generator, checkpoint: str) -> None:
 def untrained_joint(config: RunConfig) -> JointEncoder:
     """Returns a joint encoder of the configured sizes with a vocabulary of one word and without pretrained weights."""
     image = replace(config.joint.image, weights=None)
-    return JointEncoder(replace(config.joint, image=image), Vocabulary(["word"]), config.data.resolution).eval()
+    return JointEncoder(replace(config.joint, image=image), ONE_WORD, config.data.resolution).eval()

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import NamedTuple, cast
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -17,7 +17,6 @@ from cgan.models.autocast import AutocastCopy
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
 from cgan.models.generators import build_generator
-from cgan.models.generators.base import Generator
 from cgan.models.posterior import Posterior
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
@@ -50,40 +49,6 @@ def frozen_coattention(config: GANConfig, coattention: CoAttention | None) -> Co
     return coattention.eval().requires_grad_(False)
 
 
-def maps_of(encoder: ImageEncoder, resolution: int) -> list[tuple[int, int]]:
-    """Returns the channels and the size, in pixels each way, of each feature map of an image encoder."""
-    return list(zip(encoder.map_channels, encoder.map_sizes(resolution), strict=True))
-
-
-class TrainedNetworks(NamedTuple):
-    """The networks that a GAN trains."""
-
-    generator: Generator
-    discriminator: Discriminator
-    posterior: Posterior | None
-
-
-def build_networks(
-    config: GANConfig, resolution: int, text_dim: int, maps: list[tuple[int, int]] | None
-) -> TrainedNetworks:
-    """Returns the networks that a GAN of these sizes trains, with random weights.
-
-    text_dim is D of the sentences; maps are the channels and the size, in pixels each way, of each frozen feature map,
-    None without frozen features. No encoder is needed to build them. Raises UserError, or what torch raises, for
-    settings that fit no network.
-    """
-    of_generator = config.generator
-    if config.reconstruction_weight == 0:
-        of_generator = replace(of_generator, latent_prior_layers=0)  # without a posterior nothing trains it
-    generator = build_generator(of_generator, resolution, text_dim)
-    channels = [channels for channels, _ in maps] if maps and config.discriminator.form == "features" else None
-    discriminator = Discriminator(config.discriminator, resolution, text_dim, channels)
-    posterior = None
-    if config.reconstruction_weight > 0:
-        posterior = Posterior(resolution, text_dim, of_generator.noise_dim, maps)
-    return TrainedNetworks(generator, discriminator, posterior)
-
-
 class TextToImageGAN(pl.LightningModule):
     """Alternates steps of a discriminator and of a generator; the fakes of a batch serve both.
 
@@ -111,11 +76,19 @@ class TextToImageGAN(pl.LightningModule):
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.known_text: KnownText | None = None  # the features of all captions of a data set, where they are kept
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
-        maps = None if image_encoder is None else maps_of(image_encoder, resolution)
-        trained = build_networks(config, resolution, text_encoder.dim, maps)
-        self.generator = trained.generator
+        generator = config.generator
+        if config.reconstruction_weight == 0:
+            generator = replace(generator, latent_prior_layers=0)  # without a posterior nothing trains a latent prior
+        self.generator = build_generator(generator, resolution, text_encoder.dim)
         self.generator_ema = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.discriminator, self.posterior = trained.discriminator, trained.posterior
+        channels = image_encoder.map_channels if image_encoder and config.discriminator.form == "features" else None
+        self.discriminator = Discriminator(config.discriminator, resolution, text_encoder.dim, channels)
+        self.posterior = None
+        if config.reconstruction_weight > 0:
+            maps = None
+            if image_encoder is not None:
+                maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
+            self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.progress = 0.0  # fraction of the training that is over
         self.images_seen = 0
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name

@@ -10,8 +10,6 @@ from torchvision.models.resnet import BasicBlock
 from cgan.interfaces import ImageEncoder, ImageFeatures
 from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
 
-RESNET50_CHANNELS = [256, 512, 1024]  # of the feature maps at a quarter, an eighth and a sixteenth of the resolution
-
 
 @dataclass
 class ImageEncoderConfig:
@@ -21,22 +19,6 @@ class ImageEncoderConfig:
     width: int = 32  # of the small one: channels at a quarter of the resolution, doubled with each halving
     embedding_dim: int = 128  # E
     weights: str | None = None  # of resnet50: "imagenet" downloads them, else a file of torchvision's; None: random
-
-
-def feature_maps(config: ImageEncoderConfig, resolution: int) -> list[tuple[int, int]]:
-    """Returns the channels and the size, in pixels each way, of each feature map; no encoder is built for it."""
-    channels = small_channels(config.width) if config.network == "small" else RESNET50_CHANNELS
-    return list(zip(channels, sizes_at(resolution), strict=True))
-
-
-def small_channels(width: int) -> list[int]:
-    """Returns the channels of each feature map of the small ResNet."""
-    return [width, 2 * width, 4 * width]
-
-
-def sizes_at(resolution: int) -> list[int]:
-    """Returns the height and width of each feature map of either ResNet, for images of a resolution."""
-    return [resolution // 4, resolution // 8, resolution // 16]
 
 
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
@@ -62,7 +44,7 @@ class SmallResNet(ImageEncoder):
     def __init__(self, width: int, embedding_dim: int) -> None:
         super().__init__()
         self.embedding_dim = embedding_dim
-        self.map_channels = small_channels(width)
+        self.map_channels = [width, 2 * width, 4 * width]
         stem = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
         self.stem = nn.Sequential(*stem)
         channels = [width // 2, *self.map_channels]
@@ -80,7 +62,7 @@ class SmallResNet(ImageEncoder):
 
     def map_sizes(self, resolution: int) -> list[int]:
         """Returns the height and width of each map of images of a resolution."""
-        return sizes_at(resolution)
+        return [resolution // 4, resolution // 8, resolution // 16]
 
 
 class ResNet50(ImageEncoder):
@@ -88,7 +70,7 @@ class ResNet50(ImageEncoder):
 
     def __init__(self, embedding_dim: int, weights: str | None = None) -> None:
         super().__init__()
-        self.embedding_dim, self.map_channels = embedding_dim, list(RESNET50_CHANNELS)
+        self.embedding_dim, self.map_channels = embedding_dim, [256, 512, 1024]
         self.network = resnet("resnet50", weights, "joint.image.weights")
         self.normalise = Normalise()
         self.network.fc = nn.Linear(self.network.fc.in_features, embedding_dim)
@@ -101,4 +83,4 @@ class ResNet50(ImageEncoder):
 
     def map_sizes(self, resolution: int) -> list[int]:
         """Returns the height and width of each map of images of a resolution."""
-        return sizes_at(resolution)
+        return [resolution // 4, resolution // 8, resolution // 16]
