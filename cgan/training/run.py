@@ -80,14 +80,9 @@ def train(
     report = from_first_process(report)
     silence_lightning()
     config = with_own_parts(config, dataset, text_encoder)
-    is_new = config.resume is None
-    if is_new:  # before it has a run directory; one that goes on does so by the settings of its own run
-        check_before_training(config, report, dataset)
-    config, run_dir = chosen_run(config, f"{datetime.now():%Y%m%d-%H%M%S}", report)
-    if config.resume is not None and is_finished(run_dir, config):
+    config, run_dir, finished = checked_run(config, dataset, report)
+    if finished:
         return already_finished(config, run_dir, report)
-    if not is_new:
-        check_before_training(config, report, dataset)
     with taken(config, run_dir) as run_dir:
         pl.seed_everything(config.seed, verbose=False)
         config = replace(config, trainer=replace(config.trainer, precision=chosen_precision(config.trainer.precision)))
@@ -95,6 +90,21 @@ def train(
         dataset = opened(config, dataset, run_dir, report)
         own = text_encoder, tuple(callbacks), dict(extra_losses or {})
         return train_stages(Session(config, run_dir, dataset, report, console, handle_signals, *own), plan)
+
+
+def checked_run(config: RunConfig, dataset: ImageTextDataset | None, report: Report) -> tuple[RunConfig, Path, bool]:
+    """Returns the settings of a training, its run directory, and whether it is finished; raises UserError for mistakes.
+
+    A new run is checked before it has a directory; one that goes on by the settings of its own, unless it is finished.
+    """
+    is_new = config.resume is None
+    if is_new:
+        check_before_training(config, report, dataset)
+    config, run_dir = chosen_run(config, f"{datetime.now():%Y%m%d-%H%M%S}", report)
+    finished = config.resume is not None and is_finished(run_dir, config)
+    if not is_new and not finished:
+        check_before_training(config, report, dataset)
+    return config, run_dir, finished
 
 
 def already_finished(config: RunConfig, run_dir: Path, report: Report) -> TrainResult:
