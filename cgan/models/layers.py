@@ -165,12 +165,49 @@ def recomputed(network: nn.Module, *inputs: Tensor) -> Any:
     return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
-def to_pixels(channels: int, patch: int, kernel: int = 3) -> nn.Sequential:
-    """Returns layers from a map (B, C, H, W) to images (B, 3, patch H, patch W).
+def edge_repeated(x: Tensor, dim: int) -> Tensor:
+    """Returns a map with its first and last places along a dimension repeated once.
+
+    The gradient of padding mode "replicate" is added atomically on GPUs, where its rounding varies.
+    """
+    return torch.cat([x.narrow(dim, 0, 1), x, x.narrow(dim, x.shape[dim] - 1, 1)], dim)
+
+
+class EqualGainConv2d(nn.Conv2d):
+    """A convolution to patches of pixels, of which all pixels have one gain for a constant map, and one bias.
+
+    Smooth areas therefore have no lattice of the patch's size, by construction (Sugawara et al. 2018, section 3);
+    pixels of a patch differ where the map changes from place to place. Weights are as of nn.Conv2d, (3 patch^2, C, k,
+    k), with a patch's pixels next to each other.
+    """
+
+    def __init__(self, channels: int, patch: int, kernel: int) -> None:
+        super().__init__(channels, 3 * patch**2, kernel)
+        self.num_pixels, self.border = patch**2, kernel // 2
+
+    def equalized(self, values: Tensor) -> Tensor:
+        """Returns weights or biases whose sum over the kernel's places is the patch's mean for each of its pixels."""
+        pixels = values.unflatten(0, (3, self.num_pixels))  # (3, P, C, k, k), or (3, P)
+        gain = pixels.mean(dim=(3, 4), keepdim=True) if values.dim() > 1 else pixels
+        return (pixels + (gain.mean(dim=1, keepdim=True) - gain)).flatten(0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, 3 patch^2, H, W) of a map (B, C, H, W), whose edge is repeated beyond its border."""
+        assert self.bias is not None
+        for _ in range(self.border):
+            x = edge_repeated(edge_repeated(x, dim=2), dim=3)  # (B, C, H + k - 1, W + k - 1)
+        return self._conv_forward(x, self.equalized(self.weight), self.equalized(self.bias))
+
+
+def to_pixels(channels: int, patch: int, kernel: int = 3, equal_gain: bool = False) -> nn.Sequential:
+    """Returns layers from a map (B, C, H, W) to images (B, 3, patch H, patch W); see EqualGainConv2d for equal_gain.
 
     At initialisation all pixels of a patch are equal.
     """
-    layer = nn.Conv2d(channels, 3 * patch**2, kernel, padding=kernel // 2)
+    if equal_gain and patch > 1:
+        layer = EqualGainConv2d(channels, patch, kernel)
+    else:
+        layer = nn.Conv2d(channels, 3 * patch**2, kernel, padding=kernel // 2)
     start_without_checkerboard(layer, patch**2)
     return nn.Sequential(layer, nn.PixelShuffle(patch))
 

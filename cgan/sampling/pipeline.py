@@ -36,7 +36,8 @@ from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
 
-BEFORE = {"latent_prior": "couplings", "positional_bias": False}  # of generators older than these settings
+# of generators older than these settings
+BEFORE = {"latent_prior": "couplings", "positional_bias": False, "equal_gain": False}
 
 
 class TextToImage:

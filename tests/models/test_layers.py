@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cgan.models.layers import Doubled, ModulatedNorm, average_pool, doubled, halved_adjoint, pooled
+from cgan.models.layers import (
+    Doubled,
+    ModulatedNorm,
+    average_pool,
+    doubled,
+    edge_repeated,
+    halved_adjoint,
+    pooled,
+    to_pixels,
+)
 
 
 def some_map(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -64,3 +73,46 @@ def test_within_autocast_maps_keep_their_type():
     assert all(y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last) for y in found)
     exact = norm(x.float(), style)
     assert (found[0] - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def trained_head(equal_gain: bool) -> torch.nn.Sequential:
+    torch.manual_seed(3)
+    head = to_pixels(8, patch=2, equal_gain=equal_gain)
+    for values in head.parameters():
+        torch.nn.init.normal_(values)
+    return head
+
+
+def nyquist_share(images: torch.Tensor) -> float:
+    """The power of what alternates from pixel to pixel, of all that is not constant."""
+    power = torch.fft.fft2(images).abs().square().sum(dim=(0, 1))
+    n = len(power) // 2
+    return float((power[n].sum() + power[:, n].sum()) / (power.sum() - power[0, 0]))
+
+
+def test_a_head_of_equal_gains_draws_no_lattice_on_a_constant_map():
+    constant = torch.randn(2, 8, 1, 1).expand(-1, -1, 6, 6)
+    images = trained_head(equal_gain=True)(constant)
+    torch.testing.assert_close(images, images[:, :, :1, :1].expand_as(images))
+    assert nyquist_share(trained_head(equal_gain=False)(constant)) > 0.5  # which a free head does
+
+
+def test_a_head_of_equal_gains_draws_single_pixels_where_a_map_changes():
+    images = trained_head(equal_gain=True)(some_map(2, 8, 6, 6))
+    patches = images.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (B, 3, 6, 2, 6, 2)
+    assert patches.std(dim=(3, 5)).mean() > 0.1 * images.std()
+
+
+def test_a_head_of_equal_gains_starts_as_a_free_one_does():
+    torch.manual_seed(0)
+    free = to_pixels(8, patch=2)
+    torch.manual_seed(0)
+    equal = to_pixels(8, patch=2, equal_gain=True)
+    assert all(torch.equal(a, b) for a, b in zip(free.parameters(), equal.parameters(), strict=True))
+    x = some_map(2, 8, 6, 6)
+    torch.testing.assert_close(free(x)[:, :, 2:-2, 2:-2], equal(x)[:, :, 2:-2, 2:-2])
+
+
+def test_a_repeated_edge_is_the_padding_of_torch():
+    x = some_map(2, 3, 4, 4)
+    assert torch.equal(edge_repeated(edge_repeated(x, 2), 3), F.pad(x, (1, 1, 1, 1), mode="replicate"))

@@ -22,6 +22,7 @@ class GeneratorConfig:
     width: int = 16  # channels at full resolution, doubled with each halving
     max_channels: int = 256
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
+    equal_gain: bool = True  # of form modulated: smooth areas have no lattice of the patch's size by construction
     positional_bias: bool = True  # of form modulated: learned constants for each position, which a style may show
     word_attention: bool = False  # at 16 x 16
     latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
