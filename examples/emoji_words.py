@@ -3,10 +3,10 @@
     python examples/emoji_words.py EMOJI runs/emoji --judge runs/other/joint.safetensors
 
 EMOJI is the folder that examples/emoji.py wrote. Each line of its held-out-words.jsonl holds a word and the names of
-the emoji that it means. The model draws a picture for each word. The judge, a joint encoder of another seed than the one
-that the model was trained with, ranks 100 names by how well they fit the picture: one that the word means, and those of
-99 other words. The script prints the share of pictures whose own name comes first (chance is 0.01), and the same for the
-names themselves, which are captions of the training.
+the emoji that it means. The model draws a picture for each word. The judge, a joint encoder of another seed than the
+one that the model was trained with, ranks 100 names by how well they fit the picture: one that the word means, and
+those of 99 other words. The script prints the share of pictures whose own name comes first (chance is 0.01), and the
+same for the names themselves, which are captions of the training.
 """
 
 import argparse
