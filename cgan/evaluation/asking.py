@@ -1,10 +1,12 @@
 """How many questions about scenes a joint encoder answers right: their attributes are known exactly."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from cgan.data.scenes.attributes import ATTRIBUTES, Scene, Split
+from cgan.data.scenes.attributes import ATTRIBUTES, OBJECTS, Scene, Split
 from cgan.data.scenes.captions import GROUND_WORDS, PLACE_WORDS
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.scenes.drawing import DRAWING_VERSION
@@ -43,31 +45,42 @@ def evaluate_asking(
 
     checkpoint is a joint encoder or a run directory, as in `ask`. Scenes are those of a split, by default of
     combinations that no training sees; the seed determines them and the wording of the questions. Metrics are
-    right/colour and so on, right/all, and doubted, the share of questions whose statements, all of them true, were
-    doubted. progress gets the numbers of scenes done and in all. Raises UserError.
+    right/colour and so on, right/all, doubted/true, the share of these questions whose statements, all of them true,
+    were doubted, and doubted/false, that of "what colour is the cat?" where there is no cat. progress gets the numbers of scenes done and in all. Raises UserError.
     """
     if num_scenes < 1:
         raise UserError(f"num_images={num_scenes}: must be at least 1; 500 give a standard error below 0.01")
-    check_seed("seed", seed)
+    check_seed(f"seed={seed}", seed)
     path = joint_checkpoint_of(checkpoint)
     asker = Asker(opened_joint(path))
     scenes = Scenes(num_scenes, asker.joint.resolution, seed, split)
-    right, doubted = {attribute: 0 for attribute in QUESTIONS}, 0
-    rng = np.random.default_rng([seed, 6])
+    counts, rng = Counter(), np.random.default_rng([seed, 6])
     for start in range(0, num_scenes, BATCH):
         rows = list(range(start, min(start + BATCH, num_scenes)))
         vectors = asker.joint.image_vectors(as_floats(scenes.images_at(rows)))
         for row, vector in zip(rows, vectors, strict=True):
-            scene = Scene(*scenes.attributes[row].tolist())
-            for attribute in QUESTIONS:
-                answers = asker(vector[None], question_of(attribute, scene, rng))
-                right[attribute] += answers.best == value_in(scene, attribute)
-                doubted += bool(answers.doubts)
+            counts += questioned(asker, vector[None], Scene(*scenes.attributes[row].tolist()), rng)
         progress(rows[-1] + 1, num_scenes)
-    metrics = {f"right/{attribute}": count / num_scenes for attribute, count in right.items()}
-    metrics["right/all"] = sum(right.values()) / (num_scenes * len(right))
-    metrics["doubted"] = doubted / (num_scenes * len(right))
-    return EvaluationReport(metrics, {}, protocol_of(asker.joint, path, num_scenes, seed, split))
+    return EvaluationReport(shares_of(counts, num_scenes), {}, protocol_of(asker.joint, path, num_scenes, seed, split))
+
+
+def questioned(asker: Asker, image: Tensor, scene: Scene, rng: np.random.Generator) -> Counter:
+    """Returns which of one question for each attribute of a scene are answered right, and which are doubted."""
+    counts = Counter()
+    for attribute in QUESTIONS:
+        answers = asker(image, question_of(attribute, scene, rng))
+        counts[f"right/{attribute}"] += answers.best == value_in(scene, attribute)
+        counts["doubted/true"] += bool(answers.doubts)
+    counts["doubted/false"] += bool(asker(image, f"what colour is the {absent_object(scene, rng)}?").doubts)
+    return counts
+
+
+def shares_of(counts: Counter, num_scenes: int) -> dict[str, float]:
+    """Returns counts as shares of the questions asked, and the share of all that were answered right."""
+    shares = {f"right/{attribute}": counts[f"right/{attribute}"] / num_scenes for attribute in QUESTIONS}
+    shares["right/all"] = sum(shares.values()) / len(QUESTIONS)
+    shares["doubted/true"] = counts["doubted/true"] / (num_scenes * len(QUESTIONS))
+    return shares | {"doubted/false": counts["doubted/false"] / num_scenes}
 
 
 def protocol_of(joint: JointEncoder, path: Path, num_scenes: int, seed: int, split: Split) -> dict:
@@ -81,6 +94,11 @@ def protocol_of(joint: JointEncoder, path: Path, num_scenes: int, seed: int, spl
 def value_in(scene: Scene, attribute: str) -> str:
     """Returns the name of a scene's value of an attribute, such as "night sky"."""
     return ATTRIBUTES[attribute][getattr(scene, attribute)]
+
+
+def absent_object(scene: Scene, rng: np.random.Generator) -> str:
+    """Returns a random object that is not in a scene."""
+    return OBJECTS[(scene.object + rng.integers(1, len(OBJECTS))) % len(OBJECTS)]
 
 
 def question_of(attribute: str, scene: Scene, rng: np.random.Generator) -> str:

@@ -31,7 +31,7 @@ from cgan.workers import silent
 
 MOST_CAPTIONS = {True: 5000, False: 256}  # of all answers together: of an LSTM, which is fast, and of others
 BATCH_SIZE = 256
-SURE = 0.9  # probability from which the picture is said to contradict what a question states
+SURE = 3.0  # times as probable as what a question states must be what the picture shows, to be reported
 
 
 class Answer(NamedTuple):
@@ -72,7 +72,7 @@ class Asker:
         self.most_captions = MOST_CAPTIONS[isinstance(joint.text, LSTMTextEncoder)]
         self.noun = next((word for word in ("object", "thing") if self.lexicon.knows(word)), "")
         self.rows: dict[str, int] = {}  # of each encoded caption, in `vectors`
-        self.vectors: list[Tensor] = []  # of captions, (G,) each
+        self.vectors: Tensor | None = None  # of these captions, (N, G)
 
     def __call__(self, image: Tensor, question: str, among: Sequence[str] | None = None) -> Answers:
         """Returns the answers to a question about a picture, given as `image_vectors` (1, F); raises UserError."""
@@ -132,9 +132,11 @@ class Asker:
         new = [caption for caption in dict.fromkeys(captions) if caption not in self.rows]
         for start in range(0, len(new), BATCH_SIZE):
             batch = new[start : start + BATCH_SIZE]
-            self.rows |= {caption: len(self.vectors) + i for i, caption in enumerate(batch)}
-            self.vectors += self.joint.caption_vectors(batch)
-        return torch.stack([self.vectors[self.rows[caption]] for caption in captions])
+            vectors = self.joint.caption_vectors(batch)
+            self.vectors = vectors if self.vectors is None else torch.cat([self.vectors, vectors])
+            self.rows |= {caption: i for i, caption in enumerate(batch, start=len(self.rows))}
+        assert self.vectors is not None  # there are at least two captions
+        return self.vectors[[self.rows[caption] for caption in captions]]
 
     def doubt(self, image: Tensor, question: Question, attribute: str) -> list[str]:
         """Returns a sentence if the picture clearly shows another value of an attribute than the question states."""
@@ -143,10 +145,11 @@ class Asker:
             return []
         others = {name: value for name, value in question.given.items() if name != attribute}
         candidates = [Candidate(value.name, (value.phrase,)) for value in values]
-        best = self.rank(image, question._replace(asks=attribute, given=others, candidates=candidates))[0]
-        if best.answer == stated.name or best.probability < SURE:
+        ranked = self.rank(image, question._replace(asks=attribute, given=others, candidates=candidates))
+        probability = next(answer.probability for answer in ranked if answer.answer == stated.name)
+        if ranked[0].probability < SURE * probability:
             return []
-        return [f"the question says '{stated.name}', the picture shows '{best.answer}' ({best.probability:.2f})"]
+        return [f"the question says '{stated.name}', but the picture seems to show '{ranked[0].answer}'"]
 
 
 def ask(
