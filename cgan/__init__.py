@@ -19,7 +19,17 @@ HOMES = {  # of what can be imported from here
     "load_config": "cgan.config",
     "train": "cgan.training.run",
 }
-__all__ = ["JointEncoder", "TextToImage", "__version__", "ask", "build_gan", "cycle", "evaluate", "load_config", "train"]
+__all__ = [
+    "JointEncoder",
+    "TextToImage",
+    "__version__",
+    "ask",
+    "build_gan",
+    "cycle",
+    "evaluate",
+    "load_config",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -46,7 +46,8 @@ def evaluate_asking(
     checkpoint is a joint encoder or a run directory, as in `ask`. Scenes are those of a split, by default of
     combinations that no training sees; the seed determines them and the wording of the questions. Metrics are
     right/colour and so on, right/all, doubted/true, the share of these questions whose statements, all of them true,
-    were doubted, and doubted/false, that of "what colour is the cat?" where there is no cat. progress gets the numbers of scenes done and in all. Raises UserError.
+    were doubted, and doubted/false, that of "what colour is the cat?" where there is no cat. progress gets the numbers
+    of scenes done and in all. Raises UserError.
     """
     if num_scenes < 1:
         raise UserError(f"num_images={num_scenes}: must be at least 1; 500 give a standard error below 0.01")

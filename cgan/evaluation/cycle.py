@@ -64,7 +64,8 @@ class Cycle:
         drawing, written, num = self.scores["drawing"], self.scores["caption"], self.scores["retrieval"]["num_pictures"]
         how = "" if written["by"] == "decoder" else " (nearest caption)"
         rebuilt = {"prompt": "from the prompt's latent", "drawing": "from the drawing's latent"}
-        cells = [Cell(self.drawn, "generation: drawn", f"similarity {drawing['similarity']:.2f}\n“{self.caption}”{how}")]
+        text = f"similarity {drawing['similarity']:.2f}\n“{self.caption}”{how}"
+        cells = [Cell(self.drawn, "generation: drawn", text)]
         cells += [Cell(picture, "representation", rebuilt[name]) for name, picture in self.rebuilt.items()]
         for one in self.retrieved:
             rank = f"similarity {one.similarity:.2f}\nrank by prompt {one.rank_by_prompt:,} of {num:,}"
@@ -190,7 +191,7 @@ def near(
     """
     scores, rows = nearest(picture, real.embeddings, top)
     found = []
-    for score, row in zip(scores[0].tolist(), rows[0].tolist(), strict=True):
+    for score, row in zip(map(float, scores[0]), map(int, rows[0]), strict=True):
         rank = 1 + int((scores_by_prompt > scores_by_prompt[row]).sum())
         true = None
         if scene is not None and real.attributes is not None:
@@ -209,7 +210,7 @@ def names_one_object(prompt: str) -> bool:
 
 
 def classified(image: Tensor, prompt: str) -> dict:
-    """Returns what the scene classifier sees in an image (1, 3, H, W), and whether all that the prompt says is right."""
+    """Returns what the scene classifier sees in an image (1, 3, H, W), and whether all of the prompt is right."""
     reading = load_scene_classifier().read(image)
     fits = right(reading, torch.tensor([mentioned_in(prompt)]))
     shows = in_english(in_words(Scene(*reading.values[0].tolist())))

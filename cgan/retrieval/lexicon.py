@@ -27,9 +27,7 @@ def plain(*names: str) -> tuple[Value, ...]:
 
 def scene_values(names: tuple[str, ...], phrases: tuple[tuple[str, ...], ...], words: dict) -> tuple[Value, ...]:
     """Returns values in the words of scenes' captions; `words` are those of a value whose name is not its only word."""
-    return tuple(
-        Value(name, phrase[0], words.get(name, (name,))) for name, phrase in zip(names, phrases, strict=True)
-    )
+    return tuple(Value(name, phrase[0], words.get(name, (name,))) for name, phrase in zip(names, phrases, strict=True))
 
 
 SCENE_GROUND_WORDS = {"sand": ("sand", "beach"), "water": ("water", "sea"), "night sky": ("night",)}
@@ -61,10 +59,7 @@ FUNCTION_WORDS = set(
     "over behind near before front next into for as up down out while some his her their very other one".split()
 )
 OTHER_WORDS = {  # of captions that name anything but an object
-    word
-    for phrases in (*SIZE_WORDS, *PLACE_WORDS, *GROUND_WORDS)
-    for phrase in phrases
-    for word in split_words(phrase)
+    word for phrases in (*SIZE_WORDS, *PLACE_WORDS, *GROUND_WORDS) for phrase in phrases for word in split_words(phrase)
 } | {word for name, values in VALUES.items() if name != "object" for value in values for word in value.words}
 
 

@@ -16,17 +16,18 @@ ASKED_BY = (  # what a question asks for, by the first pattern that occurs in it
     ("size", r"\bsize\b|\bhow (big|large|small|little|tiny|tall)\b"),
     ("position", r"\b(what|which) (side|part|half)\b|\bposition\b|\bwhere in the (picture|image|photo|scene)\b"),
     ("ground", r"\bwhere\b|\b(ground|place|background|surface|setting)\b"),
-    ("ground", r"\bwhats? (is |are )?(behind|under|below|beneath)\b|^(what|which)\b.* (on|in|at|under|behind|before|of)$"),
+    ("ground", r"\bwhats? (is |are )?(behind|under|below|beneath)\b"),
+    ("ground", r"^(what|which)\b.* (on|in|at|under|behind|before|of)$"),
     ("object", r"^(what|whats|which|who|whos)\b"),
 )
 QUESTION_WORDS = FUNCTION_WORDS | set(
     "what whats what's which who whos who's where wheres where's how many big large small little tiny tall huge number "
     "colour color colours colors size side part half position ground place background surface setting picture image "
-    "photo photograph scene object thing things animal vehicle kind sort do does did you we i see shown show shows have "
-    "has can could please tell me name standing stands stand sitting sits sit lying lies lie seen visible located most "
-    "probably likely whether if not main painted below beneath".split()
+    "photo photograph scene object thing things animal vehicle kind sort do does did you we i see shown show shows "
+    "have has can could please tell me name standing stands stand sitting sits sit lying lies lie seen visible located "
+    "most probably likely whether if not main painted below beneath".split()
 )
-EXAMPLES = '"what colour is the dog?", "what is on the grass?", "where is it?", "which side is it on?", "how big is it?"'
+EXAMPLES = '"what colour is it?", "what is on the grass?", "where is it?", "which side is it on?", "how big is it?"'
 
 
 class Candidate(NamedTuple):
@@ -67,7 +68,7 @@ def understand(text: str, lexicon: Lexicon, among: Sequence[str] | None = None) 
         candidates = [Candidate(value.name, (value.phrase,)) for value in chosen or lexicon.values[asks]]
     if len(candidates) < 2:
         found = "only one" if candidates else "no"
-        raise UserError(f"'{shown}': the encoder's training captions name {found} {asks}; give --among with two or more")
+        raise UserError(f"'{shown}': the encoder's training captions name {found} {asks}; give --among with some")
     return Question(shown, asks or "answer", stated(words, lexicon, asks), without_synonyms(candidates))
 
 
@@ -115,7 +116,7 @@ def unknown_in(question: str, lexicon: Lexicon) -> list[str]:
     return [word for word in words if not lexicon.knows(word) and not lexicon.mentions("object", word)]
 
 
-# ------------------------------------------------------------------------------------------------ answers to choose from
+# ------------------------------------------------------------------------------------------------ given answers
 
 
 def different(among: Sequence[str]) -> list[str]:
