@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cgan.cli.option_checks import refuse_unused
 from cgan.cli.parsing import Parser, captions_in, warn
 from cgan.errors import UserError
 from cgan.files import check_writable_file
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> None:
     """Writes a strip of pictures and a JSON file of scores, and prints them; raises UserError."""
     options = parser().parse_args(arguments)
+    if options.images is not None:
+        refuse_unused(options, parser(), ["num_images"], "with --images, which is searched whole")
+    else:
+        refuse_unused(options, parser(), ["captions"], "without --images, as scenes have captions")
     from cgan.cli.progress import progress_bar
     from cgan.evaluation.cycle import cycle
 
@@ -25,7 +30,8 @@ def main(arguments: list[str]) -> None:
     captions = [] if options.captions is None else captions_in(options.captions)
     given = {"seed": options.seed, "checkpoint": options.checkpoint, "joint": options.joint, "images": options.images}
     with progress_bar("encoding", "pictures") as bar:
-        made = cycle(options.prompt, **given, captions=captions, top=options.top, report=warn, progress=bar)
+        given |= {"captions": captions, "top": options.top, "num_images": options.num_images}
+        made = cycle(options.prompt, **given, report=warn, progress=bar)
     made.save(path)
     if options.json:
         print(json.dumps({"strip": str(path), **made.scores}, indent=2))
@@ -47,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("--joint", type=Path, help="joint.safetensors or a run directory that describes and searches; default: the "
         "checkpoint's, else starter weights")  # fmt: skip
     add("--images", type=Path, metavar="DIR", help="real pictures to search; default: training scenes")
+    add("--num-images", type=int, default=2000, help="how many training scenes to search; default: 2000")
     add("--captions", type=Path, metavar="FILE", help="captions to choose from, one a line, for a joint encoder that "
         "can't write them")  # fmt: skip
     add("--top", type=int, default=4, help="how many real pictures to find; default: 4")

@@ -35,7 +35,7 @@ from cgan.sampling.weights import default_checkpoint, find, label
 from cgan.sampling.writing import vocabulary_warnings
 from cgan.workers import Progress, silent
 
-NUM_REAL = 2000  # scenes that are searched
+NUM_SCENES = 2000  # scenes that are searched
 
 
 class Retrieved(NamedTuple):
@@ -87,7 +87,7 @@ def cycle(
     images: Path | None = None,
     captions: Sequence[str] = (),
     top: int = 4,
-    num_real: int = NUM_REAL,
+    num_images: int = NUM_SCENES,
     report: Report = silent,
     progress: Progress = silent,
 ) -> Cycle:
@@ -95,7 +95,7 @@ def cycle(
 
     checkpoint draws, by default the newest run's or the starter weights; joint describes and searches, by default the
     encoder beside the checkpoint or the starter weights. Real pictures are those of the folder `images`, by default
-    `num_real` training scenes. A joint encoder without a caption decoder takes the nearest of `captions`, by default
+    `num_images` training scenes. A joint encoder without a caption decoder takes the nearest of `captions`, by default
     those of the scenes, and the scores say so. `report` gets warnings, `progress` the numbers of encoded real pictures
     and of all. Raises UserError for mistakes in the arguments and for files that can't be read.
     """
@@ -107,14 +107,14 @@ def cycle(
     path = default_checkpoint() if checkpoint is None else find(checkpoint)
     joint_path = joint_encoder_for(path) if joint is None else joint_checkpoint_of(joint)
     pipe, encoder = TextToImage.load(path), opened_joint(joint_path)
+    drawn = pipe.sample([prompt], [seed])[0]  # before pictures are encoded, so that a wrong seed is reported at once
     if images is None:
         check_knows_scenes(pipe)
-        real = real_scenes(encoder, num_real, progress)
+        real = real_scenes(encoder, num_images, progress)
     else:
         real = real_folder(encoder, joint_path, images, captions, report, progress)
     for warning in vocabulary_warnings(pipe, [prompt]):
         report(warning)
-    drawn = pipe.sample([prompt], [seed])[0]
     made = closed(encoder, real, prompt, drawn, top, list(captions) or real.captions)
     about = {"checkpoint": label(path), "weights": pipe.sha256, "joint": label(joint_path)}
     about |= {"prompt": prompt, "seed": seed, "joint_weights": hash_weights(encoder)}

@@ -29,7 +29,7 @@ class RealPictures(NamedTuple):
 def real_scenes(joint: JointEncoder, num: int, progress: Progress = silent) -> RealPictures:
     """Returns the first scenes of the built-in data set, as trainings see them by default."""
     if num < 1:
-        raise UserError(f"num_real={num}: must be at least 1; 2000 is a good start")
+        raise UserError(f"num_images={num}: must be at least 1; 2000 is a good start")
     scenes, parts = Scenes(num, joint.resolution), []
     for start in range(0, num, BATCH_SIZE):
         progress(start, num)
