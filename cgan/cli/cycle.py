@@ -77,8 +77,8 @@ def lines_of(made: "Cycle") -> list[str]:
     """Returns what was measured, a line or two for each of the three systems."""
     drawing, caption, retrieval = (made.scores[name] for name in ("drawing", "caption", "retrieval"))
     num = f"{retrieval['num_pictures']:,}"
-    lines = [f"drawn      similarity {drawing['similarity']:.3f} with the prompt; more than that have "
-             f"{drawing['rank_by_prompt'] - 1:,} of {num} real pictures"]  # fmt: skip
+    better = f"{drawing['rank_by_prompt'] - 1:,} of {num} real pictures fit it better"
+    lines = [f"drawn      similarity {drawing['similarity']:.3f} with the prompt; {better}"]
     if "classifier_sees" in drawing:
         verdict = "as asked" if drawing["right"] else "not as asked"
         lines.append(f"           the scene classifier sees {drawing['classifier_sees']}: {verdict}")

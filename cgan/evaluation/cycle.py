@@ -61,15 +61,15 @@ class Cycle:
 
     def strip(self) -> np.ndarray:
         """Returns all pictures side by side, with what was measured of each, uint8 (H, W, 3)."""
-        drawing, written, num = self.scores["drawing"], self.scores["caption"], self.scores["retrieval"]["num_pictures"]
+        drawing, written = self.scores["drawing"], self.scores["caption"]
         how = "" if written["by"] == "decoder" else " (nearest caption)"
         rebuilt = {"prompt": "from the prompt's latent", "drawing": "from the drawing's latent"}
         text = f"similarity {drawing['similarity']:.2f}\n“{self.caption}”{how}"
         cells = [Cell(self.drawn, "generation: drawn", text)]
         cells += [Cell(picture, "representation", rebuilt[name]) for name, picture in self.rebuilt.items()]
         for one in self.retrieved:
-            rank = f"similarity {one.similarity:.2f}\nrank by prompt {one.rank_by_prompt:,} of {num:,}"
-            cells.append(Cell(one.picture, "matching: real", f"{one.name}\n{rank}"))
+            text = f"{one.name}\nsimilarity {one.similarity:.2f}\nrank by prompt {one.rank_by_prompt:,}"
+            cells.append(Cell(one.picture, "matching: real", text))
         return strip(cells, self.prompt)
 
     def save(self, path: Path) -> None:
