@@ -115,7 +115,7 @@ def cycle(
         real = real_folder(encoder, joint_path, images, captions, report, progress)
     for warning in vocabulary_warnings(pipe, [prompt]):
         report(warning)
-    made = closed(encoder, real, prompt, drawn, top, list(captions) or real.captions)
+    made = closed(encoder, real, prompt, drawn, top, real.captions)
     about = {"checkpoint": label(path), "weights": pipe.sha256, "joint": label(joint_path)}
     about |= {"prompt": prompt, "seed": seed, "joint_weights": hash_weights(encoder)}
     return Cycle(made.prompt, made.drawn, made.rebuilt, made.caption, made.retrieved, about | made.scores)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cgan.data.pictures import decode
+from cgan.data.pictures import decode, with_captions
+from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.scenes.dataset import Scenes
 from cgan.interfaces import Report, UserError
 from cgan.models.joint import JointEncoder
@@ -52,7 +53,8 @@ def real_folder(
 ) -> RealPictures:
     """Returns the pictures of a folder, encoded once and kept in the cache; raises UserError if there are none.
 
-    checkpoint is the joint encoder's file; captions are those to choose from where it can't write any.
+    checkpoint is the joint encoder's file. captions are those to choose from where it can't write any, by default those
+    beside the pictures, as a training reads them.
     """
     index = open_index(joint, checkpoint, folder, None, report, progress)
 
@@ -63,4 +65,15 @@ def real_folder(
         return picture
 
     names = [file.name for file in index.files]
+    if joint.caption_decoder is None and not captions:
+        captions = captions_beside(folder)
     return RealPictures(str(folder), index.embeddings, names, pixels, list(dict.fromkeys(captions)), None)
+
+
+def captions_beside(folder: Path) -> list[str]:
+    """Returns the captions in a folder of pictures, none where there are none; raises UserError for damaged files."""
+    try:
+        entries = with_captions(read_folder(folder))[0]
+    except NoCaptions:
+        return []
+    return [caption for entry in entries for caption in entry.captions]

@@ -163,6 +163,8 @@ def test_an_encoder_that_can_neither_write_nor_choose_is_one_line(joint, monkeyp
     with pytest.raises(UserError, match="has no caption decoder; give --captions FILE"):
         starter(images=tmp_path)
     assert starter(images=tmp_path, captions=["a red ball"]).caption == "a red ball"
+    (tmp_path / "a.txt").write_text("a black ball\n")
+    assert starter(images=tmp_path).caption == "a black ball"  # beside its picture, as a training reads it
 
 
 def test_a_model_of_other_pictures_needs_real_ones_of_its_own(pipe, monkeypatch):
