@@ -5,7 +5,7 @@ GAN (generation). On scenes the scene classifier, which knows none of them, chec
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,10 +72,10 @@ class Cycle:
             cells.append(Cell(one.picture, "matching: real", text))
         return strip(cells, self.prompt)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes the strip as a PNG, and the scores as JSON beside it; raises CannotWrite."""
-        save_png(self.strip(), path)
-        write_json(path.with_suffix(".json"), self.scores)
+        save_png(self.strip(), Path(path))
+        write_json(Path(path).with_suffix(".json"), self.scores)
 
 
 def cycle(
@@ -115,10 +115,10 @@ def cycle(
         real = real_folder(encoder, joint_path, images, captions, report, progress)
     for warning in vocabulary_warnings(pipe, [prompt]):
         report(warning)
-    made = closed(encoder, real, prompt, drawn, top, real.captions)
-    about = {"checkpoint": label(path), "weights": pipe.sha256, "joint": label(joint_path)}
-    about |= {"prompt": prompt, "seed": seed, "joint_weights": hash_weights(encoder)}
-    return Cycle(made.prompt, made.drawn, made.rebuilt, made.caption, made.retrieved, about | made.scores)
+    made = closed(encoder, real, prompt, drawn, top, list(captions) or real.captions)
+    about = {"prompt": prompt, "seed": seed, "checkpoint": label(path), "weights": pipe.sha256}
+    about |= {"joint": label(joint_path), "joint_weights": hash_weights(encoder)}
+    return replace(made, scores=about | made.scores)
 
 
 def check_knows_scenes(pipe: TextToImage) -> None:

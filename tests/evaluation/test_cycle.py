@@ -21,6 +21,7 @@ from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import split_words
 from cgan.resources import STARTER_GAN, STARTER_JOINT
 from cgan.retrieval import opened_joint
+from helpers.pictures import pixels
 
 PROMPT = "a red dog on grass"
 NUM = 12
@@ -59,6 +60,8 @@ def test_the_drawing_is_that_of_the_pipeline_and_the_caption_that_of_the_decoder
     image = torch.from_numpy(made.drawn.copy()).permute(2, 0, 1)[None] / 127.5 - 1
     assert made.scores["caption"]["text"] == made.caption == joint.captions_of(image)[0]
     assert made.scores["caption"]["by"] == "decoder" and set(made.rebuilt) == {"prompt", "drawing"}
+    made.save("a.png")
+    assert json.loads(Path("a.json").read_text())["seed"] == 3 and (pixels("a.png") == made.strip()).all()
 
 
 def test_what_is_retrieved_is_what_sorting_all_similarities_finds(joint):
