@@ -12,12 +12,24 @@ from cgan.version import __version__
 HOMES = {  # of what can be imported from here
     "JointEncoder": "cgan.models.joint",
     "TextToImage": "cgan.sampling.pipeline",
+    "ask": "cgan.retrieval.asking",
     "build_gan": "cgan.training.build",
+    "cycle": "cgan.evaluation.cycle",
     "evaluate": "cgan.evaluation.run",
     "load_config": "cgan.config",
     "train": "cgan.training.run",
 }
-__all__ = ["JointEncoder", "TextToImage", "__version__", "build_gan", "evaluate", "load_config", "train"]
+__all__ = [
+    "JointEncoder",
+    "TextToImage",
+    "__version__",
+    "ask",
+    "build_gan",
+    "cycle",
+    "evaluate",
+    "load_config",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:

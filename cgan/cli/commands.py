@@ -13,6 +13,8 @@ VERBS = {
     "evaluate": "evaluate a checkpoint, or a folder of pictures",
     "retrieve": "find pictures by a caption or a picture, or captions by a picture",
     "caption": "write captions of pictures",
+    "ask": "answer a question about a picture",
+    "cycle": "draw a caption, describe the drawing, find real pictures like it, and score all three",
     "demo": "serve a page in the browser that generates pictures",
     "runs": "list trainings and what they reached",
     "plot": "plot the curves of trainings",

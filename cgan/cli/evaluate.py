@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", action="store_true", help="print the values as JSON in place of a table")
     result.add_argument("--retrieval", metavar="NAME", help="Recall@K of a joint encoder or a CLIP on --data, in place "
         "of a checkpoint")  # fmt: skip
+    result.add_argument("--questions", metavar="NAME", help="share of questions about scenes that a joint encoder "
+        "answers right, as `cgan ask` does")  # fmt: skip
     result.add_argument(
         "--prompt", default="{}", help='of --retrieval: what becomes of a caption; CLIP: "a photo of {}"'
     )
@@ -81,6 +83,9 @@ def main(arguments: list[str]) -> None:
         return
     if options.retrieval is not None:
         retrieval(options, " ".join(["cgan", "evaluate", *arguments]))
+        return
+    if options.questions is not None:
+        questions(options, " ".join(["cgan", "evaluate", *arguments]))
         return
     if options.write_captions is not None:
         write_captions(options)
@@ -120,6 +125,9 @@ def check_outputs(options: argparse.Namespace) -> None:
         refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --retrieval")
     else:
         refuse_unused(options, parser(), ["prompt"], "without --retrieval")
+    if options.questions is not None:
+        used = {"help", "questions", "num_images", "seed", "out", "json"}
+        refuse_unused(options, parser(), {action.dest for action in parser()._actions} - used, "with --questions")
     for path in (options.out, options.write_captions):
         if path is not None:
             check_writable_file(path, "give another place")
@@ -156,6 +164,24 @@ def retrieval(options: argparse.Namespace, command: str) -> None:
         write_json(options.out, result.as_json())
     values = {name: round(value, 6) for name, value in result.metrics.items()}
     print(json.dumps(values, indent=2) if options.json else as_rows(result, options.retrieval))
+
+
+def questions(options: argparse.Namespace, command: str) -> None:
+    """Print a table of the share of questions answered right, or JSON; raises UserError."""
+    from cgan.cli.progress import progress_bar
+    from cgan.evaluation.asking import evaluate_asking
+
+    num_scenes = 500 if options.num_images is None else options.num_images
+    with progress_bar("asking", "scenes") as bar:
+        result = evaluate_asking(Path(options.questions), num_scenes, options.seed, progress=bar)
+    result.protocol["command"] = command
+    if options.out is not None:
+        write_json(options.out, result.as_json())
+    if options.json:
+        print(json.dumps({name: round(value, 6) for name, value in result.metrics.items()}, indent=2))
+        return
+    for name, value in result.metrics.items():
+        print(f"{name:15} {value:.4f}")
 
 
 def on_stderr(line: str) -> None:

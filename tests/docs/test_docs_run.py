@@ -128,12 +128,16 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             arguments = ["configs/gan/coco.yaml" if each == "CONFIG.yaml" else each for each in arguments]
             if "--retrieval" in arguments or "--self-test" in arguments:
                 return arguments
+            if "--questions" in arguments:
+                return [*arguments, "--num-images", "2"]
             if "--write-captions" in arguments:
                 return [*arguments, "--num-images", "8"]
             drawn = [] if "--images" in arguments else ["--num-images", "8"]
             on_inception = {"fid,kid", "mifid"} & {*arguments}
             network = ["--inception", str(inception)] if on_inception else ["--joint", "OTHER.safetensors"]
             return [*arguments, *drawn, *network]
+        case "cycle", _:
+            return arguments if "--images" in arguments else [*arguments, "--num-images", "12"]
         case "benchmark", "speed":
             return [*without(arguments, "--steps"), *NETWORKS, "trainer.batch_size=4", "--steps", "1"]
         case "benchmark", "guidance":
