@@ -4,18 +4,11 @@ Files that a page links to outside of docs/ (pictures in assets/, configurations
 are changed accordingly, so that the same Markdown works on GitHub and on the site.
 """
 
-import ast
-import inspect
-import io
 import posixpath
 import re
-import textwrap
-import tokenize
-from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -97,7 +90,8 @@ def package_page(package: str) -> str:
     """Returns the page of a package: all public names of its modules."""
     parts = [f"# cgan.{package}\n"]
     parts += [
-        f"## {module}\n\n::: {module}\n    options: {{show_root_heading: false}}\n" for module in modules_of(package)
+        f"## {module}\n\n::: {module}\n    options: {{show_root_heading: false, show_root_toc_entry: false}}\n"
+        for module in modules_of(package)
     ]
     return "\n".join(parts)
 
@@ -106,63 +100,28 @@ def package_page(package: str) -> str:
 
 
 def configuration_page() -> str:
-    """Returns a table of keys, types, defaults and what they do, for each dataclass of the configuration."""
-    from cgan.config import RunConfig
+    """Returns the reference of all keys."""
+    try:
+        from cgan.config_reference import config_markdown
 
-    text = [CONFIGURATION]
-    for prefix, cls in dataclasses_in(RunConfig):
-        text += [f"\n## {prefix or 'Top level'}\n", inspect.getdoc(cls) or "", "", "| key | type | default | meaning |"]
-        text.append("|---|---|---|---|")
-        comments, hints = comments_of(cls), get_type_hints(cls)
-        for each in fields(cls):
-            if not is_dataclass(hints[each.name]):
-                key = f"{prefix}.{each.name}" if prefix else each.name
-                row = (f"`{key}`", f"`{type_name(hints[each.name])}`", f"`{default_of(each)}`", comments[each.name])
-                text.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-    return "\n".join(text)
+        return CONFIGURATION + config_markdown()
+    except ImportError:  # a version of cgan that cannot explain its keys yet
+        from cgan.cli.completion import keys_of
+        from cgan.config import RunConfig
+
+        keys = keys_of(RunConfig).items()
+        rows = [f"| `{key}` | {' or '.join(choices) or 'see the dataclass'} |" for key, choices in keys]
+        return CONFIGURATION + "\n".join(["| key | values |", "|---|---|", *rows]) + "\n"
 
 
 CONFIGURATION = """# Configuration keys
 
-Give a key on the command line, `python train.py trainer.minutes=60`, or in a YAML file that you name before it. This
-page is made from the dataclasses and their comments. `gan.size` and other keys set some of the defaults
-([sizes](../recipes.md#sizes)); a default below is that of the dataclass alone.
+Give a key on the command line, `python train.py trainer.minutes=60`, or in a YAML file that you name before it.
+`gan.size` and other keys set some of the defaults ([sizes](../recipes.md#sizes)).
+
+This page is made from the dataclasses and the comments in them.
+
 """
-
-
-def dataclasses_in(cls: type, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Yields the prefix of the keys, and the dataclass, for a dataclass and for those inside it."""
-    yield prefix, cls
-    hints = get_type_hints(cls)
-    for each in fields(cls):
-        if is_dataclass(hints[each.name]):
-            yield from dataclasses_in(hints[each.name], f"{prefix}.{each.name}".lstrip("."))
-
-
-def comments_of(cls: type) -> dict[str, str]:
-    """Returns the comments of each field: those from its line to the next field."""
-    source = textwrap.dedent(inspect.getsource(cls))
-    body = ast.parse(source).body[0].body
-    starts = {node.lineno: node.target.id for node in body if isinstance(node, ast.AnnAssign)}
-    comments: dict[str, list[str]] = {name: [] for name in starts.values()}
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        before = [line for line in starts if line <= token.start[0]]
-        if token.type == tokenize.COMMENT and before:
-            comments[starts[max(before)]].append(token.string.lstrip("# "))
-    return {name: " ".join(lines) for name, lines in comments.items()}
-
-
-def type_name(hint: Any) -> str:
-    """Returns a type as a reader would write it."""
-    text = hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", None) else str(hint)
-    text = re.sub(r"typing\.Literal\[(.*?)\]", lambda match: match[1].replace(", ", " | "), text)
-    return text.replace("typing.", "")
-
-
-def default_of(field: Field) -> str:
-    """Returns a field's default as YAML has it."""
-    value = field.default_factory() if field.default_factory is not MISSING else field.default
-    return {"None": "null", "True": "true", "False": "false"}.get(str(value), str(value))
 
 
 # ------------------------------------------------------------------------------------ commands
@@ -180,6 +139,6 @@ def commands_page() -> str:
     parsers = {verb: (about, parser_of_verb(verb)) for verb, about in VERBS.items()}
     parsers |= {f"benchmark {name}": (about, COMMANDS[name][0]()) for name, about in SUBJECTS.items()}
     for verb, (about, parser) in parsers.items():
-        parser.formatter_class = partial(parser.formatter_class, width=100, max_help_position=28)
+        parser.formatter_class = partial(parser.formatter_class, width=84, max_help_position=26)
         text.append(f"## cgan {verb}\n\n{about.capitalize()}.\n\n```text\n{parser.format_help()}```\n")
     return "\n".join(text)
