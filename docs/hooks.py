@@ -16,6 +16,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(\]\(|(?:src|srcset|href)=\")([^)\"#\s:]+)(?=[)#\"\s])")
+MARK = "<!-- made by docs/hooks.py -->"  # of a page that ends with what is made here
 PAGES_OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}  # and where the site has them
 LIBRARY = """data data.readers data.scenes models models.generators models.encoders models.text training
     training.callbacks metrics evaluation sampling retrieval benchmarks figures""".split()  # a page of the API for each
@@ -33,10 +34,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds pages that are made here, and the files outside of docs/ that pages link to."""
-    made = {"reference/configuration.md": configuration_page(), "reference/commands.md": commands_page()}
-    made |= {f"reference/{name}.md": package_page(name) for name in packages()}
-    for uri, content in made.items():
-        files.append(File.generated(config, uri, content=content))
+    for name in packages():
+        files.append(File.generated(config, f"reference/{name}.md", content=package_page(name)))
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     files.append(File.generated(config, "contributing.md", content=contributing))
     texts = [(file.src_uri, file.content_string) for file in files.documentation_pages()]
@@ -49,6 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Returns the page with links that lead where the site has the files."""
     here = page.file.src_uri
+    markdown = markdown.replace(MARK, MADE[here]()) if here in MADE else markdown
 
     def changed(match: re.Match) -> str:
         target = outside(here, match[2])
@@ -99,46 +99,36 @@ def package_page(package: str) -> str:
 # ------------------------------------------------------------------------------------ configuration
 
 
-def configuration_page() -> str:
-    """Returns the reference of all keys."""
+def configuration_keys() -> str:
+    """Returns a table of keys for each section."""
     try:
         from cgan.config_reference import config_markdown
 
-        return CONFIGURATION + config_markdown()
+        return config_markdown()
     except ImportError:  # a version of cgan that cannot explain its keys yet
         from cgan.cli.completion import keys_of
         from cgan.config import RunConfig
 
         keys = keys_of(RunConfig).items()
         rows = [f"| `{key}` | {' or '.join(choices) or 'see the dataclass'} |" for key, choices in keys]
-        return CONFIGURATION + "\n".join(["| key | values |", "|---|---|", *rows]) + "\n"
-
-
-CONFIGURATION = """# Configuration keys
-
-Give a key on the command line, `python train.py trainer.minutes=60`, or in a YAML file that you name before it.
-`gan.size` and other keys set some of the defaults ([sizes](../recipes.md#sizes)).
-
-This page is made from the dataclasses and the comments in them.
-
-"""
+        return "\n".join(["| key | values |", "|---|---|", *rows]) + "\n"
 
 
 # ------------------------------------------------------------------------------------ commands
 
 
-def commands_page() -> str:
+def commands_help() -> str:
     """Returns what each command prints for --help."""
     from cgan.cli.benchmark import COMMANDS, SUBJECTS
     from cgan.cli.commands import VERBS, parser_of_verb
 
-    text = [
-        "# Commands\n\nThis page holds what each command prints for `--help`. `cgan train` and `cgan sample` are also "
-    ]
-    text[0] += "`python train.py` and `python sample.py`.\n"
     parsers = {verb: (about, parser_of_verb(verb)) for verb, about in VERBS.items()}
     parsers |= {f"benchmark {name}": (about, COMMANDS[name][0]()) for name, about in SUBJECTS.items()}
+    text = []
     for verb, (about, parser) in parsers.items():
         parser.formatter_class = partial(parser.formatter_class, width=84, max_help_position=26)
         text.append(f"## cgan {verb}\n\n{about.capitalize()}.\n\n```text\n{parser.format_help()}```\n")
     return "\n".join(text)
+
+
+MADE = {"reference/configuration.md": configuration_keys, "reference/commands.md": commands_help}

@@ -90,7 +90,7 @@ def test_every_command_is_understood(page):
 
 
 def test_commands_are_found_at_all():
-    assert len(commands_in(ROOT / "README.md")) > 10 and len(commands_in(ROOT / "docs/faq.md")) > 15
+    assert len(commands_in(ROOT / "README.md")) >= 4 and len(commands_in(ROOT / "docs/faq.md")) > 15
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
