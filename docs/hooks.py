@@ -104,7 +104,7 @@ def configuration_keys() -> str:
     try:
         from cgan.config_reference import config_markdown
 
-        return config_markdown()
+        return config_markdown().replace("\\<", "&lt;")  # which Markdown of Python does not unescape
     except ImportError:  # a version of cgan that cannot explain its keys yet
         from cgan.cli.completion import keys_of
         from cgan.config import RunConfig
