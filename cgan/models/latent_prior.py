@@ -52,7 +52,7 @@ class NoPrior(Prior):
 class FlowMatchingPrior(Prior):
     """A velocity that carries noise at time 0 to latents at time 1, by straight lines on average (Lipman et al. 2023).
 
-    It finds separate modes of the latents of a caption better than couplings do (docs/recipes.md).
+    It finds separate modes of the latents of a caption better than couplings do (docs/results.md).
     """
 
     def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int) -> None:

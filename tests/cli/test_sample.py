@@ -5,7 +5,6 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -373,17 +372,16 @@ def test_a_picture_costs_little_more_than_importing_torch():
 
 @pytest.mark.slow
 def test_the_commands_of_the_page_on_sampling_run(capsys):
-    """Each indented line of docs/sampling.md that begins with "python sample.py", but for optional packages."""
+    """Each line of docs/sampling.md that begins with "python sample.py", but for optional packages."""
     Path("captions.txt").write_text("a red car\na cat\n")
-    commands = re.findall(r"^    python sample\.py (.*?)(?:  #.*)?$", PAGE, flags=re.MULTILINE)
+    commands = re.findall(r"^python sample\.py (.*?)(?:  #.*)?$", PAGE, flags=re.MULTILINE)
     drawn = [sample(capsys, *shlex.split(c)) for c in commands if ".mp4" not in c and "OWNER" not in c]
     assert len(drawn) >= 9 and all(drawn)
 
 
 def test_the_python_of_the_page_on_sampling_runs(capsys):
     sample(capsys, "a dog on grass")
-    blocks = re.findall(r"\n\n((?:    .*\n|\n(?=    ))*)", PAGE)
-    code = "\n".join(textwrap.dedent(block) for block in blocks if "import" in block)
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE))
     names: dict = {}
     exec(code.replace("assets/", f"{ROOT}/assets/"), names)
     assert len(names["several"]) == 4 and (names["arrays"][1] == np.asarray(names["others"][1])).all()

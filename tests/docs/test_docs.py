@@ -19,7 +19,7 @@ from cgan.cli.train import with_resume_as_key
 from cgan.config import RunConfig, load_config
 from cgan.errors import UserError
 from helpers import ROOT
-from helpers.pages import PAGES, command_of, commands_in
+from helpers.pages import PAGES, command_of, commands_in, name_of
 
 EXTENDING = ROOT / "docs/extending.md"
 PARSERS = {verb: parser_of_verb(verb) for verb in VERBS}
@@ -79,7 +79,7 @@ def inline_code(page: Path) -> list[str]:
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_is_understood(page):
     for words in commands_in(page):
         try:
@@ -90,10 +90,10 @@ def test_every_command_is_understood(page):
 
 
 def test_commands_are_found_at_all():
-    assert len(commands_in(ROOT / "README.md")) > 10 and len(commands_in(ROOT / "docs/faq.md")) > 15
+    assert len(commands_in(ROOT / "README.md")) >= 4 and len(commands_in(ROOT / "docs/faq.md")) > 15
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_key_that_is_named_exists_and_takes_its_value(page):
     words = {word for span in inline_code(page) for word in span.split() if KEY.fullmatch(word)}
     named = {word.partition("=")[0] for word in words} - {"trainer.key"}
@@ -102,7 +102,7 @@ def test_every_key_that_is_named_exists_and_takes_its_value(page):
     load_config([word for word in sorted(words) if "=" in word and not re.search(r"=[A-Z]+$|=\.\.\.", word)])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_verb_and_option_that_is_named_exists(page):
     options = {option for parser in PARSERS.values() for action in parser._actions for option in action.option_strings}
     for span in inline_code(page):
@@ -114,7 +114,7 @@ def test_every_verb_and_option_that_is_named_exists(page):
             assert not unknown or words[0] in ("--requeue", "--max-restarts"), span
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target
@@ -127,7 +127,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["faq.md", "metrics.md"])
+@pytest.mark.parametrize("page", ["faq.md", "metrics.md", "evaluation.md"])
 def test_the_python_of_a_page_runs(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = blocks(ROOT / "docs" / page, "python")

@@ -35,6 +35,10 @@ def test_the_file_tree_fits_on_a_screen():
     assert max(len(line) for line in tree()) <= 120
 
 
+def test_the_readme_is_a_front_page():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
 def test_everything_in_the_file_tree_is_there():
     assert not [str(path) for path in named() if not path.exists()]
 

@@ -6,16 +6,21 @@ from pathlib import Path
 
 from helpers import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def name_of(page: Path) -> str:
+    """The name of a page in the list of tests: its path inside the repository."""
+    return str(page.relative_to(ROOT))
 
 
 def code_lines(page: Path) -> list[str]:
-    """Of indented blocks, and of fenced ones that name no language; lines that a backslash continues are one."""
+    """Of indented blocks, and of fenced ones in bash or no language; lines that a backslash continues are one."""
     lines, fence = [], None
     for line in page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             fence = line[3:] if fence is None else None
-        elif fence == "" or (fence is None and line.startswith("    ")):
+        elif fence in ("", "bash") or (fence is None and line.startswith("    ")):
             lines.append(line.strip())
     return lines
 
