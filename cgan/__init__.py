@@ -15,9 +15,10 @@ HOMES = {  # of what can be imported from here
     "build_gan": "cgan.training.build",
     "evaluate": "cgan.evaluation.run",
     "load_config": "cgan.config",
+    "push_to_hub": "cgan.sampling.export",
     "train": "cgan.training.run",
 }
-__all__ = ["JointEncoder", "TextToImage", "__version__", "build_gan", "evaluate", "load_config", "train"]
+__all__ = ["JointEncoder", "TextToImage", "__version__", "build_gan", "evaluate", "load_config", "push_to_hub", "train"]
 
 
 def __getattr__(name: str) -> object:
