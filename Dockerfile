@@ -12,11 +12,12 @@ RUN apt-get update \
 ENV PATH=/opt/cgan/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 CGAN_CACHE=/work/.cache/cgan HOME=/home/cgan
 WORKDIR /src
 COPY . .
+# hadolint ignore=DL3013
 RUN python3 -m venv /opt/cgan && pip install '.[demo]'
 
 # any user may run it: --user sets the owner of what is written
 RUN useradd --create-home --uid 1001 cgan && chmod 777 /home/cgan && mkdir /work && chown cgan /work
-USER cgan
+USER 1001
 WORKDIR /work
 VOLUME /work
 ENTRYPOINT ["cgan"]
