@@ -5,7 +5,8 @@
 #   NODES=1 GPUS=8 HOURS=12 PARTITION=gpu NAME=coco bash examples/slurm.sh CONFIG.yaml [key=value ...]
 #
 # NODES (1), GPUS of each (4), CPUS of each GPU (8), HOURS until the job is queued again (4), NAME of the job (cgan),
-# PARTITION and ACCOUNT where the cluster wants them. DRY_RUN=1 prints the command and submits nothing.
+# PARTITION and ACCOUNT where the cluster wants them. DRY_RUN=1 prints the command and submits nothing. Relative paths
+# are from the root of the project, where the job runs.
 set -euo pipefail
 
 gpus=${GPUS:-4}

@@ -10,7 +10,7 @@
 # run_dir must lie on a disk that all machines share. The same command again goes on where the training stopped.
 set -euo pipefail
 
-gpus=${GPUS:-$(nvidia-smi --list-gpus 2>/dev/null | wc -l)}
+gpus=${GPUS:-$({ nvidia-smi --list-gpus 2>/dev/null || true; } | wc -l)}
 gpus=$((gpus > 0 ? gpus : 1))
 nodes=${NODES:-1}
 case " $* " in

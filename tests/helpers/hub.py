@@ -74,7 +74,8 @@ class Answers(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'owner'}/{asked['name']}"
             exists = name in self.hub.access
-            self.hub.access.setdefault(name, "private" if asked.get("private") else "public")
+            private = asked.get("private") or asked.get("visibility") == "private"  # in earlier and later versions
+            self.hub.access.setdefault(name, "private" if private else "public")
             self.hub.branches.setdefault(name, {})
             self.send_json({"url": f"{self.address()}/{name}", "id": name}, 409 if exists else 200)
         elif found := re.fullmatch(r"/api/models/(\w+/[\w.-]+)/branch/(.+)", path):

@@ -88,7 +88,7 @@ def test_the_command_uploads_without_a_folder_or_beside_one(hub, logged_in, caps
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1].endswith("/owner/two") and printed[-2] == "kept"
     assert hub.access == {"owner/one": "private", "owner/two": "public"}
-    assert sorted(path.name for path in Path().iterdir() if path.is_dir()) == ["hub", "kept", "run"][1:]
+    assert sorted(path.name for path in Path().iterdir()) == ["kept", "run"]
     assert {f.name: f.read_bytes() for f in Path("kept").iterdir()} == hub.files("owner/two", "main")
 
 
