@@ -17,6 +17,7 @@ HOMES = {  # of what can be imported from here
     "cycle": "cgan.evaluation.cycle",
     "evaluate": "cgan.evaluation.run",
     "load_config": "cgan.config",
+    "push_to_hub": "cgan.sampling.export",
     "train": "cgan.training.run",
 }
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "cycle",
     "evaluate",
     "load_config",
+    "push_to_hub",
     "train",
 ]
 

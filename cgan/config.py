@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -25,7 +25,7 @@ from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
 from cgan.resources import shipped
-from cgan.sizes import Size, derived_defaults
+from cgan.sizes import Size, derived_defaults, origin_of_derived
 
 # the adversarial losses of cgan.training.losses
 Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
@@ -35,93 +35,124 @@ Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
 class GANConfig:
     """The networks, losses and optimizers of the GAN."""
 
-    size: Size = (
-        "auto"  # widths, batch and rates, see cgan/sizes.py; auto: base on a GPU, else by the processor's cores
-    )
+    size: Size = "auto"  # sets widths, batch sizes and learning rates that are not given; auto: base on a GPU, else
+    # small above 8 processor cores, tiny up to 8
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    adversarial: Adversarial = "hinge"
-    adversarial_weight: float = 0.2
+    adversarial: Adversarial = "hinge"  # the adversarial loss; relativistic compares each fake with a real picture
+    adversarial_weight: float = 0.2  # weight of the adversarial term in the generator's loss
     adversarial_from: float = 0.4  # share of the training that goes by without a discriminator
-    mismatched_weight: float = 0.5
-    mismatched: Literal["random", "soft", "hard"] = "random"  # soft: rather near captions; hard: the nearest ones
-    matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # attention: of words and regions too
-    matching_weight: float = 0.3  # by the joint encoder; 0 without one
-    reconstruction_weight: float = 5.0  # 0 switches the posterior's path off
-    reconstructed_fraction: float = 1.0  # of the fakes, from latents of the posterior; the others from the latent prior
-    feature_weight: float = 3.0  # reconstruction on the joint encoder's feature maps
-    kl_weight: float = 0.001
-    first_beta: float = 0.5  # of Adam
-    second_beta: float = 0.99
-    last_second_beta: float | None = None  # reached at the end along a cosine; absent: the same all the time
-    decay_from: float = 0.5  # share of the training after which both rates fall linearly, to last_rate
-    last_rate: float = 0.05  # as a share of the rates
-    penalty: Literal["finite", "exact", "matching_aware"] = "finite"  # R1 and R2 in either form, or DF-GAN's
-    penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
-    last_penalty_weight: float | None = None  # as last_second_beta
-    augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
-    learning_rate: float = 1e-3  # of Adam; absent in a configuration: by width and batch, see cgan/sizes.py
-    matrix_learning_rate: float = 3e-3  # of Muon, for the matrices inside the generator; 0 takes Adam
-    latent_prior_learning_rate: float = 3e-3
-    discriminator_learning_rate: float = 1e-3
-    ema_half_life: float = 10_000  # in images
-    ema_ramp_up: float = 0.05  # the half-life is at most this share of the images seen
-    accumulate: int = 1  # micro-batches of a batch, to save memory; contrastive losses compare within a micro-batch
-    recompute: bool = False  # activations of generator and frozen features in the backward pass, to save memory
+    mismatched_weight: float = 0.5  # weight of real pictures with the caption of another one in the discriminator's
+    # loss; 0 switches them off
+    mismatched: Literal["random", "soft", "hard"] = "random"  # how these captions are chosen; soft: rather near
+    # captions, hard: the nearest ones
+    matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # the loss by which fakes match their
+    # captions; attention: of words and regions too
+    matching_weight: float = 0.3  # weight of the matching term, which is by the joint encoder; 0 without one
+    reconstruction_weight: float = 5.0  # weight of reconstructing real pictures from latents of the posterior; 0
+    # switches the posterior off
+    reconstructed_fraction: float = 1.0  # share of the fakes that are made from latents of the posterior; the others
+    # come from the latent prior
+    feature_weight: float = 3.0  # weight of reconstruction on the joint encoder's feature maps
+    kl_weight: float = 0.001  # weight of the divergence of the posterior from a normal distribution
+    first_beta: float = 0.5  # first beta of Adam, for generator and discriminator
+    second_beta: float = 0.99  # second beta of Adam, for generator and discriminator
+    last_second_beta: float | None = None  # second beta at the end of the training, reached along a cosine; absent: the
+    # same all the time
+    decay_from: float = 0.5  # share of the training after which all learning rates fall linearly, to last_rate
+    last_rate: float = 0.05  # learning rates at the end of the training, as a share of those at the start
+    penalty: Literal["finite", "exact", "matching_aware"] = "finite"  # the discriminator's gradient penalty: R1 and R2
+    # by finite differences or exactly, or DF-GAN's
+    penalty_weight: float = 0.0  # weight of the penalty: gamma / 2 of R1 and R2, 2 for DF-GAN's; 0 switches it off
+    last_penalty_weight: float | None = None  # weight of the penalty at the end of the training, reached along a
+    # cosine; absent: the same all the time
+    augmentation: list[Augmentation] = field(default_factory=list)  # augmentations of all that the discriminator sees
+    # (DiffAugment)
+    learning_rate: float = 1e-3  # learning rate of Adam for the generator and the posterior
+    matrix_learning_rate: float = 3e-3  # learning rate of Muon for the matrices inside the generator; 0 takes Adam
+    latent_prior_learning_rate: float = 3e-3  # learning rate of Adam for the latent prior
+    discriminator_learning_rate: float = 1e-3  # learning rate of Adam for the discriminator
+    ema_half_life: float = 10_000  # half-life of the averaged generator, in images
+    ema_ramp_up: float = 0.05  # largest half-life of the averaged generator as a share of the images seen so far
+    accumulate: int = 1  # micro-batches that a batch is split into, to save memory; contrastive losses compare within a
+    # micro-batch
+    recompute: bool = False  # compute activations of generator and frozen features again in the backward pass, to save
+    # memory
 
 
 @dataclass
 class TrainerConfig:
     """Budgets, batch sizes, hardware, evaluation, checkpoints and logging of a training."""
 
-    joint_images: int = 100_000  # images that the joint encoder sees
-    joint_minutes: float | None = None  # its training also ends after these
-    images: int = 120_000  # images that the GAN sees
-    minutes: float | None = None  # the GAN's training also ends after these; its schedules follow whichever is nearer
-    joint_batch_size: int = 128
-    batch_size: int = 16  # pictures of a step, of all processes together; so learning rates mean the same on any number
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # auto: bf16 where the hardware has it
-    compile: Literal["auto", "true", "false", "reduce-overhead"] = (
-        "auto"  # the GAN's losses, by torch.compile; auto: on
-    )
-    # a GPU; reduce-overhead: as CUDA graphs too
-    devices: str = "1"  # how many GPUs or CPU processes, or which; auto: all GPUs
-    num_nodes: int = 1  # machines
+    joint_images: int = 100_000  # images that the joint encoder is trained on, repeats included
+    joint_minutes: float | None = None  # largest number of minutes for the joint encoder's training; absent: no limit
+    images: int = 120_000  # images that the GAN is trained on, repeats included
+    minutes: float | None = None  # largest number of minutes for the GAN's training, whose schedules follow whichever
+    # end is nearer; absent: no limit
+    joint_batch_size: int = 128  # pictures in a step of the joint encoder, of all processes together
+    batch_size: int = 16  # pictures in a step of the GAN, of all processes together; learning rates mean the same on
+    # any number
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # number format of the networks; auto:
+    # bf16-mixed where the hardware has bfloat16, else 32-true
+    compile: Literal["auto", "true", "false", "reduce-overhead"] = "auto"  # compile the GAN's losses by torch.compile;
+    # auto: on a GPU, reduce-overhead: as CUDA graphs too
+    devices: str = "1"  # how many GPUs or CPU processes, or which, such as [0,2]; auto: all GPUs
+    num_nodes: int = 1  # number of machines that train together
     num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
-    pictures_on_device: Literal["auto", "always", "never"] = "auto"  # auto: all of them on a GPU that has room
-    sample_every: int | None = None  # images between grids, 0: never; absent: 100 a training, at least 10,000 apart
-    evaluate_every: int = 40_000  # images between measures, of scenes about 15 s each on 2 cores; 0: never
-    evaluation_images: int = 2000  # captions in a measure, of scenes in each split
-    metrics: list[str] | None = None  # scenes, fid, kid, prdc, clip_score, r_precision; absent: what the data allows
-    best_metric: str | None = None  # that best.ckpt follows: scene_accuracy, else fid, else r_precision when absent
+    pictures_on_device: Literal["auto", "always", "never"] = "auto"  # whether all pictures are kept on the GPU; auto:
+    # where it has room
+    sample_every: int | None = None  # images between grids of samples, 0: never; absent: 100 a training, at least
+    # 10,000 apart
+    evaluate_every: int = 40_000  # images between evaluations, of scenes about 15 s each on 2 cores; 0: never
+    evaluation_images: int = 2000  # captions in an evaluation, of scenes in each split
+    metrics: list[str] | None = None  # metrics of an evaluation: scenes, fid, kid, prdc, clip_score, r_precision;
+    # absent: what the data allows
+    best_metric: str | None = None  # the metric that best.ckpt follows; absent: scene_accuracy, else fid, else
+    # r_precision
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
     eval_joint_encoder: str | None = None  # joint.safetensors of another run, for r_precision and in place of Inception
-    checkpoint_every: int | None = None  # images between, 0: at the end; absent: 50 a training, at least 20,000 apart
-    keep_checkpoints: int = 2  # last.ckpt, last-1.ckpt, ...: the older ones stand in where a newer one is damaged
-    on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end, or leave the step out
-    gradient_clip: float | None = None  # largest norm of the generator's and of the discriminator's gradient
-    loggers: list[Literal["csv", "tensorboard"]] = field(default_factory=lambda: ["csv"])  # csv is always written
-    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
-    wandb_models: bool = True  # the weights of best.ckpt and last.ckpt as artifacts, when a training ends
+    checkpoint_every: int | None = None  # images between checkpoints, 0: at the end; absent: 50 a training, at least
+    # 20,000 apart
+    keep_checkpoints: int = 2  # checkpoints to keep: last.ckpt, last-1.ckpt, ...; the older ones stand in where a newer
+    # one is damaged
+    on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end the training, or leave the step out
+    gradient_clip: float | None = None  # largest norm of the generator's and of the discriminator's gradient; absent:
+    # no limit
+    loggers: list[Literal["csv", "tensorboard"]] = field(default_factory=lambda: ["csv"])  # where metrics are written
+    # beside W&B; csv is always written
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # logging to Weights & Biases; auto: online when
+    # logged in, else offline
+    wandb_models: bool = True  # upload the weights of best.ckpt and last.ckpt as artifacts of W&B when a training ends
 
 
 @dataclass
 class RunConfig:
     """All settings of a run."""
 
-    name: str = "scenes"
-    task: Literal["gan", "joint"] = "gan"  # gan trains the joint encoder first where it needs one
-    seed: int = 0
+    name: str = "scenes"  # name of the run; run directories and W&B use it
+    task: Literal["gan", "joint"] = "gan"  # what is trained: gan trains the joint encoder first where it needs one,
+    # joint trains it alone
+    seed: int = 0  # seed of all random numbers of a training
     init: str | None = None  # a checkpoint whose weights the GAN starts from, with joint.checkpoint of its run, or an
     # exported .safetensors, from which it takes the generator's
-    run_dir: str | None = None  # runs/<name>-<time> when absent
+    run_dir: str | None = None  # the folder that the run writes into; runs/<name>-<time> when absent
     resume: str | None = None  # a run directory to go on in; auto: run_dir's, or the newest of this name if unfinished
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     joint: JointConfig = field(default_factory=JointConfig)
     gan: GANConfig = field(default_factory=GANConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+GIVEN = "command line"  # the origin of a key=value
+
+
+class ResolvedConfig(NamedTuple):
+    """The settings of a run, and where they come from."""
+
+    config: RunConfig
+    origins: dict[str, str]  # by dotted key: a YAML file, the command line, or a rule; none for a dataclass's default
 
 
 def load_config(arguments: list[str], report: Callable[[str], None] = warnings.warn) -> RunConfig:
@@ -133,29 +164,38 @@ def load_config(arguments: list[str], report: Callable[[str], None] = warnings.w
     filled in by cgan.sizes. `report` gets a line for each setting that has another name by now. Raises UserError of one
     line for what can't be read, unknown keys, and values out of range.
     """
-    config = merged(arguments, report)
-    stored = Path(config.resume or "auto") / "config.yaml"
-    if config.resume not in (None, "auto") and stored.is_file():
+    return resolve_config(arguments, report).config
+
+
+def resolve_config(arguments: list[str], report: Callable[[str], None] = warnings.warn) -> ResolvedConfig:
+    """Returns what load_config does, together with where each value comes from; raises UserError."""
+    resolved = merged(arguments, report)
+    resume = resolved.config.resume
+    stored = Path(resume or "auto") / "config.yaml"
+    if resume not in (None, "auto") and stored.is_file():
         with suppress(UserError):  # train() reports damage
-            config = merged([str(stored), *arguments], silent)
-    check_ranges(config)
-    return config
+            resolved = merged([str(stored), *arguments], silent)
+    check_ranges(resolved.config)
+    return resolved
 
 
-def merged(arguments: list[str], report: Callable[[str], None]) -> RunConfig:
+def merged(arguments: list[str], report: Callable[[str], None]) -> ResolvedConfig:
     """Returns the settings of some arguments over the defaults; raises UserError."""
     config, at_fault = cast(DictConfig, OmegaConf.structured(RunConfig)), "config"
-    given: set[str] = set()
+    origins: dict[str, str] = {}
     try:
         for at_fault in arguments:
             hint = partial(report_for, report, at_fault)
             settings = renamed(layer(at_fault), hint)
             config = cast(DictConfig, OmegaConf.merge(config, settings))
-            given |= keys_of(settings)
+            origins |= dict.fromkeys(keys_of(settings), GIVEN if "=" in at_fault else at_fault)
         check_ranges(OmegaConf.to_object(config))
-        for key, value in derived_defaults(partial(OmegaConf.select, config), given).items():
+        for key, value in derived_defaults(partial(OmegaConf.select, config), set(origins)).items():
+            changed = value != OmegaConf.select(config, key)
             OmegaConf.update(config, key, value)
-        return cast(RunConfig, OmegaConf.to_object(config))
+            if changed or key not in origins:
+                origins[key] = origin_of_derived(key, value, OmegaConf.select(config, "gan.size"))
+        return ResolvedConfig(cast(RunConfig, OmegaConf.to_object(config)), origins)
     except (OmegaConfBaseException, TypeError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(at_fault, error, config)) from None
 

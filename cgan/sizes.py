@@ -47,6 +47,19 @@ SIZES: dict[str, dict[str, int]] = {  # parameters at 64 px, generator and discr
         "trainer.batch_size": 256, "trainer.joint_batch_size": 512,
     },
 }  # fmt: skip
+DERIVED = {  # keys whose default follows from other settings than gan.size, and how
+    "gan.learning_rate": "less for wider generators, more for batches above 32",
+    "gan.discriminator_learning_rate": "less for wider discriminators, more for batches above 32",
+    "gan.ema_half_life": "more for batches above 32",
+    "gan.augmentation": "none for scenes, translation and cutout for other data",
+    "joint.learning_rate": "less where pretrained weights are finetuned",
+    "joint.matrix_learning_rate": "0 where pretrained weights are finetuned",
+    "joint.temperature": "0.01 for a pretrained CLIP",
+    "joint.picture_weight": "0 for a GAN's joint encoder and for CLIP",
+    "joint.caption_weight": "0 for a GAN's joint encoder and for CLIP",
+    "gan.generator.noise_dim": "at least 96 for scenes of two objects",
+    "gan.generator.latent_prior_dim": "at least 384 for scenes of two objects",
+}
 RATE, EMA = 1e-3, 10_000  # of Adam, for size tiny; images of the averaged generator's half-life
 TUNED_BATCH, LARGEST_FACTOR = 32, 1.5  # up to which rates stay, and the most by which a larger batch raises them
 MANY_CORES = 8  # from which a processor trains size small
@@ -75,6 +88,13 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     for rule in (two_objects, rates, joint_rates, decoders, augmentation):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
+
+
+def origin_of_derived(key: str, value: object, size: str) -> str:
+    """Returns what a derived value of a key follows from, in words, where gan.size is `size`."""
+    if key == "gan.size":
+        return "by the hardware"
+    return f"gan.size={size}" if SIZES[size].get(key) == value else DERIVED[key]
 
 
 def two_objects(value_of: Lookup) -> Mapping[str, int]:

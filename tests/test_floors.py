@@ -18,6 +18,7 @@ FLOORS = (  # from the ground up: what stands in a row imports from the rows abo
     {"models"},
     {"sizes", "metrics", "figures"},
     {"config"},
+    {"config_reference"},
     {"sampling", "retrieval"},
     {"evaluation"},
     {"training"},

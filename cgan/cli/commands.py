@@ -52,4 +52,6 @@ def train_parser() -> Parser:
     result = Parser(prog="cgan train")
     result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value")
     result.add_argument("--resume", metavar="RUN_DIR", help="go on in a run directory")
+    result.add_argument("--help-config", nargs="?", metavar="SECTION", help="list keys, defaults and meanings")
+    result.add_argument("--print-config", action="store_true", help="print the resolved configuration")
     return result

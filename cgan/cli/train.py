@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from cgan.cli.parsing import warn
 from cgan.errors import FirstProcessReports, UserError
 from cgan.resources import DEFAULT_CONFIG
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 USAGE = """usage: cgan train [CONFIG.yaml ...] [key=value ...]
        cgan train --resume RUN_DIR [trainer.key=value ...]
+       cgan train --help-config [SECTION]
+       cgan train --print-config [CONFIG.yaml ...] [key=value ...]
 In a checkout, python train.py is the same as cgan train.
 
 Trains a text-to-image GAN; without arguments on the built-in scenes. Writes checkpoints, sample grids and
@@ -34,14 +37,24 @@ with a checkpoint and status 75, Ctrl-C with status 130.
 
 CGAN_DEBUG=1 in the environment shows the traceback behind a one-line error.
 
-Every key with its default: cgan/config.py and the dataclasses that it names.
+--help-config lists every key with its type, default and meaning; with a section such as gan.generator, or one key,
+those alone. --print-config prints the configuration that the arguments give, as YAML, and trains nothing.
 """
+
+
+HELP_CONFIG, PRINT_CONFIG = "--help-config", "--print-config"
 
 
 def main(arguments: list[str]) -> None:
     """Train by the configuration that arguments give; raises UserError for a mistake in them."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
+        return
+    if HELP_CONFIG in arguments:
+        print_reference(section_in(arguments))
+        return
+    if PRINT_CONFIG in arguments:
+        print_config([argument for argument in arguments if argument != PRINT_CONFIG])
         return
     from cgan.cli.signals import leave_when_asked
 
@@ -80,6 +93,46 @@ def with_default_config(arguments: list[str]) -> list[str]:
     has_file = any(argument.endswith((".yaml", ".yml")) and "=" not in argument for argument in arguments)
     resumes = any(argument.startswith("resume=") and argument != "resume=auto" for argument in arguments)
     return arguments if has_file or resumes else [str(DEFAULT_CONFIG), *arguments]
+
+
+def section_in(arguments: list[str]) -> str:
+    """Returns the section behind --help-config, empty where there is none; raises UserError for other arguments."""
+    others = [argument for argument in arguments if argument != HELP_CONFIG]
+    if len(others) > 1 or any("=" in each or each.endswith((".yaml", ".yml")) for each in others):
+        raise UserError(f"{HELP_CONFIG}: takes one section or key, such as gan.generator, and nothing else")
+    return others[0] if others else ""
+
+
+def print_reference(section: str) -> None:
+    """Print a table of keys for each section; raises UserError for a section that does not exist."""
+    from itertools import groupby
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from cgan.config_reference import HEADER, config_rows
+
+    console = Console()
+    if not console.is_terminal:  # in a file a key stands on one line
+        console = Console(width=200)
+    for prefix, rows in groupby(config_rows(section), key=lambda row: row.key.rpartition(".")[0]):
+        table = Table(title=Text(f"{prefix}.*" if prefix else "top level"), title_justify="left")
+        for title in HEADER:
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            name, *cells = row.cells()
+            table.add_row(Text(name.removeprefix(f"{prefix}.")), *map(Text, cells))
+        console.print(table)
+
+
+def print_config(arguments: list[str]) -> None:
+    """Print the configuration that arguments give, as YAML; raises UserError for a mistake in them."""
+    from cgan.config import resolve_config
+    from cgan.config_reference import config_yaml
+
+    resolved = resolve_config(with_default_config(with_resume_as_key(arguments)), warn)
+    print(config_yaml(resolved), end="")
 
 
 def report(message: str) -> None:

@@ -23,19 +23,20 @@ ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a
 class DataConfig:
     """The data section of a configuration: which pictures and captions, at which resolution."""
 
-    source: Source = "scenes"  # custom: a data set that is given in Python
+    source: Source = "scenes"  # what the pictures and captions are read from; custom: a data set that is given in
+    # Python
     root: str | None = None  # the folder of pictures, for all but scenes
     annotations: str | None = None  # the captions file of coco, karpathy and flickr30k
     split: str | None = None  # the published part to train on; of shards, a folder below root
     test_split: str | None = None  # the published part that test_images are taken from, instead of from training
-    resolution: int = 64
-    crop: Literal["center", "random"] = "center"  # of shards that are not square
-    flip: bool = False  # half of the pictures of shards mirrored; not where captions say left and right
-    num_images: int = 20_000  # scenes to draw
-    level: Literal["one", "two"] = "one"  # objects in a scene; two stand in a relation
-    language: Literal["en", "zh"] = "en"  # of the captions of scenes, English or Chinese
+    resolution: int = 64  # width and height of pictures, in pixels
+    crop: Literal["center", "random"] = "center"  # how shards that are not square are cropped
+    flip: bool = False  # mirror half of the pictures of shards; not where captions say left and right
+    num_images: int = 20_000  # number of scenes to draw for training
+    level: Literal["one", "two"] = "one"  # number of objects in a scene; two stand in a relation
+    language: Literal["en", "zh"] = "en"  # language of the captions of scenes, English or Chinese
     test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
-    seed: int = 0  # of the scenes, of the choice of test pictures, and of random crops and flips
+    seed: int = 0  # seed of the scenes, of the choice of test pictures, and of random crops and flips
 
 
 def check_data(config: DataConfig) -> None:

@@ -13,10 +13,10 @@ from cgan.models.layers import channels_at, doubled, num_groups, start_without_c
 class DecoderConfig:
     """The sizes of the picture decoder and of the caption decoder."""
 
-    width: int = 8  # of the picture decoder: channels at full resolution, doubled with each halving
-    max_channels: int = 128
-    word_dim: int = 64  # of the caption decoder
-    hidden_dim: int = 192
+    width: int = 8  # channels of the picture decoder at full resolution, doubled with each halving
+    max_channels: int = 128  # largest number of channels in a layer of the picture decoder
+    word_dim: int = 64  # numbers in a word's embedding in the caption decoder
+    hidden_dim: int = 192  # hidden units of the caption decoder's LSTM
 
 
 class UpBlock(nn.Module):

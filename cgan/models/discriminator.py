@@ -26,19 +26,23 @@ from cgan.renamed import weights_renamed
 class DiscriminatorConfig:
     """The trunk and the heads of a discriminator, and the frozen features below them."""
 
-    form: Literal["trunk", "features"] = "features"
-    # which frozen network the heads of form "features" stand on: the joint encoder's, a ResNet-18 (imagenet), ...
-    features: Literal["joint", "imagenet", "efficientnet", "dino"] = "joint"
+    form: Literal["trunk", "features"] = "features"  # what the heads stand on: a trunk on pixels alone, or frozen
+    # feature maps as well
+    features: Literal["joint", "imagenet", "efficientnet", "dino"] = "joint"  # the frozen network of form features: the
+    # joint encoder's, a ResNet-18, an EfficientNet-Lite0 or a DINO
     imagenet_weights: str | None = None  # a file of torchvision's ResNet-18, downloaded when absent, or of timm's Lite0
-    dino: str = "facebook/dino-vits16"  # a folder, or a name on the hub
-    trunk: Literal["pooled", "dfgan", "r3gan", "none"] = "pooled"  # the project's own, or as in the paper of that name
-    condition: Literal["projection", "concat", "separate"] = "projection"  # separate: concat, and without the caption
+    dino: str = "facebook/dino-vits16"  # the DINO of features: a folder, or a name on the hub
+    trunk: Literal["pooled", "dfgan", "r3gan", "none"] = "pooled"  # the trunk on pixels: the project's own, or as in
+    # the paper of that name
+    condition: Literal["projection", "concat", "separate"] = "projection"  # how the caption enters a head: by
+    # projection, or concatenated; separate: also logits without the caption
     width: int = 8  # channels of the pixel trunk at full resolution, doubled with each halving
-    max_channels: int = 64
+    max_channels: int = 64  # largest number of channels in a layer of the pixel trunk
     patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
-    head_dim: int = 64
-    head_resolution: int = 4  # to which a head pools feature maps before it convolves them: 8 costs far more
-    spectral_norm: bool = True
+    head_dim: int = 64  # channels inside a head
+    head_resolution: int = 4  # size to which a head pools feature maps before it convolves them: 8 costs far more than
+    # 4
+    spectral_norm: bool = True  # spectral normalisation of all layers of the discriminator
 
 
 def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | None:

@@ -37,22 +37,27 @@ BLOCK = 128  # images and captions whose words and regions are compared at once:
 class JointConfig:
     """The encoders, decoders, losses and optimizer of the joint encoder."""
 
-    encoders: Literal["own", "clip"] = "own"  # ResNet and LSTM, or a pretrained CLIP to finetune
-    clip: str | None = None  # its folder
+    encoders: Literal["own", "clip"] = "own"  # the networks: a ResNet and an LSTM of its own, or a pretrained CLIP to
+    # finetune
+    clip: str | None = None  # the folder of the CLIP that is finetuned
     image: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     text: LSTMConfig = field(default_factory=LSTMConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    similarity: Literal["cosine", "inner"] = "cosine"  # of picture and caption in the latent
-    negatives: Literal["all", "hardest", "semihard", "weighted"] = "all"  # all: InfoNCE; others: hinges with a margin
-    temperature: float = 0.07  # of InfoNCE at the start, where it is learned; of the weights of weighted negatives
-    margin: float = 0.2
+    similarity: Literal["cosine", "inner"] = "cosine"  # the score of picture and caption in the latent: their cosine or
+    # inner product
+    negatives: Literal["all", "hardest", "semihard", "weighted"] = "all"  # which pairs that do not match are pushed
+    # apart; all: InfoNCE, others: hinges with a margin
+    temperature: float = 0.07  # temperature of InfoNCE at the start, where it is learned, or of the weights of weighted
+    # negatives
+    margin: float = 0.2  # margin of the hinges, by which a matching pair must score higher
     warm_up: float = 0.5  # share of the training in which hardest goes over from the mean of all violations
-    coattention_weight: float = 0.0  # of the words-and-regions score beside the similarity; 0 switches it off
-    contrastive_weight: float = 1.0
-    picture_weight: float = 0.5  # of L1 reconstruction; 0 switches the picture decoder off
-    caption_weight: float = 0.1  # of nats a word; 0 switches the caption decoder off
-    learning_rate: float = 1e-3  # of Adam
-    matrix_learning_rate: float = 3e-3  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
+    coattention_weight: float = 0.0  # weight of the words-and-regions score beside the similarity; 0 switches it off
+    contrastive_weight: float = 1.0  # weight of the loss by which matching pairs attract
+    picture_weight: float = 0.5  # weight of L1 reconstruction of pictures; 0 switches the picture decoder off
+    caption_weight: float = 0.1  # weight of the caption decoder's loss, in nats a word; 0 switches it off
+    learning_rate: float = 1e-3  # learning rate of Adam for the joint encoder
+    matrix_learning_rate: float = 3e-3  # learning rate of Muon for the image encoder's convolutions but the first; 0
+    # takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 

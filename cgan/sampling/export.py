@@ -3,6 +3,7 @@
 import glob
 import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from cgan.files import (
     write_json,
     write_text,
 )
+from cgan.sampling.hub import check_upload, upload
 from cgan.sampling.model_card import facts_of, model_card
 from cgan.sampling.naming import cleaned
 from cgan.sampling.pipeline import TextToImage, pairs
@@ -43,6 +45,7 @@ class ExportOptions:
     captions: list[str] | None = None  # of samples.png; None takes captions of scenes
     onnx: bool = False  # the generator as generator.onnx as well
     force: bool = False  # replace a folder that was exported before
+    name: str | None = None  # of the model, in the model card; None takes the folder's
 
 
 def export(
@@ -54,6 +57,7 @@ def export(
     captions: list[str] | None = None,
     onnx: bool = False,
     force: bool = False,
+    name: str | None = None,
     report: Callable[[str], None] = lambda message: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Path:
@@ -63,11 +67,11 @@ def export(
     .safetensors becomes one file of weights, any other a folder with weights, settings, model card, samples.png of
     `captions` and, with `onnx`, generator.onnx. half stores weights in float16; with half=False exported weights give
     the same pictures bit for bit. `report` is called with the largest difference between ONNX's and PyTorch's images,
-    `warn` with words that are unknown to the model.
+    `warn` with words that are unknown to the model. `name` is the model's in the model card, by default the folder's.
 
     Raises UserError for a mistake in the arguments, or if nothing can be written; `out` then stays as it was.
     """
-    options = ExportOptions(half, licence, captions, onnx, force)
+    options = ExportOptions(half, licence, captions, onnx, force, name)
     restore_interrupted(out.absolute())
     check_export(out, options)
     source = find(checkpoint)
@@ -77,6 +81,32 @@ def export(
     else:
         write_folder(pipe, source, out, options, report, warn)
     return out
+
+
+def push_to_hub(
+    checkpoint: str | Path,
+    name: str,
+    *,
+    private: bool = False,
+    half: bool = True,
+    licence: str = "mit",
+    captions: list[str] | None = None,
+    report: Callable[[str], None] = lambda message: None,
+    warn: Callable[[str], None] = lambda message: None,
+) -> str:
+    """Uploads a checkpoint to the Hugging Face hub, as the folder that `export` writes, and returns its address.
+
+    name is owner/name, or owner/name@branch for another branch than main; what does not exist is created, with
+    private=True for the owner's eyes alone. The other arguments are those of `export`. Needs a token with write access:
+    `hf auth login`, or HF_TOKEN. Raises UserError; nothing stays on the disk.
+    """
+    target = check_upload(name)
+    with tempfile.TemporaryDirectory(prefix="cgan-export-") as folder:
+        source, options = find(checkpoint), ExportOptions(half, licence, captions)
+        check_export(Path(folder) / "model", options)
+        pipe = TextToImage.load(source)
+        write_files(Path(folder), pipe, options, report, warn, target.repository, source)
+        return upload(Path(folder), name, private)
 
 
 def check_export(out: Path, options: ExportOptions) -> None:
@@ -129,7 +159,7 @@ def write_folder(
     unfinished, old = temporary_name(final), temporary_name(final).with_suffix(".old")
     try:
         unfinished.mkdir()
-        write_files(unfinished, pipe, options, report, warn, final.name, checkpoint)
+        write_files(unfinished, pipe, options, report, warn, options.name or final.name, checkpoint)
         if final.exists():
             final.rename(old)
         unfinished.rename(final)

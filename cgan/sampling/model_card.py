@@ -85,6 +85,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
     pipe is the exported model; captions are those of samples.png.
     """
     size, caption = pipe.generator.resolution, captions[0].replace('"', "'")
+    place = "on the Hugging Face hub" if "/" in name else "this folder, or OWNER/NAME on the hub"
     data = ModelCardData(license=licence, library_name="cgan", pipeline_tag="text-to-image", tags=list(TAGS))
     parts = [
         f"---\n{data.to_yaml()}\n---",
@@ -95,7 +96,7 @@ def model_card(pipe, name: str, licence: str, captions: list[str], facts: Facts,
         "Each row is a caption, with the seeds 0 to 7; none is chosen.",
         "## Use",
         "    from cgan import TextToImage\n\n"
-        f'    pipe = TextToImage.from_pretrained("{name}")  # this folder, or OWNER/NAME on the hub\n'
+        f'    pipe = TextToImage.from_pretrained("{name}")  # {place}\n'
         f'    pipe("{caption}", seed=0).save("picture.png")',
         f'Or `cgan sample "{caption}" --checkpoint {name} --num 4`.',
     ]

@@ -55,13 +55,16 @@ class TextToImage:
             network.load_state_dict(mine)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, text_encoder: TextEncoder | None = None) -> "TextToImage":
+    def from_pretrained(
+        cls, name: str | Path, text_encoder: TextEncoder | None = None, revision: str | None = None
+    ) -> "TextToImage":
         """Returns the pipeline of a checkpoint, exported weights, a run directory, an exported folder, or a hub name.
 
-        A name on the Hugging Face hub has the form owner/name. If the model was trained on a text encoder of your own,
-        pass one of the same class; its weights are loaded into it. Raises UserError.
+        A name on the Hugging Face hub has the form owner/name; `revision`, or owner/name@revision, is one of its
+        branches, tags or commits. If the model was trained on a text encoder of your own, pass one of the same class;
+        its weights are loaded into it. Raises UserError.
         """
-        return cls.load(find(name), text_encoder)
+        return cls.load(find(name, revision), text_encoder)
 
     @classmethod
     def load(cls, path: str | Path, text_encoder: TextEncoder | None = None) -> "TextToImage":

@@ -1,7 +1,6 @@
 """The weights that sampling needs: located by a path or a name on the hub, read, hashed and written."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from cgan.damage import reading
 from cgan.errors import UserError
 from cgan.files import write_bytes
 from cgan.resources import STARTER_GAN, shipped_weights
+from cgan.sampling.hub import download, hub_name
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
 FORMAT = 1  # version of exported folders, stored in their config.json
@@ -30,13 +30,16 @@ class Weights(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def find(name: str | Path) -> Path:
+def find(name: str | Path, revision: str | None = None) -> Path:
     """Returns the weights that a name stands for: a file, a run directory, an exported folder or owner/name on the hub.
 
     A file that does not exist may be one that comes with cgan, such as assets/scenes-64.safetensors, in any folder.
-    Raises UserError if there are no such weights.
+    On the hub owner/name@revision, or `revision`, is a branch, a tag or a commit. Raises UserError if there are no such
+    weights.
     """
     path = Path(name).expanduser()
+    if revision is not None and (path.exists() or shipped_weights(name) is not None):
+        raise UserError(f"{name}: is on this machine, and revision={revision} is of a model on the hub; leave it out")
     if path.is_dir():
         return file_in(path)
     if path.is_file():
@@ -44,8 +47,9 @@ def find(name: str | Path) -> Path:
     starter = shipped_weights(name)
     if starter is not None:
         return starter
-    if is_hub_name(str(name)) and not path.parent.is_dir():
-        return file_in(downloaded(str(name)))
+    on_hub = hub_name(str(name), revision)
+    if on_hub is not None and not path.parent.is_dir():
+        return download(on_hub, [EXPORTED, CONFIG]) / EXPORTED
     raise UserError(f"{name}: no such checkpoint; train one with `cgan train`")
 
 
@@ -90,23 +94,6 @@ def file_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"{folder}: neither {RUN} nor {EXPORTED} is in it; give a run directory or an exported folder")
-
-
-def is_hub_name(name: str) -> bool:
-    """Returns whether a name has the form owner/name of a repository on the Hugging Face hub."""
-    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and not name.endswith((".ckpt", ".safetensors"))
-
-
-def downloaded(name: str) -> Path:
-    """Returns an exported folder from the hub, or its copy in the cache where there is no network; raises UserError."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[EXPORTED, CONFIG], etag_timeout=5))
-    except Exception as error:  # of the hub, of the network, of the disk: their kinds change with the hub's versions
-        reason = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0][:120]
-        found = f"no such folder here, and not available on the hub ({reason})"
-        raise UserError(f"{name}: {found}; check the name") from None
 
 
 def read(path: Path) -> Weights:

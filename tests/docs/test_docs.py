@@ -15,8 +15,9 @@ import pytest
 from cgan.cli.benchmark import COMMANDS
 from cgan.cli.commands import VERBS, parser_of_verb
 from cgan.cli.completion import keys_of
-from cgan.cli.train import with_resume_as_key
+from cgan.cli.train import section_in, with_resume_as_key
 from cgan.config import RunConfig, load_config
+from cgan.config_reference import config_rows
 from cgan.errors import UserError
 from helpers import ROOT
 from helpers.pages import PAGES, command_of, commands_in, name_of
@@ -42,8 +43,11 @@ def test_no_hint_installs_cgan_from_an_index_where_it_is_not():
 def check(verb: str, arguments: tuple[str, ...]) -> None:
     """Raises unless the command line is one that the verb understands."""
     assert verb in VERBS or verb.startswith("--"), verb
+    if verb == "train" and "--help-config" in arguments:
+        assert config_rows(section_in(list(arguments)))
+        return
     if verb == "train":
-        given = with_resume_as_key(list(arguments))
+        given = [argument for argument in with_resume_as_key(list(arguments)) if argument != "--print-config"]
         load_config([filled(argument) for argument in given if is_setting(argument)])
         return
     if verb == "benchmark":

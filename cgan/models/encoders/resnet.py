@@ -15,10 +15,11 @@ from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
 class ImageEncoderConfig:
     """The network of the image half of the joint encoder."""
 
-    network: Literal["small", "resnet50"] = "small"
-    width: int = 32  # of the small one: channels at a quarter of the resolution, doubled with each halving
-    embedding_dim: int = 128  # E
-    weights: str | None = None  # of resnet50: "imagenet" downloads them, else a file of torchvision's; None: random
+    network: Literal["small", "resnet50"] = "small"  # the image encoder: a small ResNet, or a ResNet-50
+    width: int = 32  # channels of the small network at a quarter of the resolution, doubled with each halving
+    embedding_dim: int = 128  # numbers in a picture's embedding (E); must equal joint.text.dim
+    weights: str | None = None  # first weights of resnet50: imagenet downloads them, else a file of torchvision's;
+    # absent: random
 
 
 def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:

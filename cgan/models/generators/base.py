@@ -16,18 +16,22 @@ from cgan.renamed import weights_renamed
 class GeneratorConfig:
     """The architecture of a generator and of its latent prior."""
 
-    form: Literal["modulated", "dfgan", "r3gan"] = "modulated"  # the project's own, or as in the paper of that name
-    noise_dim: int = 64  # Z
-    style_dim: int = 256  # in form dfgan the hidden units of each affine network
-    width: int = 16  # channels at full resolution, doubled with each halving
-    max_channels: int = 256
+    form: Literal["modulated", "dfgan", "r3gan"] = "modulated"  # the architecture: the project's own, or as in the
+    # paper of that name
+    noise_dim: int = 64  # numbers in the noise and in a latent (Z)
+    style_dim: int = 256  # numbers in the style that modulates blocks; in form dfgan the hidden units of each affine
+    # network
+    width: int = 16  # channels of the generator at full resolution, doubled with each halving
+    max_channels: int = 256  # largest number of channels in a layer of the generator
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
-    equal_gain: bool = True  # of form modulated: smooth areas have no lattice of the patch's size by construction
-    positional_bias: bool = True  # of form modulated: learned constants for each position, which a style may show
-    word_attention: bool = False  # at 16 x 16
-    latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # what turns noise into latents
-    latent_prior_layers: int = 3  # residual blocks, or couplings; with 0 the noise itself is the latent
-    latent_prior_dim: int = 256  # hidden units of each
+    equal_gain: bool = True  # of form modulated: all pixels of a patch have one gain, so that smooth areas have no lattice
+    # of the patch's size
+    positional_bias: bool = True  # learned constants for each position, which a style may show; of form modulated
+    word_attention: bool = False  # attention from the feature map of 16 x 16 to the caption's words
+    latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # the network that turns noise into latents
+    latent_prior_layers: int = 3  # residual blocks, or couplings, of the latent prior; with 0 the noise itself is the
+    # latent
+    latent_prior_dim: int = 256  # hidden units in each layer of the latent prior
 
 
 class Generator(nn.Module, ABC):

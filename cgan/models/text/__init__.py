@@ -10,9 +10,10 @@ from cgan.interfaces import TextEncoder, UserError
 class TextConfig:
     """Which text encoder the GAN uses."""
 
-    encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the joint encoder's LSTM, of transformers, of Python
-    name: str | None = None  # of the pretrained model: minilm, a folder, or its name on the hub
-    max_words: int = 77  # pieces of words that a pretrained encoder reads
+    encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the GAN's text encoder: that of the joint encoder,
+    # one of transformers, or one that is given in Python
+    name: str | None = None  # name of the pretrained model: minilm, a folder, or its name on the hub
+    max_words: int = 77  # pieces of words that a pretrained encoder reads of a caption
 
 
 def restore_text_encoder(spec: dict) -> TextEncoder:

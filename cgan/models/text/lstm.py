@@ -145,9 +145,9 @@ class WordTokenizer:
 class LSTMConfig:
     """Sizes of the LSTM text encoder."""
 
-    dim: int = 128  # D
-    embedding_dim: int = 64
-    max_words: int = 32
+    dim: int = 128  # numbers in a sentence and in each word's features (D); must equal joint.image.embedding_dim
+    embedding_dim: int = 64  # numbers in a word's embedding, before the LSTM
+    max_words: int = 32  # words of a caption that are read; the rest is cut off
     word_dropout: float = 0.02  # share of words read as unknown in training, so that an unknown word means something
 
 
