@@ -24,8 +24,8 @@ class GeneratorConfig:
     width: int = 16  # channels of the generator at full resolution, doubled with each halving
     max_channels: int = 256  # largest number of channels in a layer of the generator
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
-    equal_gain: bool = True  # of form modulated: all pixels of a patch have one gain, so that smooth areas have no lattice
-    # of the patch's size
+    equal_gain: bool = True  # one gain for all pixels of a patch, so that smooth areas have no lattice of its size; of
+    # form modulated
     positional_bias: bool = True  # learned constants for each position, which a style may show; of form modulated
     word_attention: bool = False  # attention from the feature map of 16 x 16 to the caption's words
     latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # the network that turns noise into latents
