@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SUBJECTS = {
     "quality": "train variants of a configuration at an equal budget over several seeds",
     "guidance": "measure what truncation, best of several and negative captions gain and cost",
+    "edits": "measure what captions change in pictures of scenes, and what they keep",
     "speed": "measure what a configuration's training and sampling take here, or plan larger ones",
     "leaderboard": "list the minutes of training until runs drew scenes right",
 }
@@ -127,6 +128,34 @@ def guidance(options: argparse.Namespace) -> None:
     points = measure_guidance(options.checkpoint, joint=options.joint, **settings, report=report)
     print_table(write_guidance(points, {"checkpoint": str(options.checkpoint), **settings}, options.out))
     print_files(options.out, "guidance.json", "table.md", "guidance.png")
+
+
+def edits_parser() -> argparse.ArgumentParser:
+    """Returns the parser of cgan benchmark edits."""
+    result = Parser(
+        prog="cgan benchmark edits",
+        description="Change one attribute of held-out scenes by a caption, and let the scene classifier judge it.",
+    )
+    result.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
+    result.add_argument("--posterior", type=Path, metavar="FILE", help="of cgan posterior; default: the checkpoint's")
+    result.add_argument("--num-images", type=int, default=500, help="scenes; each is edited in five attributes")
+    result.add_argument("--keep", type=float, default=1.0, metavar="0..1", help="how much of a picture stays")
+    result.add_argument("--seed", type=int, default=1234)
+    result.add_argument("--out", type=Path, default=Path("runs/edits"), metavar="DIR")
+    return result
+
+
+def edits(options: argparse.Namespace) -> None:
+    """Measure edits, then write and print the table."""
+    from cgan.benchmarks.edits import measure_edits, write_edits
+    from cgan.sampling.weights import find
+
+    check_writable(options.out, "give another --out")
+    settings = {"keep": options.keep, "seed": options.seed}
+    more = {"posterior": options.posterior, "num_scenes": options.num_images}
+    pipe, found = measure_edits(find(options.checkpoint), **more, **settings, report=report)
+    print_table(write_edits(pipe, found, {"checkpoint": str(options.checkpoint), **settings}, options.out))
+    print_files(options.out, "edits.json", "table.md", "edits.png")
 
 
 def speed_parser() -> argparse.ArgumentParser:
@@ -246,6 +275,7 @@ def print_leaderboard(options: argparse.Namespace) -> None:
 COMMANDS = {
     "quality": (quality_parser, quality),
     "guidance": (guidance_parser, guidance),
+    "edits": (edits_parser, edits),
     "speed": (speed_parser, speed),
     "leaderboard": (leaderboard_parser, print_leaderboard),
 }

@@ -19,6 +19,7 @@ VERBS = {
     "runs": "list trainings and what they reached",
     "plot": "plot the curves of trainings",
     "export": "write what sampling needs as a small file",
+    "posterior": "fit what lets captions edit pictures",
     "judge": "train the scene classifier",
     "benchmark": "compare variants over several seeds, or measure speed",
     "env": "describe this machine and its software, for a bug report",

@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> None:
 
     captions = None if options.captions is None else captions_in(options.captions)
     choices = {"half": not options.full, "licence": options.license, "captions": captions}
+    choices["posterior"] = options.posterior
     told = {"report": print, "warn": warn}
     if options.out is None:
         print(push_to_hub(options.checkpoint, options.push, private=options.private, **choices, **told))
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--license", default="mit", metavar="NAME", help="of the weights, for the folder's README.md; default: mit")
     add("--captions", type=Path, metavar="FILE", help="captions of samples.png, one a line; default: scenes")
     add("--onnx", action="store_true", help="the generator as generator.onnx as well")
+    add("--posterior", action="store_true", help="what finds the noise of pictures as well, for cgan sample --from")
     add("--force", action="store_true", help="replace a folder that was exported before")
     add("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub; @BRANCH behind it is a branch")
     add("--private", action="store_true", help="with --push: a new repository is for its owner's eyes alone")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_NUM = 10_000  # pictures of a caption
 ANIMATIONS, OTHERS = (".gif", ".mp4"), (".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".webm", ".avi", ".mov")
 FIXED_BY_PICTURE = (
-    "seed", "num", "truncation", "best_of", "separate", "grid", "interpolate", "between_seeds", "batch_size",
+    "seed", "num", "truncation", "best_of", "separate", "grid", "interpolate", "between_seeds", "batch_size", "keep",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> None:
     if first.negative is not None:
         pipe = pipe.away_from(first.negative, first.guidance)
     first.check_size(pipe.generator.resolution)
+    pipe, requests = from_sources(pipe, requests, options)
     reranker = None if first.best_of == 1 else reranker_of(options.joint, checkpoint)
     facts = writing.provenance(pipe, checkpoint, reranker and reranker.about)
     if options.again is not None:
@@ -73,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
     add("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
     add("--negative", metavar="CAPTION", help='what not to show, for instance "snow"')
     add("--guidance", type=float, help="how far from --negative: 0 not at all, much costs fit; default: 0.5")
+    add("--from", dest="sources", action="append", default=[], metavar="PICTURE", help="redraw this picture by the "
+        "caption, which it keeps where the caption does not say otherwise; twice to blend two")  # fmt: skip
+    add("--keep", type=float, default=1.0, metavar="0..1", help="how much of --from stays: 0 ignores it; default: 1")
+    add("--posterior", type=Path, metavar="FILE", help="what finds --from's noise, of `cgan posterior`; default: that "
+        "beside the checkpoint, or in it")  # fmt: skip
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub; "
         "default: the newest run, else starter weights")  # fmt: skip
     add("--out", type=Path, help="a .png file, or a folder; .gif or .mp4 with --interpolate; default: samples/")
@@ -102,6 +108,7 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--num={options.num}: must be from 1 to {MAX_NUM:,}; for more, call again with another --seed")
     if options.guidance is not None and options.negative is None:
         raise UserError(f'--guidance={options.guidance}: away from what? give --negative "snow" as well')
+    check_sources(options)
     interpolated = is_interpolated(options)
     if interpolated and (options.best_of != 1 or options.num != 1 or options.grid or options.separate):
         raise UserError("--interpolate writes one file; leave --num, --best-of, --grid and --separate out")
@@ -111,6 +118,49 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--out={options.out}: give a name in .png, for animations .gif or .mp4, or a folder")
     if suffix in ANIMATIONS and not interpolated and options.again is None:
         raise UserError(f"--out={options.out}: only interpolations move; give --interpolate 24 and two captions")
+
+
+def from_sources(
+    pipe: "TextToImage", requests: "list[SamplingRequest]", options: argparse.Namespace
+) -> "tuple[TextToImage, list[SamplingRequest]]":
+    """Returns the pipeline that starts from the source pictures, and requests that name them; both as they are without.
+
+    Raises UserError for pictures that can't be read, or that are not those of --again.
+    """
+    before = requests[0].sources
+    files = options.sources or [source["file"] for source in before]
+    if not files:
+        return pipe, requests
+    if not options.sources and "" in files:
+        raise UserError(
+            f"{options.again}: was made from {of_other_content(before)}, not from a file; give it by --from"
+        )
+    if options.posterior is not None:
+        pipe.inverter(options.posterior)
+    pipe = pipe.starting_from(files, requests[0].keep)
+    sources = [source.about() for source in pipe.sources]
+    if before and [source["sha256"] for source in before] != [source["sha256"] for source in sources]:
+        raise UserError(f"{options.again}: was made from {of_other_content(before)}; give that one by --from")
+    return pipe, [replace(request, sources=sources) for request in requests]
+
+
+def of_other_content(sources: list[dict[str, str]]) -> str:
+    """Returns the names of source pictures and the beginnings of their hashes, made printable."""
+    from cgan.sampling.naming import cleaned
+
+    return cleaned(
+        " and ".join(f"{source['file'][:100] or 'a picture'} (sha256 {source['sha256'][:12]})" for source in sources)
+    )
+
+
+def check_sources(options: argparse.Namespace) -> None:
+    """Raises UserError for options of source pictures that do not fit together."""
+    if len(options.sources) > 2:
+        raise UserError(f"{len(options.sources)} pictures by --from: give one, or two to blend")
+    if not options.sources:
+        if options.again is None:
+            refuse_unused(options, parser(), ["posterior"], "without --from")
+        refuse_unused(options, parser(), ["keep"], "without --from")
 
 
 def is_interpolated(options: argparse.Namespace) -> bool:
@@ -142,12 +192,13 @@ def requests_of(options: argparse.Namespace) -> "list[SamplingRequest]":
     seeds = list(range(options.seed, options.seed + options.num))
     size = options.batch_size
     one = SamplingRequest(captions, seeds, "grid", options.truncation, options.best_of, 0, size, options.device)
+    one = replace(one, keep=options.keep)
     if options.negative is not None:
         guidance = 0.5 if options.guidance is None else options.guidance
         one = replace(one, negative=cleaned(options.negative), guidance=guidance)
     if is_interpolated(options):
-        if len(captions) == 1 and options.between_seeds is None:
-            raise UserError("--interpolate needs two captions to go between, or --between-seeds A B")
+        if len(captions) == 1 and options.between_seeds is None and len(options.sources) < 2:
+            raise UserError("--interpolate needs two captions, two pictures by --from, or --between-seeds A B")
         ends = options.between_seeds or [options.seed] * 2
         steps = 8 if options.interpolate is None else options.interpolate
         return [replace(one, layout="interpolation", seeds=ends, steps=steps, batch_size=1)]
@@ -181,6 +232,7 @@ def json_lines(path: Path, request: "SamplingRequest", pipe: "TextToImage") -> I
     """Yields an object of --json for each picture in a file, or one for an interpolation."""
     shared = {"path": str(path), "truncation": request.truncation, "checkpoint": pipe.sha256}
     shared |= {"negative": request.negative, "guidance": request.guidance}
+    shared |= {"sources": request.sources, "keep": request.keep} if request.sources else {}
     if request.layout == "interpolation":
         words = pipe.unknown_words(request.all_captions)
         yield json.dumps({**shared, "captions": request.captions, "seeds": request.seeds, "unknown_words": words})

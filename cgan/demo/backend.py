@@ -1,9 +1,11 @@
 """The functions behind the demo page: sampling, interpolation and nearest training pictures, with checked inputs."""
 
+import base64
 import shutil
 import tempfile
 import zipfile
 from collections import deque
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +20,17 @@ from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
 from cgan.sampling.interpolation import frames
 from cgan.sampling.naming import OutputPaths, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
-from cgan.sampling.request import SamplingRequest
+from cgan.sampling.request import SamplingRequest, check_keep
 from cgan.sampling.reranker import joint_encoder_for
+from cgan.sampling.sources import InMemory
 from cgan.sampling.writing import provenance, unknown_words
 from cgan.training.run_records import read_run
 from cgan.workers import Progress, silent
 
 MAX_PICTURES, MAX_CAPTION = 16, 300  # of one request; characters
 MAX_TRUNCATION = 2.0
+TOO_LARGE = "too large"  # what the page sends in place of such a picture
+MAX_UPLOAD = 12_000_000  # bytes of a visitor's picture
 STEPS = 16  # pictures of an interpolation
 NEAREST, THUMBNAIL = 8, 160  # pictures found; pixels
 KEPT = 200  # answers whose files stay; those of older ones are deleted
@@ -88,6 +93,24 @@ class Backend:
         save_png(strip.page(pictures), path, strip.to_json(**self.provenance(request)))
         return path
 
+    def edit(self, request: PageRequest, picture: str, keep: float) -> tuple[list[Shown], Path]:
+        """Returns a visitor's picture and what the caption makes of it, and the latter's file.
+
+        picture is a data URL of the file, as a browser reads it; keep is from 0, which ignores it, to 1.
+        """
+        caption, content = checked(request), InMemory(content_of(picture))
+        check_keep(keep)
+        SamplingRequest([caption], [request.seed], truncation=request.truncation, keep=keep).check()
+        pipe, folder = self.pipe(request).starting_from(content, keep), self.new_folder()
+        source = pipe.sources[0]
+        before, after = folder / "before.png", OutputPaths(folder).of([caption], request.seed)
+        save_png(source.image.permute(1, 2, 0).numpy(), before)
+        edited = pipe.sample([caption], [request.seed], request.truncation)[0]
+        one = SamplingRequest([caption], [request.seed], truncation=request.truncation, keep=keep)
+        one = replace(one, sources=[source.about()])
+        save_png(edited, after, one.to_json(**provenance(pipe, self.path(request))))
+        return [Shown(before, "before"), Shown(after, "after")], after
+
     def nearest(self, request: PageRequest) -> tuple[list[Shown], list[Shown]]:
         """Returns the training pictures nearest to the caption, and those nearest to the picture sampled from it."""
         caption, pictures = checked(request), self.pictures(self.path(request))
@@ -147,6 +170,21 @@ def checked(request: PageRequest) -> str:
     if type(request.truncation) not in (int, float) or not 0 <= request.truncation <= MAX_TRUNCATION:
         raise UserError(f"the truncation is not from 0 to {MAX_TRUNCATION:g}; 1 is plain, 0.7 safer")
     return cleaned(request.caption)
+
+
+def content_of(picture: str) -> bytes:
+    """Returns the bytes of a data URL; raises UserError where it is none, too long, or not of a picture."""
+    if not isinstance(picture, str) or not picture:
+        raise UserError("no picture; drop one, or choose a file")
+    if picture == TOO_LARGE or len(picture) > 4 * MAX_UPLOAD // 3 + 200:
+        raise UserError(f"the picture has more than {MAX_UPLOAD // 10**6} MB; give a smaller one")
+    head, _, coded = picture.partition(",")
+    try:
+        if not head.startswith("data:") or not head.endswith(";base64"):
+            raise ValueError("no data URL")
+        return base64.b64decode(coded, validate=True)
+    except ValueError:
+        raise UserError("the picture did not arrive whole; choose it again") from None
 
 
 @lru_cache(maxsize=2)

@@ -11,7 +11,16 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cgan.demo.backend import MAX_CAPTION, MAX_PICTURES, MAX_TRUNCATION, NEAREST, STEPS, Backend, PageRequest
+from cgan.demo.backend import (
+    MAX_CAPTION,
+    MAX_PICTURES,
+    MAX_TRUNCATION,
+    MAX_UPLOAD,
+    NEAREST,
+    STEPS,
+    Backend,
+    PageRequest,
+)
 from cgan.errors import UserError
 from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.ranges import LARGEST_SEED
@@ -39,6 +48,20 @@ SHOW_POSITION = f"""(place) => {{
   if (picture) picture.style.backgroundPosition = (100 * place / {STEPS - 1}) + "% 0";
   return [];
 }}"""
+
+CHOOSE = """<label for="source-file">A picture, dropped here or chosen:</label>
+<input type="file" id="source-file" accept="image/*" style="display: block; padding: 2em; border: 1px dashed gray;">"""
+READ_PICTURE = """async (...values) => {
+  const file = document.getElementById("source-file").files[0];
+  const url = (file) => new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(file);
+  });
+  values[values.length - 1] = !file ? "" : file.size > MOST ? "too large" : await url(file);
+  return values;
+}""".replace("MOST", str(MAX_UPLOAD))  # the server takes no uploads, so the picture comes as text
 
 
 def serve(backend: Backend, host: str, port: int | None, report: Callable[[str], None]) -> None:
@@ -92,6 +115,8 @@ def page(backend: Backend) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Interpolate"):
                 interpolation_part(backend, request)
+            with gr.Tab("Edit a picture"):
+                edit_part(backend, request)
             if any(backend.pictures(path) for path in backend.checkpoints.values()):
                 with gr.Tab("Nearest training pictures"):
                     nearest_part(backend, request)
@@ -163,6 +188,31 @@ def interpolation_part(backend: Backend, request: list[gr.Component]) -> None:
     shared = {"show_progress_on": picture, **one_by_one()}
     button.click(interpolate, inputs, outputs, api_name="interpolate", **shared)
     place.change(None, place, None, js=SHOW_POSITION, api_visibility="private")
+
+
+def edit_part(backend: Backend, request: list[gr.Component]) -> None:
+    """Adds the contents of the tab that redraws a visitor's picture by the caption, before and after side by side."""
+    gr.HTML(CHOOSE)
+    with gr.Row(elem_classes="bar"):
+        told = gr.Textbox(
+            label="Its new caption", placeholder="the caption above", max_length=MAX_CAPTION, scale=3, elem_id="told"
+        )
+        keep = gr.Slider(0, 1, 1, step=0.05, label="Keep", info="1 redraws the picture, 0 ignores it", elem_id="keep")
+        button = gr.Button("Edit", scale=1, min_width=120, elem_id="edit")
+    message = gr.HTML(elem_classes="message")
+    gallery = gr.Gallery(columns=2, elem_id="edited", elem_classes="gallery", **SHOWING)
+    download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="edited-file")
+    picture = gr.Textbox(visible=False)
+
+    @as_page_error
+    def edit(checkpoint: str, caption: str, seed: int, truncation: float, told: str, keep: float, picture: str) -> list:
+        wanted = PageRequest(checkpoint, told or caption, seed, truncation)
+        shown, file = backend.edit(wanted, picture, keep)
+        return [html.escape(backend.unknown(wanted)), shown, gr.update(value=file, visible=True)]
+
+    inputs, outputs = [*request, told, keep, picture], [message, gallery, download]
+    shared = {"show_progress_on": gallery, **one_by_one()}
+    button.click(edit, inputs, outputs, js=READ_PICTURE, api_name="edit", **shared)
 
 
 def strip_view(strip: Path) -> str:

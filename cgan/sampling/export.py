@@ -46,6 +46,7 @@ class ExportOptions:
     onnx: bool = False  # the generator as generator.onnx as well
     force: bool = False  # replace a folder that was exported before
     name: str | None = None  # of the model, in the model card; None takes the folder's
+    posterior: bool = False  # what finds the noise of pictures as well
 
 
 def export(
@@ -58,6 +59,7 @@ def export(
     onnx: bool = False,
     force: bool = False,
     name: str | None = None,
+    posterior: bool = False,
     report: Callable[[str], None] = lambda message: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Path:
@@ -66,18 +68,19 @@ def export(
     checkpoint is a file, a run directory, an exported folder or owner/name on the hub. An `out` that ends in
     .safetensors becomes one file of weights, any other a folder with weights, settings, model card, samples.png of
     `captions` and, with `onnx`, generator.onnx. half stores weights in float16; with half=False exported weights give
-    the same pictures bit for bit. `report` is called with the largest difference between ONNX's and PyTorch's images,
-    `warn` with words that are unknown to the model. `name` is the model's in the model card, by default the folder's.
+    the same pictures bit for bit. `posterior` adds what redraws pictures by captions, with the encoder that it stands
+    on. `report` is called with the largest difference between ONNX's and PyTorch's images, `warn` with words that are
+    unknown to the model. `name` is the model's in the model card, by default the folder's.
 
     Raises UserError for a mistake in the arguments, or if nothing can be written; `out` then stays as it was.
     """
-    options = ExportOptions(half, licence, captions, onnx, force, name)
+    options = ExportOptions(half, licence, captions, onnx, force, name, posterior)
     restore_interrupted(out.absolute())
     check_export(out, options)
     source = find(checkpoint)
     pipe = TextToImage.load(source)
     if out.suffix == ".safetensors":
-        pipe.save(out, half=half)
+        pipe.save(out, half=half, posterior=posterior)
     else:
         write_folder(pipe, source, out, options, report, warn)
     return out
@@ -91,6 +94,7 @@ def push_to_hub(
     half: bool = True,
     licence: str = "mit",
     captions: list[str] | None = None,
+    posterior: bool = False,
     report: Callable[[str], None] = lambda message: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> str:
@@ -102,7 +106,7 @@ def push_to_hub(
     """
     target = check_upload(name)
     with tempfile.TemporaryDirectory(prefix="cgan-export-") as folder:
-        source, options = find(checkpoint), ExportOptions(half, licence, captions)
+        source, options = find(checkpoint), ExportOptions(half, licence, captions, posterior=posterior)
         check_export(Path(folder) / "model", options)
         pipe = TextToImage.load(source)
         write_files(Path(folder), pipe, options, report, warn, target.repository, source)
@@ -183,9 +187,10 @@ def write_files(
     checkpoint: Path,
 ) -> None:
     """Writes weights, settings, samples.png, the model card and, with options.onnx, generator.onnx."""
-    write(folder / EXPORTED, pipe.tensors, half=options.half, metadata={"format": "pt"})
+    spec, tensors = pipe.weights(options.posterior)
+    write(folder / EXPORTED, tensors, half=options.half, metadata={"format": "pt"})
     config = {"format": FORMAT, "cgan": __version__, "precision": "half" if options.half else "full"}
-    write_json(folder / CONFIG, {**config, "sampler": pipe.spec}, indent=1)
+    write_json(folder / CONFIG, {**config, "sampler": spec}, indent=1)
     exported = TextToImage.load(folder / EXPORTED)
     captions = write_samples(folder / "samples.png", exported, options.captions, warn)
     if options.onnx:

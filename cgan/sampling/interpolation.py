@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cgan.interfaces import TextFeatures
+from cgan.sampling.mixing import turned
 from cgan.sampling.pipeline import TextToImage
 
 
@@ -16,10 +16,16 @@ def frames(
     """Yields `num` pictures from each caption to the next, both included, each uint8 (H, W, 3).
 
     The noise is interpolated from the first seed's to the second's over all of them. The first and the last picture are
-    those that the pipeline samples from their captions and seeds.
+    those that the pipeline samples from their captions and seeds. From one picture they are edits of it; from two
+    they go from the first picture to the second.
     """
-    stops = [pipe.encode([caption]) for caption in (captions if len(captions) > 1 else captions * 2)]
+    captions = captions if len(captions) > 1 else captions * 2
     start, end = pipe.noise([seeds[0]]), pipe.noise([seeds[1]])
+    if pipe.sources:
+        ends = [pipe.start(x * truncation, [c], s) for x, c, s in ((start, captions[0], 0.0), (end, captions[-1], 1.0))]
+        (start, _), (end, _), truncation = *ends, 1.0
+    shares = [i / (len(captions) - 1) for i in range(len(captions))]
+    stops = [pipe.start(start, [caption], share)[1] for caption, share in zip(captions, shares, strict=True)]
     last = (len(stops) - 1) * (num - 1)
     for i in range(last + 1):
         leg = min(i // (num - 1), len(stops) - 2)
@@ -31,11 +37,3 @@ def between(one: TextFeatures, other: TextFeatures, share: float) -> TextFeature
     """Returns text between two: the sentence is interpolated linearly, while words are those of the nearer one."""
     nearer = one if share < 0.5 else other
     return nearer._replace(sentence=torch.lerp(one.sentence, other.sentence, share))
-
-
-def turned(one: Tensor, other: Tensor, share: float) -> Tensor:
-    """Returns noise (1, Z) between two, on the arc of nearly constant length (slerp, White 2016)."""
-    angle = torch.acos(torch.nn.functional.cosine_similarity(one, other).clamp(-1, 1))
-    if angle.sin() < 1e-4:
-        return torch.lerp(one, other, share)
-    return (((1 - share) * angle).sin() * one + (share * angle).sin() * other) / angle.sin()

@@ -8,11 +8,12 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
+from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -30,8 +31,13 @@ from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
 from cgan.renamed import rename_settings
 from cgan.sampling.guidance import away_from
-from cgan.sampling.request import MAX_GUIDANCE
-from cgan.sampling.weights import DAMAGED, PARTS, find, read, write
+from cgan.sampling.mixing import mixed
+from cgan.sampling.request import MAX_GUIDANCE, MAX_SOURCES, check_keep
+from cgan.sampling.weights import DAMAGED, INVERTER, INVERTER_PARTS, PARTS, Weights, find, read, write
+
+if TYPE_CHECKING:
+    from cgan.models.inverter import Inverter
+    from cgan.sampling.sources import Source
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
 
@@ -43,8 +49,20 @@ BEFORE = {"latent_prior": "couplings", "positional_bias": False, "equal_gain": F
 class TextToImage:
     """pipe(caption, seed=0) -> a PIL picture, which depends on its caption and seed alone."""
 
-    def __init__(self, spec: dict, tensors: dict[str, Tensor], text_encoder: TextEncoder | None = None) -> None:
-        self.spec, self.tensors, self.device = spec, tensors, torch.device("cpu")
+    def __init__(
+        self,
+        spec: dict,
+        tensors: dict[str, Tensor],
+        text_encoder: TextEncoder | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self.spec = {name: value for name, value in spec.items() if name != INVERTER}
+        self.tensors = {name: value for name, value in tensors.items() if not name.startswith(INVERTER_PARTS)}
+        self.device = torch.device("cpu")
+        self.path, self.whole = path, (spec, tensors)  # from which a posterior is built when it is first used
+        self.inverters: list[Inverter] = []  # shared by copies of the pipeline; at most one, once it is loaded
+        self.sources: list[Source] = []  # pictures to start from, and how much of them stays
+        self.keep = 1.0
         self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
         self.guidance = 0.0
         self.text_encoder: TextEncoder = (text_encoder or restore_text_encoder(spec["text"])).eval()
@@ -77,11 +95,22 @@ class TextToImage:
             raise UserError(f"{path}: no such checkpoint; train one with `cgan train`")
         spec, tensors = read(path)
         with building(path, DAMAGED):
-            return cls(spec, tensors, text_encoder)
+            return cls(spec, tensors, text_encoder, path)
 
-    def save(self, path: str | Path, half: bool = False) -> None:
-        """Writes weights as safetensors, in half precision if `half`, with the sampler's settings in the metadata."""
-        write(Path(path), self.tensors, half, {"sampler": json.dumps(self.spec)})
+    def save(self, path: str | Path, half: bool = False, posterior: bool = False) -> None:
+        """Writes weights as safetensors, in half precision if `half`, with the sampler's settings in the metadata.
+
+        With `posterior` they can redraw pictures too; raises UserError where there is none.
+        """
+        spec, tensors = self.weights(posterior)
+        write(Path(path), tensors, half, {"sampler": json.dumps(spec)})
+
+    def weights(self, posterior: bool = False) -> Weights:
+        """Returns the sampler's settings and tensors, with those of the posterior if asked; raises UserError."""
+        if not posterior:
+            return Weights(self.spec, self.tensors)
+        inverter = self.inverter()
+        return Weights({**self.spec, INVERTER: asdict(inverter.config)}, {**self.tensors, **inverter.tensors()})
 
     def to(self, device: str | torch.device) -> "TextToImage":
         """Moves the networks to a device, or by "auto" to a GPU if there is one, otherwise to the CPU.
@@ -90,7 +119,7 @@ class TextToImage:
         """
         device = present_device() if device == "auto" else device
         try:
-            for network in (self.generator, self.text_encoder):
+            for network in (self.generator, self.text_encoder, *self.inverters):
                 network.to(device)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0][:120]
@@ -128,6 +157,69 @@ class TextToImage:
         pushing.negative, pushing.guidance = self.text_encoder([negative]).sentence[0], guidance
         return pushing
 
+    def starting_from(self, image: Any, keep: float = 1.0) -> "TextToImage":
+        """Returns a pipeline of the same networks that redraws a picture by other captions, or a blend of two.
+
+        image is a path, a PIL picture, or an array (H, W, 3) of uint8, of any size; or a list of one or two of these.
+        keep is from 0, which ignores the picture, to 1, which redraws it: what its caption does not say stays.
+        Raises UserError where a picture can't be read, and where there is no posterior.
+        """
+        from cgan.sampling.sources import read_source  # torchvision, which other sampling does without
+
+        check_keep(keep)
+        images = list(image) if isinstance(image, list | tuple) else [image]
+        if not 1 <= len(images) <= MAX_SOURCES:
+            raise UserError(f"{len(images)} pictures to start from: give one, or two to blend")
+        starting = copy(self)
+        starting.sources = [read_source(one, self.generator.resolution) for one in images]
+        starting.keep = float(keep)
+        starting.inverter()
+        return starting
+
+    def inverter(self, path: Path | None = None) -> "Inverter":
+        """Returns the posterior that finds the noise of pictures, loaded once, from `path` if it is given.
+
+        Raises UserError where there is none, or where that of `path` was fitted to another generator.
+        """
+        from cgan.sampling.inversion import (
+            find_inverter,
+            load_inverter,
+        )  # torchvision, which other sampling does without
+
+        if path is not None:
+            self.inverters[:] = [load_inverter(path, self.sha256)]
+        elif not self.inverters:
+            self.inverters.append(find_inverter(self.path, *self.whole, self.sha256))
+        return self.inverters[0].to(self.device)
+
+    @torch.inference_mode()
+    def start(self, noise: Tensor, captions: list[str], share: float = 0.5) -> tuple[Tensor, TextFeatures]:
+        """Returns noise (B, Z) and text to generate from: as they are, or with self.keep of what is in the sources.
+
+        Of two source pictures, share is how much comes from the second.
+        """
+        if not self.sources or self.keep == 0:
+            return noise, self.encode(captions)
+        text = self.text_encoder(captions)
+        found = [self.found(one.image.expand(len(captions), -1, -1, -1), text.sentence) for one in self.sources]
+        start, sentence = found[0]
+        if len(found) > 1:
+            start, sentence = mixed(start, found[1][0], share), torch.lerp(sentence, found[1][1], share)
+        text = text._replace(sentence=torch.lerp(text.sentence, sentence, self.keep))
+        return mixed(noise, start, self.keep), self.pushed(text)
+
+    @torch.inference_mode()
+    def found(self, images: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what is found in images (B, 3, H, W), uint8 at the generator's resolution: noise and sentences.
+
+        Noise (B, Z) redraws them. Sentences (B, D) are the given ones, completed by what is in the images, and of the
+        same lengths. Raises UserError where there is no posterior.
+        """
+        pixels, inverter = as_floats(images.to(self.device)), self.inverter()
+        completed = inverter.completed(pixels, sentence)
+        lengths = sentence.norm(dim=1, keepdim=True) / completed.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        return inverter(pixels, sentence, self.generator.latent_prior), completed * lengths
+
     def __call__(
         self,
         captions: str | list[str],
@@ -137,15 +229,20 @@ class TextToImage:
         batch_size: int = 1,
         negative: str | None = None,
         guidance: float = 0.5,
+        image: Any = None,
+        keep: float = 1.0,
     ) -> Image.Image | list[Image.Image]:
         """Samples pictures: one of a single caption and seed, otherwise a list, caption by caption.
 
         num pictures of each caption are of the seeds seed, seed + 1, ...; a list of seeds gives each caption its own,
         or a single caption all of them. Seeds are from 0 to 2**32 - 1, integers of any kind, or arrays of them.
-        negative is a caption of what not to show; see away_from. Raises UserError for values out of range.
+        negative is a caption of what not to show; see away_from. image is a picture, or a list of two to blend, that is
+        redrawn by the captions, and keep is how much of it stays; see starting_from. Raises UserError for values out of
+        range.
         """
         each, seeds = pairs(captions, seed, num)
         pipe = self if negative is None else self.away_from(negative, guidance)
+        pipe = pipe if image is None else pipe.starting_from(image, keep)
         pictures = [Image.fromarray(picture) for picture in pipe.stream(each, seeds, truncation, batch_size)]
         alone = isinstance(captions, str) and is_single(seed) and num == 1
         return pictures[0] if alone else pictures
@@ -172,7 +269,7 @@ class TextToImage:
         check_truncation(truncation)
         seeds = [checked_seed(seed) for seed in seeds]
         for start, end in pairwise([*range(0, len(captions), batch_size), len(captions)]):
-            yield from self.generate(self.noise(seeds[start:end]) * truncation, self.encode(captions[start:end]))
+            yield from self.generate(*self.start(self.noise(seeds[start:end]) * truncation, captions[start:end]))
 
     def best_of(
         self, captions: list[str], seeds: list[int], num: int, score: Score, truncation: float = 1.0
@@ -190,8 +287,8 @@ class TextToImage:
 
     def candidates(self, caption: str, seed: int, num: int, truncation: float = 1.0) -> np.ndarray:
         """Returns `num` pictures of a caption, uint8 (num, H, W, 3); the first is that of `sample`."""
-        noise, text = self.noise([seed], num) * truncation, self.encode([caption])
-        return np.concatenate([self.generate(row, text) for row in noise.split(1)])
+        rows = self.noise([seed], num).split(1)
+        return np.concatenate([self.generate(*self.start(row * truncation, [caption])) for row in rows])
 
     def noise(self, seeds: list[int], num: int = 1) -> Tensor:
         """Returns noise (B num, Z): `num` rows of each seed, which is from 0 to 2**32 - 1, all that torch uses."""
@@ -204,7 +301,10 @@ class TextToImage:
     @torch.inference_mode()
     def encode(self, captions: list[str]) -> TextFeatures:
         """Returns the features of captions, pushed away from the negative caption where there is one."""
-        text = self.text_encoder(captions)
+        return self.pushed(self.text_encoder(captions))
+
+    def pushed(self, text: TextFeatures) -> TextFeatures:
+        """Returns text pushed away from the negative caption where there is one."""
         if self.negative is None:
             return text
         return away_from(text, self.negative.to(text.sentence.device), self.guidance)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from cgan.ranges import LARGEST_SEED
 MAX_GUIDANCE = 100  # far beyond all use, and far from what floats overflow at
 MAX_PIXELS = 80_000_000  # of one file; PIL warns of larger ones
 MAX_CANDIDATES = 10_000
+MAX_SOURCES = 2  # pictures to start from: one, or two to blend
 OLD_LAYOUTS = {"way": "interpolation"}  # names in files of earlier versions
 NOT_METADATA = (
     UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, KeyError, TypeError,
@@ -38,6 +39,8 @@ class SamplingRequest:
     device: str = "cpu"
     negative: str | None = None  # a caption of what the pictures should not show
     guidance: float = 0.0  # how far captions are pushed away from the negative one
+    sources: list[dict[str, str]] = field(default_factory=list)  # pictures to start from: file and sha256 of each
+    keep: float = 1.0  # how much of them stays
 
     @property
     def num_pictures(self) -> int:
@@ -63,6 +66,7 @@ class SamplingRequest:
             raise UserError('--negative is empty; give a caption of what the picture should not show, such as "snow"')
         if not 0 <= self.guidance <= MAX_GUIDANCE:
             raise UserError(f"--guidance={self.guidance}: must be from 0 to {MAX_GUIDANCE}; 0.5 is a good start")
+        check_keep(self.keep)
         if not 1 <= self.best_of <= MAX_CANDIDATES:
             raise UserError(f"--best-of={self.best_of}: must be from 1 to {MAX_CANDIDATES:,}; 8 is a good start")
         if self.batch_size < 1:
@@ -84,7 +88,10 @@ class SamplingRequest:
 
     def to_json(self, **more: object) -> str:
         """Returns the request, and more facts beside it, as the text that is kept in an image file."""
-        return json.dumps({**asdict(self), **more})
+        mine = asdict(self)
+        if not self.sources:
+            del mine["sources"], mine["keep"]
+        return json.dumps({**mine, **more})
 
 
 def read_request(path: Path) -> tuple[SamplingRequest, dict[str, Any]]:
@@ -118,8 +125,29 @@ def check_types(request: SamplingRequest, about: dict[str, Any]) -> None:
         raise TypeError
     if not isinstance(request.negative, str | None) or type(request.guidance) not in (int, float):
         raise TypeError
-    if not all(isinstance(about.get(weights) or {}, dict) for weights in ("checkpoint", "joint")):
+    if not all(isinstance(about.get(weights) or {}, dict) for weights in ("checkpoint", "joint", "posterior")):
         raise TypeError
+    check_sources(request)
     interpolated = request.layout == "interpolation"
     if request.layout not in ("row", "grid", "interpolation") or (interpolated and len(request.seeds) != 2):
         raise TypeError
+
+
+def check_sources(request: SamplingRequest) -> None:
+    """Raises TypeError where sources from a file are not of the types that a request has."""
+    if (
+        not isinstance(request.sources, list)
+        or type(request.keep) not in (int, float)
+        or len(request.sources) > MAX_SOURCES
+    ):
+        raise TypeError
+    for source in request.sources:
+        if not isinstance(source, dict) or not all(isinstance(source.get(key), str) for key in ("file", "sha256")):
+            raise TypeError
+
+
+def check_keep(keep: float) -> None:
+    """Raises UserError where the kept share of a picture is not from 0 to 1."""
+    number = isinstance(keep, int | float) and not isinstance(keep, bool)
+    if not (number and math.isfinite(keep) and 0 <= keep <= 1):
+        raise UserError(f"keep={keep}: must be from 0, which ignores the picture, to 1, which redraws it")

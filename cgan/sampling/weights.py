@@ -17,6 +17,9 @@ from cgan.resources import STARTER_GAN, shipped_weights
 from cgan.sampling.hub import download, hub_name
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
+INVERTER_PARTS = ("posterior.", "reader.", "image_encoder.")  # that editing pictures needs as well
+INVERTER = "inverter"  # the entry of the settings that describes them, where a checkpoint holds them
+POSTERIOR = "posterior.safetensors"  # a posterior fitted to a checkpoint, beside it
 FORMAT = 1  # version of exported folders, stored in their config.json
 EXPORTED, CONFIG, RUN = "model.safetensors", "config.json", "last.ckpt"
 NO_RUN = "no run with a checkpoint under runs/; train one with `cgan train`, or give --checkpoint"
@@ -109,7 +112,8 @@ def read_checkpoint(path: Path) -> Weights:
     """Returns the weights that sampling needs of a training's checkpoint."""
     with path.open("rb") as file:  # opened here, a disk that fails is an OSError
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    tensors = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(PARTS)}
+    parts = PARTS + INVERTER_PARTS if checkpoint["sampler"].get(INVERTER) else PARTS
+    tensors = {name: value for name, value in checkpoint["state_dict"].items() if name.startswith(parts)}
     return Weights(checkpoint["sampler"], tensors)
 
 

@@ -10,6 +10,7 @@ import torch
 from cgan.errors import UserError
 from cgan.figures.sheets import save_animation, save_png
 from cgan.files import check_writable, check_writable_file
+from cgan.models.weights_hash import hash_tensors
 from cgan.sampling.interpolation import frames
 from cgan.sampling.naming import OutputPaths, cleaned
 from cgan.sampling.pipeline import Score, TextToImage
@@ -27,7 +28,8 @@ def versions() -> dict[str, str]:
 
 def provenance(pipe: TextToImage, checkpoint: Path, joint: dict[str, str] | None = None) -> dict[str, Any]:
     """Returns the weights and versions that an image file stores; joint is a Reranker's `about`."""
-    return {"checkpoint": {"file": label(checkpoint), "sha256": pipe.sha256}, **versions(), "joint": joint}
+    facts = {"checkpoint": {"file": label(checkpoint), "sha256": pipe.sha256}, **versions(), "joint": joint}
+    return facts | ({"posterior": {"sha256": hash_tensors(pipe.inverter().tensors())}} if pipe.sources else {})
 
 
 def sample_pictures(
@@ -106,7 +108,7 @@ def differences(picture: Path, before: dict[str, Any], request: SamplingRequest,
 
     before and now are the facts in the file and those of the new picture, each with its request's fields.
     """
-    for part, option in (("checkpoint", "--checkpoint"), ("joint", "--joint")):
+    for part, option in (("checkpoint", "--checkpoint"), ("joint", "--joint"), ("posterior", "--posterior")):
         was, current = (facts.get(part) or {} for facts in (before, now))
         if was.get("sha256") != current.get("sha256"):
             others = f"{shortened(was)}; these are {shortened(current)}"

@@ -17,6 +17,7 @@ from cgan.models.autocast import AutocastCopy
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
 from cgan.models.generators import build_generator
+from cgan.models.inverter import config_of
 from cgan.models.posterior import Posterior
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
@@ -318,8 +319,17 @@ class TextToImageGAN(pl.LightningModule):
             "generator": asdict(self.generator.config),
             "text": self.text_encoder.spec(),
             "resolution": self.resolution,
+            "inverter": self.inverter_settings(),
         }
         checkpoint["images_seen"] = self.images_seen
+
+    def inverter_settings(self) -> dict | None:
+        """Returns the settings of the posterior; None without one, or where its encoder does not travel."""
+        if self.posterior is None:
+            return None
+        sizes = self.resolution, self.text_encoder.dim, self.generator.config.noise_dim
+        config = config_of(self.image_encoder, *sizes)
+        return config and asdict(config)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the number of images seen."""

@@ -99,6 +99,40 @@ def test_the_nearest_picture_to_a_copy_is_the_copied_one(backend, pictures, pipe
     assert all(each.path.is_relative_to(backend.folder) for each in by_caption + by_picture)
 
 
+def as_url(path: Path) -> str:
+    """The content of a file as a browser sends it."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def test_an_edit_is_the_samplers_before_and_after(backend, pictures, pipe):
+    (before, after), file = backend.edit(DOG, as_url(pictures / "scene-1.png"), 0.8)
+    assert (pixels(before.path) == pixels(pictures / "scene-1.png")).all() and after.path == file
+    expected = pipe(DOG.caption, seed=DOG.seed, image=pictures / "scene-1.png", keep=0.8)
+    assert (pixels(file) == np.asarray(expected)).all()
+    sample.main(["--again", str(file), "--from", str(pictures / "scene-1.png"), "--out", "again.png"])
+    assert (pixels("again.png") == pixels(file)).all()
+
+
+@pytest.mark.parametrize(
+    "picture, keep, told",
+    [
+        ("", 1.0, "no picture"),
+        ("too large", 1.0, "more than 12 MB"),
+        ("data:image/png;base64," + "A" * 17_000_000, 1.0, "more than 12 MB"),
+        ("/etc/passwd", 1.0, "did not arrive whole"),
+        ("data:image/png;base64,%%%", 1.0, "did not arrive whole"),
+        ("data:text/plain;base64,YSBkb2c=", 1.0, "damaged or not a picture"),
+        (None, 1.0, "no picture"),
+        ("data:text/plain;base64,YSBkb2c=", 3, "keep=3"),
+        ("data:text/plain;base64,YSBkb2c=", None, "keep=None"),
+    ],
+)
+def test_what_is_no_picture_to_edit_is_told_in_one_line(backend, picture, keep, told):
+    with pytest.raises(UserError, match=told) as error:
+        backend.edit(DOG, picture, keep)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 200
+
+
 def test_words_that_training_never_saw_are_told(backend):
     assert "'zeppelin'" in backend.unknown(DOG, "a red zeppelin") and backend.unknown(DOG) == ""
 

@@ -142,8 +142,10 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             return arguments if "--images" in arguments else [*arguments, "--num-images", "12"]
         case "benchmark", "speed":
             return [*without(arguments, "--steps"), *NETWORKS, "trainer.batch_size=4", "--steps", "1"]
-        case "benchmark", "guidance":
-            return [*arguments, "--num-images", "8"]
+        case "benchmark", "guidance" | "edits":
+            return [*without(arguments, "--num-images"), "--num-images", "8"]
+        case "posterior", _:
+            return [*arguments, "data.num_images=64", "--generated", "32", "--images", "32"]
         case "benchmark", "quality":
             return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # test_race.py runs small ones
     return arguments

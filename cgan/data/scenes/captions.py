@@ -61,7 +61,12 @@ def mentioned_in(caption: str) -> Scene:
 
 def in_english(caption: str) -> str:
     """Returns what a caption of one object says, in English, such as "a small red dog on the left on grass"."""
-    object_, colour, size, position, ground = mentioned_in(caption)
+    return scene_in_english(mentioned_in(caption))
+
+
+def scene_in_english(scene: Scene) -> str:
+    """Returns an English caption that names every attribute of a scene but those that are -1."""
+    object_, colour, size, position, ground = scene
     thing = [SIZE_WORDS[size][0]] if size >= 0 else []
     thing += [COLOURS[colour]] if colour >= 0 else []
     thing = " ".join([*thing, OBJECTS[object_] if object_ >= 0 else "thing"])

@@ -1,0 +1,71 @@
+"""cgan posterior: fits to a frozen generator what finds the noise of pictures, so that captions can edit them."""
+
+import argparse
+from pathlib import Path
+
+from cgan.cli.parsing import Parser
+from cgan.errors import UserError
+from cgan.files import check_writable_file
+from cgan.ranges import Range, check_number, check_seed
+
+SIZES = {"generated": Range(1), "latents": Range(0), "images": Range(0), "readings": Range(0)}
+SIZES |= {"batch_size": Range(2), "hidden_dim": Range(1)}
+
+
+def main(arguments: list[str]) -> None:
+    """Fits a posterior, writes it and prints where; raises UserError for a mistake in the arguments."""
+    options = parser().parse_intermixed_args(arguments)
+    check(options)
+    from cgan.config import load_config
+    from cgan.data.sources import build_dataset
+    from cgan.models.joint import JointEncoder
+    from cgan.retrieval import joint_checkpoint_of
+    from cgan.sampling.inversion import save_inverter
+    from cgan.sampling.pipeline import TextToImage
+    from cgan.sampling.reranker import joint_encoder_for
+    from cgan.sampling.weights import POSTERIOR, find
+    from cgan.training.posterior_fit import PosteriorFitConfig, fit_posterior
+
+    checkpoint = find(options.checkpoint)
+    out = options.out or checkpoint.with_name(POSTERIOR)
+    check_writable_file(out, "give another --out")
+    pipe = TextToImage.load(checkpoint)
+    joint = joint_encoder_for(checkpoint) if options.joint is None else joint_checkpoint_of(options.joint)
+    data = load_config([*options.data, f"data.resolution={pipe.generator.resolution}"]).data
+    config = PosteriorFitConfig(seed=options.seed, **{name: getattr(options, name) for name in SIZES})
+    image_encoder = JointEncoder.load(joint).image
+    start = None if options.init is None else pipe.inverter(options.init)
+    inverter = fit_posterior(pipe, image_encoder, build_dataset(data), config, start, lambda m: print(m, flush=True))
+    save_inverter(inverter, out, pipe.sha256, half=not options.full)
+    print(out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of `cgan posterior`."""
+    result = Parser(prog="cgan posterior", description="Fit what finds the noise of pictures, for cgan sample --from.")
+    add = result.add_argument
+    add("checkpoint", type=Path, help="of the frozen generator: file, run directory or exported folder")
+    add(
+        "data", nargs="*", metavar="CONFIG.yaml|key=value", help="its training data, as for cgan train; default: scenes"
+    )
+    add("--joint", type=Path, help="joint.safetensors on which it stands; default: the run's, else starter weights")
+    add("--generated", type=int, default=6_000, help="generated pictures, whose noise is known")
+    add("--latents", type=int, default=64_000, help="of these, again and again, that are found first")
+    add("--images", type=int, default=4_000, help="real pictures that are then redrawn")
+    add("--readings", type=int, default=100_000, help="captions of edits that are completed by real pictures")
+    add("--batch-size", type=int, default=32, help="pictures of a step")
+    add("--hidden-dim", type=int, default=192, help="units of its layers")
+    add("--seed", type=int, default=0)
+    add("--init", type=Path, metavar="FILE", help="a posterior of these weights to go on from")
+    add("--full", action="store_true", help="weights in float32; default: half")
+    add("--out", type=Path, metavar="FILE", help="default: posterior.safetensors beside the checkpoint")
+    return result
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises UserError for numbers out of range and for a file of another kind."""
+    check_seed(f"--seed={options.seed}", options.seed)
+    for name, allowed in SIZES.items():
+        check_number(f"--{name.replace('_', '-')}={getattr(options, name)}", getattr(options, name), allowed)
+    if options.out is not None and options.out.suffix != ".safetensors":
+        raise UserError(f"--out={options.out}: give it a name that ends in .safetensors")
