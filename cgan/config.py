@@ -21,6 +21,7 @@ from cgan.models.augment import Augmentation
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.joint import JointConfig
+from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
@@ -60,6 +61,12 @@ class GANConfig:
     penalty_weight: float = 0.0  # gamma / 2 of R1 and R2; 2 for DF-GAN's; 0 switches it off
     last_penalty_weight: float | None = None  # as last_second_beta
     augmentation: list[Augmentation] = field(default_factory=list)  # of all that the discriminator sees
+    adaptive_augmentation: bool = False  # ADA: each of these by a probability that follows overfitting
+    adaptive_target: float = 0.6  # overfitting at which the probability stays, see cgan/training/adaptive.py
+    adaptive_images: float = 20_000  # images of the adversary's time in which the probability can go from 0 to 1
+    picture_augmentation: list[PictureAugmentation] = field(
+        default_factory=list
+    )  # of the training pictures, for posterior and discriminator alike; the generator learns it
     learning_rate: float = 1e-3  # of Adam; absent in a configuration: by width and batch, see cgan/sizes.py
     matrix_learning_rate: float = 3e-3  # of Muon, for the matrices inside the generator; 0 takes Adam
     latent_prior_learning_rate: float = 3e-3

@@ -30,7 +30,7 @@ class DataConfig:
     test_split: str | None = None  # the published part that test_images are taken from, instead of from training
     resolution: int = 64
     crop: Literal["center", "random"] = "center"  # of shards that are not square
-    flip: bool = False  # half of the pictures of shards mirrored; not where captions say left and right
+    flip: bool = False  # half of the pictures mirrored in each step; not where captions say left and right
     num_images: int = 20_000  # scenes to draw
     level: Literal["one", "two"] = "one"  # objects in a scene; two stand in a relation
     language: Literal["en", "zh"] = "en"  # of the captions of scenes, English or Chinese
@@ -52,8 +52,10 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.source={config.source}: data.annotations is not set; give it the file of captions")
     if config.source not in SPLIT and (config.split or config.test_split):
         raise UserError(f"data.source={config.source}: has no splits; data.split works with {', '.join(SPLIT)}")
-    if config.source != "shards" and (config.crop == "random" or config.flip):
-        raise UserError(f"data.source={config.source}: data.crop and data.flip are for shards; cgan prepare makes them")
+    if config.source != "shards" and config.crop == "random":
+        raise UserError(f"data.source={config.source}: data.crop=random is for shards; cgan prepare makes them")
+    if config.source == "scenes" and config.flip:
+        raise UserError("data.source=scenes: data.flip would make captions of left and right wrong; leave it out")
 
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> ImageTextDataset:

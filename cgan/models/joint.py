@@ -25,6 +25,7 @@ from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.encoders.clip import CLIPImageEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.models.float32 import inner_products
+from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, WordTokenizer, restore_vocabulary
@@ -54,6 +55,7 @@ class JointConfig:
     learning_rate: float = 1e-3  # of Adam
     matrix_learning_rate: float = 3e-3  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
+    augmentation: list[PictureAugmentation] = field(default_factory=list)  # of the training pictures
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 
 

@@ -16,6 +16,7 @@ from cgan.models.coattention import padded
 from cgan.models.float32 import inner_products
 from cgan.models.joint import JointEncoder
 from cgan.models.layers import at_most
+from cgan.models.picture_augment import augment_pictures
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses
@@ -52,6 +53,7 @@ class JointTraining(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the weighted sum of the contrastive, picture and caption losses."""
         joint, config = self.joint, self.config
+        batch = batch._replace(images=augment_pictures(batch.images, config.augmentation))
         images, text = joint.image(batch.images), text_of(batch, joint.text, None)
         loss = config.contrastive_weight * self.contrastive_loss(images, text, batch.image_ids)
         latents = joint.latent(images.embedding), joint.latent(text.sentence)
