@@ -109,6 +109,15 @@ class AdaptiveAugmentation(nn.Module):
         self.num_steps = state["num_steps"]
 
 
+def check_adaptive(config: RunConfig) -> None:
+    """Raises UserError where adaptive augmentation has no sign of overfitting to follow."""
+    if not config.gan.adaptive_augmentation or config.gan.adversarial != "relativistic":
+        return
+    if config.data.source == "custom" or config.data.test_images < FEWEST_HELD_OUT:
+        raise UserError("gan.adaptive_augmentation=true: with gan.adversarial=relativistic only differences of logits "
+                        f"mean something; set data.test_images={10 * FEWEST_HELD_OUT} or so")  # fmt: skip
+
+
 def held_out_pictures(config: RunConfig, text_encoder: TextEncoder) -> HeldOut | None:
     """Returns pictures that data.test_images keeps out of training; None where there are too few of them."""
     if config.data.source == "custom" or config.data.test_images < FEWEST_HELD_OUT:

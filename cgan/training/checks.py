@@ -14,6 +14,7 @@ from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.models.text.pretrained import check_packaged
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.adaptive import check_adaptive
 from cgan.training.build import MODEL, TEXT_MODEL, build_gan
 from cgan.training.loggers import wandb_mode
 from cgan.training.processes import whole_batch
@@ -27,6 +28,7 @@ def check_before_training(config: RunConfig, report: Report = silent) -> None:
     wandb_mode(config.trainer.wandb)
     check_inputs(config, report)
     check_batches(config)
+    check_adaptive(config)
     if config.resume is None:  # otherwise its networks have been built before
         check_networks(config)
 

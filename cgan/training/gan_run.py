@@ -52,6 +52,12 @@ def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float
         session.report(f"asked to stop; go on with: cgan train --resume {run_dir}")
     if status == 0:
         note_done(run_dir, "gan", budget(config))
+    if metrics:
+        from cgan.metrics.memorization import copying
+
+        warning = copying(metrics)
+        if warning is not None:
+            session.report(warning)
     return gan.images_seen, metrics, status
 
 
