@@ -72,7 +72,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (two_objects, rates, joint_rates, decoders, augmentation, picture_augmentation):
+    for rule in (two_objects, rates, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -122,16 +122,11 @@ def augmentation(value_of: Lookup) -> Mapping[str, list[str]]:
     return {"gan.augmentation": [] if value_of("data.source") == "scenes" else ["translation", "cutout"]}
 
 
-def picture_augmentation(value_of: Lookup) -> Mapping[str, list[str]]:
-    """Returns the augmentation of the joint encoder's pictures and of those that the posterior sees: none for scenes.
-
-    Captions may name sides, so that pictures are mirrored only where data.flip says so; shards do that by themselves.
-    """
-    source, mirrored = value_of("data.source"), value_of("data.flip")
-    if source == "scenes":
-        return {}
-    flip = ["flip"] if mirrored and source != "shards" else []
-    return {"joint.augmentation": ["crop", "colour", *flip], "gan.picture_augmentation": ["translation", *flip]}
+def mirrored(value_of: Lookup) -> Mapping[str, list[str]]:
+    """Returns the change of the GAN's pictures that data.flip asks for; shards are mirrored when they are read."""
+    return (
+        {"gan.picture_augmentation": ["flip"]} if value_of("data.flip") and value_of("data.source") != "shards" else {}
+    )
 
 
 def rounded(rate: float) -> float:

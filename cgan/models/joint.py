@@ -55,7 +55,7 @@ class JointConfig:
     learning_rate: float = 1e-3  # of Adam
     matrix_learning_rate: float = 3e-3  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
-    augmentation: list[PictureAugmentation] = field(default_factory=list)  # of the training pictures
+    augmentation: list[PictureAugmentation] | None = None  # of the training pictures; absent: by their number
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 
 

@@ -4,6 +4,7 @@ Unlike that of cgan.models.augment, it changes pictures before any network sees 
 reconstructs them learns it: nothing here leaves a border or a colour that a real picture would not have.
 """
 
+from collections.abc import Sequence
 from typing import Literal, assert_never
 
 import torch
@@ -17,7 +18,7 @@ SMALLEST_CROP = 0.8  # side of a crop, as a share of the picture's
 LARGEST_SHIFT = 1 / 16  # of a translation, as a share of the picture's side
 
 
-def augment_pictures(images: Tensor, kinds: list[PictureAugmentation]) -> Tensor:
+def augment_pictures(images: Tensor, kinds: Sequence[PictureAugmentation]) -> Tensor:
     """Returns images (B, 3, H, W) in [-1, 1], each changed at random by each of the kinds; unchanged without kinds."""
     for kind in kinds:
         match kind:

@@ -6,6 +6,7 @@ import torch
 from cgan.config import load_config
 from cgan.interfaces import UserError
 from cgan.models.picture_augment import augment_pictures, crop, flip, shift, tint
+from cgan.training.joint_run import augmentation_of
 
 
 def some(count: int = 64) -> torch.Tensor:
@@ -55,12 +56,25 @@ def test_all_kinds_together_give_pictures_of_the_same_shape_and_range():
     assert changed.shape == images.shape and float(changed.abs().max()) <= 1 and not torch.equal(changed, images)
 
 
-def test_scenes_are_not_changed_and_sides_are_kept_unless_told_otherwise():
-    assert load_config([]).joint.augmentation == load_config([]).gan.picture_augmentation == []
-    folder = ["data.source=folder", "data.root=x"]
-    assert load_config(folder).joint.augmentation == ["crop", "colour"]
-    assert "flip" in load_config([*folder, "data.flip=true"]).joint.augmentation
-    shards = ["data.source=shards", "data.root=x", "data.flip=true"]
-    assert "flip" not in load_config(shards).joint.augmentation  # they are mirrored when they are read
+FOLDER = ["data.source=folder", "data.root=x"]
+
+
+@pytest.mark.parametrize(
+    "settings, num_pictures, joint, gan",
+    [
+        ([], 500, [], []),
+        (FOLDER, 500, ["crop", "colour"], []),
+        (FOLDER, 100_000, [], []),
+        ([*FOLDER, "data.flip=true"], 500, ["crop", "colour", "flip"], ["flip"]),
+        ([*FOLDER, "data.flip=true", "joint.augmentation=[translation]"], 500, ["translation", "flip"], ["flip"]),
+        (["data.source=shards", "data.root=x", "data.flip=true"], 100_000, [], []),  # mirrored when they are read
+    ],
+)
+def test_few_pictures_are_changed_and_sides_are_kept_unless_told_otherwise(settings, num_pictures, joint, gan):
+    config = load_config(settings)
+    assert augmentation_of(config, num_pictures) == joint and config.gan.picture_augmentation == gan
+
+
+def test_a_kind_that_is_none_is_one_line():
     with pytest.raises(UserError, match="picture_augmentation"):
         load_config(["gan.picture_augmentation=[mirror]"])

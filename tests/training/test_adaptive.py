@@ -96,12 +96,11 @@ def test_held_out_pictures_are_looked_at_in_turn_and_what_follows_is_logged(tmp_
 @pytest.mark.slow
 def test_a_resumed_training_is_the_one_that_was_never_stopped(tmp_path):
     torch.manual_seed(1)
-    batches = [some_batch() for _ in range(8)]
-    settings = {"batches": batches, "callbacks": [SeededSteps(3)]}
-    whole, first, second = (tiny_gan(**ADA, adaptive_target=0.0) for _ in range(3))
+    settings = {"batches": [some_batch()] * 8, "callbacks": [SeededSteps(3)]}  # Lightning begins the epoch anew
+    whole, first, second = (tiny_gan(**ADA, adaptive_target=-2.0, decay_from=1.0) for _ in range(3))
     fit(whole, tmp_path, 8, **settings)
     fit(first, tmp_path, 5, **settings).save_checkpoint(tmp_path / "last.ckpt")  # one step after a change
-    fit(second, tmp_path, 8, tmp_path / "last.ckpt", batches[5:], callbacks=[SeededSteps(3)])
+    fit(second, tmp_path, 8, tmp_path / "last.ckpt", **settings)
     assert float(second.adaptive.probability) == float(whole.adaptive.probability) > 0
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 
@@ -120,7 +119,7 @@ def test_a_checkpoint_holds_probability_sums_and_steps_and_no_further_weights():
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_losses_with_it_compile_whole_and_once(accumulate, tmp_path):
-    gan, count = tiny_gan(**ADA, accumulate=accumulate, adaptive_target=0.0), CompileCounterWithBackend("eager")
+    gan, count = tiny_gan(**ADA, accumulate=accumulate, adaptive_target=-2.0), CompileCounterWithBackend("eager")
     gan.compile_losses(count, report=pytest.fail)
     graphs = []
     gan.on_train_batch_end = lambda *_: graphs.append(count.frame_count)
