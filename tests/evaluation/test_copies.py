@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from cgan.cli.evaluate import main
@@ -12,11 +11,12 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.evaluation.images import EvalSet, Networks, PictureEvaluator
 from cgan.evaluation.loop import of_dataset
 from cgan.evaluation.memorization import Training, diversity_of
-from cgan.interfaces import UserError
+from cgan.interfaces import TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork
 from cgan.models.generators import build_generator
-from cgan.models.generators.base import GeneratorConfig
+from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training.callbacks.dataset_evaluator import dataset_evaluator
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +80,20 @@ def test_an_evaluator_measures_copies_by_pixels_and_by_a_network():
     assert evaluator.of(scenes)["copies"] > 0.9
 
 
-def test_a_generator_without_noise_has_no_diversity():
+def tiny_generator() -> tuple[Generator, TextEncoder]:
+    """A generator of 32 px and a text encoder that have learned nothing."""
     config = GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4)
-    generator = build_generator(config, 32, 8).eval()
-    encoder = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog", "cat"])).eval()
-    scenes = of_dataset(Scenes(20, 32))
-    with torch.no_grad():
-        given = generator, encoder, ["a dog", "a cat"], scenes, None, 0
-        assert diversity_of(*given, truncation=0.0) == {"pixels/seed_diversity": pytest.approx(0, abs=1e-4)}
-        assert diversity_of(*given)["pixels/seed_diversity"] > 1e-3
+    encoder = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary(["dog", "cat"]))
+    return build_generator(config, 32, 8).eval(), encoder.eval()
+
+
+def test_a_generator_without_noise_has_no_diversity():
+    given = *tiny_generator(), ["a dog", "a cat"], of_dataset(Scenes(20, 32)), None, 0
+    assert diversity_of(*given, truncation=0.0) == {"pixels/seed_diversity": pytest.approx(0, abs=1e-4)}
+    assert diversity_of(*given)["pixels/seed_diversity"] > 1e-3
+
+
+def test_a_data_set_of_ones_own_is_measured_without_a_network():
+    evaluator = dataset_evaluator(Scenes(20, 32), ["spectrum", "memorization"])
+    values = evaluator.evaluate(*tiny_generator(), lambda done, total: None)
+    assert set(values) == {"lattice", "spectrum", "copies", "pixels/training_distance", "pixels/seed_diversity"}
