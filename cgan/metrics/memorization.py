@@ -136,4 +136,5 @@ def copying(values: dict[str, float]) -> str | None:
     if share is None or not share > TOO_MANY:
         return None
     return (f"warning: the model copies training pictures: {100 * share:.0f} % of its pictures are nearer to one than "
-            f"{100 - 100 * RARE:.0f} % of other real pictures are ({100 * RARE:.0f} % would be right)")  # fmt: skip
+            f"{100 - 100 * RARE:.0f} % of other real pictures are ({100 * RARE:.0f} % would be right); "
+            "gan.picture_augmentation=[translation] trains against it")  # fmt: skip

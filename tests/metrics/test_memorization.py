@@ -44,7 +44,12 @@ def test_training_pictures_that_hardly_changed_are_copies(held_out):
     found = measured(torch.cat([copied[:60], pictures(140, 2)]), held_out)
     assert found["copies"] == pytest.approx(0.3 + 0.7 * RARE, abs=0.05)
     line = copying(found)
-    assert line is not None and line.startswith("warning: the model copies") and "\n" not in line
+    assert (
+        line is not None
+        and line.startswith("warning: the model copies")
+        and "\n" not in line
+        and "gan.picture_augmentation" in line
+    )
 
 
 def test_a_copy_is_one_in_every_space():
