@@ -21,6 +21,7 @@ from cgan.models.augment import Augmentation
 from cgan.models.discriminator import DiscriminatorConfig
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.joint import JointConfig
+from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
 from cgan.renamed import SETTINGS, rename_settings
@@ -68,6 +69,12 @@ class GANConfig:
     # cosine; absent: the same all the time
     augmentation: list[Augmentation] = field(default_factory=list)  # augmentations of all that the discriminator sees
     # (DiffAugment)
+    adaptive_augmentation: bool = False  # apply each augmentation with a probability that follows overfitting (ADA)
+    adaptive_target: float = 0.6  # overfitting at which this probability stays, see cgan/training/adaptive.py
+    adaptive_images: float = 20_000  # images of the discriminator's training in which this probability can go from 0 to
+    # 1
+    picture_augmentation: list[PictureAugmentation] = field(default_factory=list)  # augmentations of the training
+    # pictures, for posterior and discriminator alike; the generator learns to draw them
     learning_rate: float = 1e-3  # learning rate of Adam for the generator and the posterior
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the matrices inside the generator; 0 takes Adam
     latent_prior_learning_rate: float = 3e-3  # learning rate of Adam for the latent prior

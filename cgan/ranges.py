@@ -78,9 +78,9 @@ GAN = {
     **dict.fromkeys(("reconstruction_weight", "feature_weight", "kl_weight", "last_rate"), NOT_NEGATIVE),
     **dict.fromkeys(("penalty_weight", "last_penalty_weight", "generator.latent_prior_layers"), NOT_NEGATIVE),
     **dict.fromkeys(("learning_rate", "matrix_learning_rate", "latent_prior_learning_rate"), NOT_NEGATIVE),
-    **dict.fromkeys(("reconstructed_fraction", "decay_from"), SHARE),
+    **dict.fromkeys(("reconstructed_fraction", "decay_from", "adaptive_target"), SHARE),
     **dict.fromkeys(("first_beta", "second_beta", "last_second_beta"), BETA),
-    **dict.fromkeys(("ema_half_life", "ema_ramp_up"), POSITIVE),
+    **dict.fromkeys(("ema_half_life", "ema_ramp_up", "adaptive_images"), POSITIVE),
     "discriminator_learning_rate": NOT_NEGATIVE,
 }
 DATA = {"resolution": RESOLUTION, "num_images": COUNT, "test_images": NOT_NEGATIVE, "seed": SEED}

@@ -85,7 +85,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (two_objects, rates, joint_rates, decoders, augmentation):
+    for rule in (two_objects, rates, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -140,6 +140,13 @@ def decoders(value_of: Lookup) -> Mapping[str, float]:
 def augmentation(value_of: Lookup) -> Mapping[str, list[str]]:
     """Returns the augmentation of what the discriminator sees: none for scenes, of which there are plenty."""
     return {"gan.augmentation": [] if value_of("data.source") == "scenes" else ["translation", "cutout"]}
+
+
+def mirrored(value_of: Lookup) -> Mapping[str, list[str]]:
+    """Returns the change of the GAN's pictures that data.flip asks for; shards are mirrored when they are read."""
+    return (
+        {"gan.picture_augmentation": ["flip"]} if value_of("data.flip") and value_of("data.source") != "shards" else {}
+    )
 
 
 def rounded(rate: float) -> float:

@@ -31,7 +31,7 @@ class DataConfig:
     test_split: str | None = None  # the published part that test_images are taken from, instead of from training
     resolution: int = 64  # width and height of pictures, in pixels
     crop: Literal["center", "random"] = "center"  # how shards that are not square are cropped
-    flip: bool = False  # mirror half of the pictures of shards; not where captions say left and right
+    flip: bool = False  # mirror half of the pictures in each step; not where captions say left and right
     num_images: int = 20_000  # number of scenes to draw for training
     level: Literal["one", "two"] = "one"  # number of objects in a scene; two stand in a relation
     language: Literal["en", "zh"] = "en"  # language of the captions of scenes, English or Chinese
@@ -53,8 +53,10 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.source={config.source}: data.annotations is not set; give it the file of captions")
     if config.source not in SPLIT and (config.split or config.test_split):
         raise UserError(f"data.source={config.source}: has no splits; data.split works with {', '.join(SPLIT)}")
-    if config.source != "shards" and (config.crop == "random" or config.flip):
-        raise UserError(f"data.source={config.source}: data.crop and data.flip are for shards; cgan prepare makes them")
+    if config.source != "shards" and config.crop == "random":
+        raise UserError(f"data.source={config.source}: data.crop=random is for shards; cgan prepare makes them")
+    if config.source == "scenes" and config.flip:
+        raise UserError("data.source=scenes: data.flip would make captions of left and right wrong; leave it out")
 
 
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> ImageTextDataset:

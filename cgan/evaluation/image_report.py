@@ -22,6 +22,7 @@ from cgan.evaluation.images import (
     read_caption_ids,
 )
 from cgan.evaluation.loop import JointNetwork, Pictures, of_dataset, of_generator
+from cgan.evaluation.memorization import MOST_PICTURES, NO_TRAINING, Training, described
 from cgan.evaluation.protocol import EvaluationReport, by_network, device_name, versions
 from cgan.evaluation.scenes import (
     FEWEST,
@@ -33,17 +34,21 @@ from cgan.evaluation.scenes import (
     scenes_of,
 )
 from cgan.evaluation.settings import EvaluationSettings
+from cgan.evaluation.spectra import size_of, why_not
 from cgan.interfaces import ImageTextDataset, Report, UserError
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.distances import SEED, SPLITS, SUBSET_SIZE, SUBSETS
 from cgan.metrics.features import FeatureNetwork, Inception, SceneClassifierFeatures
+from cgan.metrics.memorization import copying
 from cgan.metrics.names import (
     BY_DEFAULT,
+    COMPARE_SETS,
     NAMES,
     NEED_CAPTIONS,
     OF_TRAINING,
     ON_FEATURES,
     ON_INCEPTION,
+    ON_PIXELS,
     SCENE_FEATURES,
     shown_as,
 )
@@ -170,7 +175,7 @@ class ImageEvaluation:
 
     def out_of_place(self) -> dict[str, str]:
         """Returns why these images and captions do not allow metrics, by the names of the metrics."""
-        captions, unfit = self.eval_set.captions, self.too_few()
+        captions, unfit = self.eval_set.captions, self.too_few() | self.unfit_for_pixels()
         if self.on_scenes or (self.config is not None and self.config.test_images > 0):
             unfit |= OF_TRAINING
         if captions is None:
@@ -186,11 +191,35 @@ class ImageEvaluation:
             unfit["r_precision"] = "needs a joint encoder (--joint FILE) or a CLIP (--clip NAME)"
         return unfit
 
+    def unfit_for_pixels(self) -> dict[str, str]:
+        """Returns why spectra and distances to training images are left out, by the names of the metrics."""
+        size = self.size_of_measured()
+        reason, unfit = why_not(size, size_of(self.eval_set.reference)), {}
+        if reason is not None:
+            unfit["spectrum"] = reason
+        if self.on_scenes:
+            unfit["memorization"] = NO_TRAINING
+        elif self.asked is None and self.training().pictures.count > MOST_PICTURES:
+            unfit["memorization"] = f"over {MOST_PICTURES:,} training pictures; ask for it by --metrics"
+        return unfit
+
+    def size_of_measured(self) -> tuple[int, int]:
+        """Returns the height and the width of the images to measure."""
+        if self.pipe is None:
+            return size_of(self.measured())
+        return self.pipe.generator.resolution, self.pipe.generator.resolution
+
+    def training(self) -> Training:
+        """Returns the images that may have been memorised: the data set's training part, or the reference images."""
+        if self.config is None or self.dataset is None:
+            return Training(self.eval_set.reference, held_out=False)
+        return Training(of_dataset(self.training_pictures()[0]), held_out=self.config.test_images > 0)
+
     def too_few(self) -> dict[str, str]:
         """Returns why metrics that compare sets are left out if there are too few images, by their names."""
         measured = len(self.eval_set.texts()) if self.folder is None else self.folder.count
         count = min(measured, self.eval_set.reference.count)
-        return {} if count >= FEWEST else dict.fromkeys(ON_INCEPTION, f"{count} pictures are too few to compare")
+        return {} if count >= FEWEST else dict.fromkeys(COMPARE_SETS, f"{count} pictures are too few to compare")
 
     def generates_scenes(self) -> bool:
         """Returns whether a checkpoint generates the built-in scenes."""
@@ -232,7 +261,9 @@ class ImageEvaluation:
         by = {}
         for name in (name for name in NAMES if name in self.wanted):
             network = features if name in ON_INCEPTION else matching if name == "r_precision" else clip
-            if name == "scenes" or network is None:
+            if name in ON_PIXELS:
+                by[name] = described(features if name == "memorization" else None)
+            elif name == "scenes" or network is None:
                 by[name] = "the scene classifier"
             else:
                 by[shown_as(name, network.name)] = network.describe()
@@ -252,9 +283,20 @@ class ImageEvaluation:
         if self.generates_scenes() and "scenes" in self.wanted:
             metrics = self.of_scenes()
         else:
-            metrics = self.evaluator().of(self.measured(), self.device, self.progress)
+            metrics = self.of_pictures()
         anchors = self.anchors() if self.settings.anchors else {}
         return EvaluationReport(metrics, anchors, self.protocol())
+
+    def of_pictures(self) -> dict[str, float]:
+        """Measures any images, and warns of a model that copies those of its training."""
+        evaluator = self.evaluator()
+        found = evaluator.of(self.measured(), self.device, self.progress)
+        if self.pipe is not None:
+            found |= evaluator.diversity(self.pipe.generator, self.pipe.text_encoder, self.settings.truncation)
+        warning = copying(found)
+        if warning is not None:
+            self.report(warning)
+        return found
 
     def of_scenes(self) -> dict[str, float]:
         """Measures scenes of seen and held-out combinations; other metrics use the images of the seen ones."""
@@ -284,7 +326,8 @@ class ImageEvaluation:
             wanted.remove("r_precision")
             captions = self.eval_set.texts()
             more["r_precision"] = contradicted_r_precision(self.joint_network(), captions, self.settings.seed)
-        return PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed, more)
+        training = self.training() if "memorization" in wanted else None
+        return PictureEvaluator(self.eval_set, self.networks, wanted, self.settings.seed, more, training)
 
     def anchors(self) -> dict[str, dict[str, float]]:
         """Returns the floor and, with captions, the values of their real images and of the nearest training images."""

@@ -20,6 +20,8 @@ from cgan.data.readers.folder import NoCaptions, read_folder
 from cgan.data.records import id_from, kind_of, printable
 from cgan.data.text_files import parse_json, read_text
 from cgan.evaluation.loop import Pictures, device_of, digest, measure, of_dataset, of_files, of_generator, real_features
+from cgan.evaluation.memorization import Training, diversity_of, memorization_of
+from cgan.evaluation.spectra import spectrum_between_halves, spectrum_of
 from cgan.interfaces import ImageTextDataset, TextEncoder, UserError
 from cgan.metrics.features import FeatureNetwork, GivenFeatures, Inception, MatchingNetwork
 from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
@@ -180,7 +182,8 @@ class PictureEvaluator:
     """evaluator(generator, text_encoder) -> values by name; evaluator.of(pictures, device) for any pictures.
 
     Every process calls it, measures its share, and gets the same values. wanted: some of the table's NAMES; those
-    without a network are left out. more: further metrics, which are updated with images, captions and ids.
+    without a network are left out. more: further metrics, which are updated with images, captions and ids. training:
+    the images that the generator was trained on, without which there is no memorization.
     """
 
     def __init__(
@@ -190,16 +193,26 @@ class PictureEvaluator:
         wanted: Iterable[str] = BY_DEFAULT,
         seed: int = 1234,
         more: dict[str, Metric] | None = None,
+        training: Training | None = None,
     ) -> None:
         self.eval_set, self.networks, self.wanted, self.seed = eval_set, networks, set(wanted), seed
-        self.more, self.prepared = dict(more or {}), None
+        self.more, self.prepared, self.training = dict(more or {}), None, training
 
     def __call__(
         self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0, progress: Progress = silent
     ) -> dict[str, float]:
         """Returns the values of images that a generator, in evaluation mode, makes of the captions of the set."""
         pictures = of_generator(generator, text_encoder, self.eval_set.texts(), self.seed, truncation)
-        return self.of(pictures, device_of(generator), progress)
+        found = self.of(pictures, device_of(generator), progress)
+        return found | self.diversity(generator, text_encoder, truncation)
+
+    def diversity(self, generator: Generator, text_encoder: TextEncoder, truncation: float = 1.0) -> dict[str, float]:
+        """Returns how much images of a caption differ from seed to seed; empty where memorization is not measured."""
+        if self.training is None or "memorization" not in self.wanted:
+            return {}
+        captions, reference = self.eval_set.texts(), self.eval_set.reference
+        more = reference, self.networks.features, self.seed + 1, truncation
+        return diversity_of(generator, text_encoder, captions, *more)
 
     def of(
         self, pictures: Pictures, device: torch.device | str = "cpu", progress: Progress = silent
@@ -211,8 +224,19 @@ class PictureEvaluator:
     def metrics(self, device: torch.device | str = "cpu", progress: Progress = silent) -> dict[str, Metric]:
         """Returns the metrics by name; the first call computes the features of real images, unless they are cached."""
         if self.prepared is None:
-            self.prepared = {**self.quality(device, progress), **self.matching(), **self.more}
+            quality, on_pixels = self.quality(device, progress), self.on_pixels(device, progress)
+            self.prepared = {**quality, **on_pixels, **self.matching(), **self.more}
         return self.prepared
+
+    def on_pixels(self, device: torch.device | str, progress: Progress) -> dict[str, Metric]:
+        """Returns the metrics that compare images with real ones without a network, or with one as well as without."""
+        found: dict[str, Metric] = {}
+        if "spectrum" in self.wanted:
+            found["spectrum"] = spectrum_of(self.eval_set.reference)
+        if "memorization" in self.wanted and self.training is not None:
+            features, reference = self.networks.features, self.eval_set.reference
+            found["memorization"] = memorization_of(self.training, reference, features, device, progress)
+        return found
 
     def measures(self) -> set[str]:
         """Returns those wanted metrics that the features of a network allow: some need Inception itself."""
@@ -242,14 +266,16 @@ class PictureEvaluator:
     def floor(self, device: torch.device | str = "cpu") -> dict[str, float]:
         """Returns the values of a random half of the real images against the other half."""
         network = self.networks.features
+        found = spectrum_between_halves(self.eval_set.reference, self.seed) if "spectrum" in self.wanted else {}
         if network is None or not self.measures():
-            return {}
+            return found
         features = real_features(network, self.eval_set.reference, device)
-        return between_halves(features, network.name, self.measures() & set(ON_FEATURES), self.seed)
+        return found | between_halves(features, network.name, self.measures() & set(ON_FEATURES), self.seed)
 
     def of_real(self, pictures: Pictures, device: torch.device | str = "cpu") -> dict[str, float]:
         """Returns the values of the captions' own images, by the metrics that compare images with captions."""
-        metrics = {name: metric for name, metric in self.metrics(device).items() if name != "quality"}
+        of_captions = {*self.matching(), *self.more}
+        metrics = {name: metric for name, metric in self.metrics(device).items() if name in of_captions}
         return measure(pictures, MetricCollection({**metrics}, compute_groups=False), device) if metrics else {}
 
 

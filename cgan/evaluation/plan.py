@@ -13,6 +13,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import NUM_DISTRACTORS, EvalSet, Networks, PictureEvaluator, eval_set_of, other_captions
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
+from cgan.evaluation.memorization import MOST_PICTURES, NO_TRAINING, Training
 from cgan.evaluation.protocol import by_network
 from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, contradicted_r_precision
 from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
@@ -22,10 +23,12 @@ from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
 from cgan.metrics.matching import GeneratedRPrecision
 from cgan.metrics.names import (
+    COMPARE_SETS,
     NAMES,
     OF_TRAINING,
     ON_FEATURES,
     ON_INCEPTION,
+    ON_PIXELS,
     PREFERRED,
     SCENE_FEATURES,
     current,
@@ -71,6 +74,7 @@ class Plan(NamedTuple):
         elif "scenes" in self.wanted:
             names += ["scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "diversity"]
             names += [*values_of("kid", SCENE_FEATURES), *values_of("prdc", SCENE_FEATURES)]
+        names += self.names_on_pixels()
         if self.features is not None:
             on_these = ON_FEATURES if self.features else ON_INCEPTION
             names += [name for metric in on_these if metric in self.wanted for name in values_of(metric, self.features)]
@@ -79,6 +83,14 @@ class Plan(NamedTuple):
             by += ["clip/r_precision"] * (self.clip is not None)
             names += by or ["r_precision"]
         return list(dict.fromkeys(names))
+
+    def names_on_pixels(self) -> list[str]:
+        """Returns the names of the values of spectra and of memorization that are measured."""
+        names = values_of("spectrum") if "spectrum" in self.wanted else []
+        if "memorization" in self.wanted:
+            own = [] if self.features is None else values_of("memorization", self.features)[1:]
+            names += ["copies", "pixels/training_distance", *(own or ["pixels/seed_diversity"])]
+        return names
 
     def followed(self, asked: str | None) -> str:
         """Returns the metric of best.ckpt; raises UserError if the requested one is not measured."""
@@ -139,6 +151,8 @@ def possible(config: RunConfig, report: Report) -> Plan:
         missing["scenes"] = "the scene classifier reads only the built-in scenes"
     if on_scenes or config.data.test_images > 0:
         missing |= {name: reason for name, reason in OF_TRAINING.items() if name in wanted}
+    if on_scenes and "memorization" in wanted:
+        missing["memorization"] = NO_TRAINING
     if not on_scenes and "r_precision" in wanted and not own and clip is None:
         missing["r_precision"] = "needs a CLIP (trainer.clip=FOLDER), as this run has no joint encoder"
     for line in in_lines(missing):
@@ -193,7 +207,9 @@ def clip_here(given: str | None, fetch: bool) -> str | None:
 def measured_by(plan: Plan, config: RunConfig) -> str:
     """Returns in one line which metrics of a plan are measured by which network."""
     networks = {"": "Inception-v3", SCENE_FEATURES: "the scene classifier", "joint": "the joint encoder"}
-    by = dict.fromkeys(ON_INCEPTION, networks.get(plan.features or ""))
+    by = dict.fromkeys(ON_INCEPTION, networks.get(plan.features or "")) | dict.fromkeys(ON_PIXELS, "pixels")
+    if plan.features is not None:
+        by["memorization"] = f"pixels and {networks[plan.features]}"
     by["scenes"] = "the scene classifier of two objects" if plan.level == "two" else networks[SCENE_FEATURES]
     by["clip_score"] = f"CLIP {plan.clip}"
     file = config.trainer.eval_joint_encoder or (STARTER_JOINT.name if config.data.source == "scenes" else None)
@@ -220,8 +236,19 @@ def evaluator_of(
     if config.data.source == "scenes":
         return plan, of_scenes(plan, config)
     eval_set = eval_set_for(config, dataset)
+    training = training_of(config, dataset)
+    if config.trainer.metrics is None and training.pictures.count > MOST_PICTURES:
+        plan = plan._replace(wanted=plan.wanted - {"memorization"})
     plan = fitting_to(plan, eval_set, report)
-    return plan, of_pictures(plan, config, eval_set, run_dir) if plan.wanted else None
+    return plan, of_pictures(plan, config, eval_set, run_dir, training) if plan.wanted else None
+
+
+def training_of(config: RunConfig, dataset: ImageTextDataset) -> Training:
+    """Returns the training images, without random crops and flips."""
+    data = replace(config.data, crop="center", flip=False)
+    if config.data.source != "custom" and data != config.data:
+        dataset = build_dataset(data)
+    return Training(of_dataset(dataset), held_out=config.data.test_images > 0 and config.data.source != "custom")
 
 
 def eval_set_for(config: RunConfig, dataset: ImageTextDataset) -> EvalSet:
@@ -242,7 +269,7 @@ def fitting_to(plan: Plan, eval_set: EvalSet, report: Report) -> Plan:
         unfit["r_precision"] = f"{num_texts} different captions are too few to find {NUM_DISTRACTORS} wrong ones"
     if len(captions) < FEWEST:
         few = f"{len(captions)} pictures are too few to compare"
-        unfit |= {name: few for name in ON_INCEPTION if name in plan.wanted}
+        unfit |= {name: few for name in COMPARE_SETS if name in plan.wanted}
     for line in in_lines(unfit):
         report(line)
     return plan._replace(wanted=plan.wanted - set(unfit))
@@ -302,7 +329,7 @@ def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
     return Evaluator(evaluator, plan.names(), count)
 
 
-def of_pictures(plan: Plan, config: RunConfig, eval_set: EvalSet, run_dir: Path) -> Evaluator:
+def of_pictures(plan: Plan, config: RunConfig, eval_set: EvalSet, run_dir: Path, training: Training) -> Evaluator:
     """Returns an evaluator of images and captions of any data set.
 
     Without trainer.eval_joint_encoder, R-precision is by the encoder that the generator is trained against: too high.
@@ -315,5 +342,5 @@ def of_pictures(plan: Plan, config: RunConfig, eval_set: EvalSet, run_dir: Path)
             others = torch.from_numpy(other_captions(captions, eval_set.own_places(), NUM_DISTRACTORS, SEED))
             name = "r_precision" if plan.independent else "joint/r_precision"
             more[name] = GeneratedRPrecision(joint, captions, others)
-    evaluator = PictureEvaluator(eval_set, networks_of(plan, config, joint), plan.wanted, SEED, more)
+    evaluator = PictureEvaluator(eval_set, networks_of(plan, config, joint), plan.wanted, SEED, more, training)
     return Evaluator(lambda g, t, progress: evaluator(g, t, progress=progress), plan.names(), len(captions))

@@ -27,6 +27,7 @@ from cgan.metrics.neighbours import neighbourhoods
 from cgan.metrics.required_weights import MissingWeights, clip_source, inception_weights
 from cgan.metrics.retrieval import ImageTextRecall
 from cgan.metrics.scenes import load_scene_classifier
+from cgan.metrics.spectrum import SpectrumDistance
 from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_JOINT
 
@@ -123,7 +124,15 @@ def of_arithmetic() -> dict[str, list[float]]:
         "Inception score": [float(inception_score(6 * real))],
         "MIFID": [float(value) for value in memorization(fake, real).values()],
     }
-    return found | {"Recall@K": recalls(fake[:30], real[:30] + fake[:30])}
+    return found | {"Recall@K": recalls(fake[:30], real[:30] + fake[:30]), "spectrum": spectra(pictures())}
+
+
+def spectra(images: Tensor) -> list[float]:
+    """Returns the lattice and the spectral distance of five images, uint8 (10, 3, R, R), against the other five."""
+    metric = SpectrumDistance(images.shape[-1])
+    metric.update(images[:5], real=True)
+    metric.update(images[5:])
+    return [float(value) for value in metric.compute().values()]
 
 
 def recalls(images: Tensor, captions: Tensor) -> list[float]:

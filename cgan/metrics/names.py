@@ -4,10 +4,11 @@ A new metric is a row of METRICS and a class; requests, reasons, plans and plots
 """
 
 from collections.abc import Iterable
+from math import log
 from typing import Literal, NamedTuple
 
-Better = Literal["higher", "lower"]
-Need = Literal["scene classifier", "features", "inception", "clip", "matching"]
+Better = Literal["higher", "lower", "near one"]
+Need = Literal["scene classifier", "features", "inception", "clip", "matching", "pixels"]
 Data = Literal["scenes", "others"]
 
 
@@ -15,8 +16,9 @@ class MetricRow(NamedTuple):
     """A metric, and what must be known of it before any network is loaded."""
 
     name: str  # what --metrics and trainer.metrics take
-    values: dict[str, Better]  # by name, whether higher or lower ones are better
+    values: dict[str, Better]  # by name, whether higher or lower ones are better, or those near 1
     needs: Need  # features: of Inception, or of what stands in; inception: of nothing else; matching: CLIP or joint
+    # pixels: no network
     elsewhere: dict[str, Better] = {}  # its values on other features than Inception's; empty where they are the same
     trained_on: tuple[Data, ...] = ()  # the data on which a training evaluates it unless trainer.metrics says otherwise
     on_request: bool = False  # whether --metrics must name it
@@ -30,7 +32,7 @@ class MetricRow(NamedTuple):
     @property
     def compares_sets(self) -> bool:
         """Whether it looks at all images together, so that a handful of them says nothing."""
-        return self.needs in ("features", "inception")
+        return self.needs in ("features", "inception", "pixels")
 
 
 SCENE_VALUES: dict[str, Better] = dict.fromkeys(
@@ -49,18 +51,26 @@ METRICS = (
     ),  # fmt: skip
     MetricRow("clip_score", {"clip_score": "higher"}, "clip", trained_on=("others",)),
     MetricRow("r_precision", {"r_precision": "higher"}, "matching", trained_on=("scenes", "others")),
-)
+    MetricRow("spectrum", {"lattice": "near one", "spectrum": "lower"}, "pixels", trained_on=("scenes", "others")),
+    MetricRow(
+        "memorization", {"copies": "lower", "training_distance": "near one", "seed_diversity": "higher"}, "pixels",
+        trained_on=("others",),
+    ),
+)  # fmt: skip
 NAMES = tuple(metric.name for metric in METRICS)
 BETTER = {name: better for metric in METRICS for name, better in (metric.values | metric.elsewhere).items()}
 HIGHER = tuple(name for name, better in BETTER.items() if better == "higher")
 LOWER = tuple(name for name, better in BETTER.items() if better == "lower")
+NEAR_ONE = tuple(name for name, better in BETTER.items() if better == "near one")
 PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision",
              "clip_score", "kid")  # fmt: skip # the value that best.ckpt follows is the first of these that is measured
 SCENE_FEATURES = "scene_classifier"  # the prefix of values on its features
 FORMER_PREFIX = "judge"  # the same in runs of before 2026-11-26
 
 ON_FEATURES = tuple(metric.name for metric in METRICS if metric.needs == "features")
-ON_INCEPTION = tuple(metric.name for metric in METRICS if metric.compares_sets)
+ON_INCEPTION = tuple(metric.name for metric in METRICS if metric.needs in ("features", "inception"))
+ON_PIXELS = tuple(metric.name for metric in METRICS if metric.needs == "pixels")
+COMPARE_SETS = tuple(metric.name for metric in METRICS if metric.compares_sets)
 ON_CLIP = tuple(metric.name for metric in METRICS if metric.needs == "clip")
 NEED_CAPTIONS = tuple(metric.name for metric in METRICS if metric.needs_captions)
 OF_TRAINING = {metric.name: "finds what repeats training pictures, and the real ones here were kept out of training"
@@ -107,4 +117,9 @@ def is_better(name: str, value: float, best: float | None) -> bool:
     """Returns whether a value is better than the best so far (None at first); NaN is never better."""
     if best is None:
         return value == value
-    return value < best if BETTER.get(name.rpartition("/")[2]) == "lower" else value > best
+    match BETTER.get(name.rpartition("/")[2]):
+        case "lower":
+            return value < best
+        case "near one":  # twice and half of it are equally far
+            return value > 0 and (best <= 0 or abs(log(value)) < abs(log(best)))
+    return value > best

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from cgan.pixels import as_floats
+
 BESIDE = 2  # rows from the Nyquist row to the one it is compared with: a Hann window spreads a row to its neighbours
 SMALLEST = 1e-12  # power, so that the logarithm of a flat image is finite
 
@@ -18,11 +20,11 @@ class Spectrum(NamedTuple):
 
 
 def power(images: Tensor) -> Tensor:
-    """Returns the power spectra (B, R, R) of the grey values of square images (B, 3, R, R) in [-1, 1].
+    """Returns the power spectra (B, R, R) of the grey values of square images (B, 3, R, R), in [-1, 1] or uint8.
 
     A Hann window keeps the borders of an image, which do not continue each other, out of its spectrum.
     """
-    grey = images.double().mean(dim=1)
+    grey = as_floats(images).double().mean(dim=1)
     window = torch.hann_window(grey.shape[-1], dtype=grey.dtype, device=grey.device)
     grey = (grey - grey.mean(dim=(1, 2), keepdim=True)) * window[:, None] * window
     return torch.fft.fft2(grey).abs().square()
@@ -47,13 +49,16 @@ class SpectrumDistance(Metric):
     `lattice` is the power of what alternates from pixel to pixel, at the Nyquist row and column, over the power beside
     it, divided by the same of the real images: 1 is right, 4 is a lattice that one sees at first sight. `spectrum` is
     the mean absolute difference of the logarithms of the radially averaged power, 0 at best. update(images, real=...)
-    takes images (B, 3, R, R) in [-1, 1] with R at least 8; all of one size.
+    takes images (B, 3, R, R), in [-1, 1] or uint8, with R at least 8; all of one size. real_power (R, R) is the mean
+    power of real images where that is known; reset() keeps it.
     """
 
+    given_power: Tensor | None
     full_state_update = False
 
-    def __init__(self, resolution: int) -> None:
-        super().__init__()
+    def __init__(self, resolution: int, real_power: Tensor | None = None, **settings) -> None:
+        super().__init__(**settings)
+        self.register_buffer("given_power", None if real_power is None else real_power.double(), persistent=False)
         for side in ("real", "fake"):
             zeros = torch.zeros(resolution, resolution, dtype=torch.float64)
             self.add_state(f"{side}_power", zeros, dist_reduce_fx="sum")
@@ -71,6 +76,7 @@ class SpectrumDistance(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Returns `lattice` and `spectrum`, scalars; NaN where a side has no images."""
         fake = spectrum_of(self.fake_power / self.fake_count)
-        real = spectrum_of(self.real_power / self.real_count)
+        mean_power = self.real_power / self.real_count if self.given_power is None else self.given_power
+        real = spectrum_of(mean_power)
         difference = (fake.radial - real.radial)[1:].abs().mean()  # the first ring is the mean grey value
         return {"lattice": fake.lattice / real.lattice, "spectrum": difference}

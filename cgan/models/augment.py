@@ -12,24 +12,40 @@ Augmentation = Literal["colour", "translation", "cutout"]
 SHAPES = {"colour": (3, 1, 1, 1), "translation": (2, 1), "cutout": (2, 1)}  # of the random numbers of an image
 
 
-def draw_augmentation(kinds: list[Augmentation], num_images: int, device: torch.device) -> list[Tensor]:
-    """Returns the random numbers in [0, 1) that `augment` needs for num_images images, one tensor for each kind."""
-    return [sharded_rand(num_images, *SHAPES[kind], device=device) for kind in kinds]
+def draw_augmentation(
+    kinds: list[Augmentation], num_images: int, device: torch.device, probability: Tensor | None = None
+) -> list[Tensor]:
+    """Returns what `augment` needs for num_images images: random numbers in [0, 1), one tensor for each kind.
+
+    With a probability, a scalar on the device, a last tensor (num_images, kinds) of booleans says which images each
+    kind changes (ADA, Karras et al. 2020, section 2.2); otherwise each kind changes all of them.
+    """
+    draws = [sharded_rand(num_images, *SHAPES[kind], device=device) for kind in kinds]
+    if probability is not None:
+        draws.append(sharded_rand(num_images, len(kinds), device=device) < probability)
+    return draws
 
 
 def augment(images: Tensor, kinds: list[Augmentation], draws: list[Tensor]) -> Tensor:
-    """Returns images (B, 3, H, W) augmented by the random numbers of draw_augmentation; differentiable."""
-    for kind, chance in zip(kinds, draws, strict=True):
-        match kind:
-            case "colour":
-                images = jitter_colour(images, chance)
-            case "translation":
-                images = translate(images, chance)
-            case "cutout":
-                images = cut_out(images, chance)
-            case unknown:
-                assert_never(unknown)
+    """Returns images (B, 3, H, W) augmented by what draw_augmentation has drawn; differentiable."""
+    gates = draws[len(kinds)] if len(draws) > len(kinds) else None  # (B, kinds)
+    for place, kind in enumerate(kinds):
+        changed = augmented_by(kind, images, draws[place])
+        images = changed if gates is None else torch.where(gates[:, place, None, None, None], changed, images)
     return images
+
+
+def augmented_by(kind: Augmentation, images: Tensor, chance: Tensor) -> Tensor:
+    """Returns images (B, 3, H, W) changed by one kind of augmentation and its random numbers."""
+    match kind:
+        case "colour":
+            return jitter_colour(images, chance)
+        case "translation":
+            return translate(images, chance)
+        case "cutout":
+            return cut_out(images, chance)
+        case unknown:
+            assert_never(unknown)
 
 
 def jitter_colour(images: Tensor, chance: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.encoders.clip import CLIPImageEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig, build_image_encoder
 from cgan.models.float32 import inner_products
+from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import restore_text_encoder
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, WordTokenizer, restore_vocabulary
@@ -59,6 +60,7 @@ class JointConfig:
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the image encoder's convolutions but the first; 0
     # takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
+    augmentation: list[PictureAugmentation] | None = None  # of the training pictures; absent: by their number
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 
 

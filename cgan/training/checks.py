@@ -18,6 +18,7 @@ from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMTextEncoder, Vocabulary
 from cgan.models.text.pretrained import check_packaged
 from cgan.sampling.pipeline import TextToImage
+from cgan.training.adaptive import check_adaptive
 from cgan.training.build import MODEL, TEXT_MODEL
 from cgan.training.gan import TextToImageGAN
 from cgan.training.loggers import wandb_mode
@@ -39,6 +40,7 @@ def check_before_training(config: RunConfig, report: Report = silent, dataset: I
         check_networks(config)
     if config.text.encoder == "pretrained":
         check_packaged(config.text.name or "")
+    check_adaptive(config)
     wandb_mode(config.trainer.wandb)
     check_batches(config)
 

@@ -18,10 +18,12 @@ from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
 from cgan.models.generators import build_generator
 from cgan.models.inverter import config_of
+from cgan.models.picture_augment import augment_pictures
 from cgan.models.posterior import Posterior
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
+from cgan.training.adaptive import AdaptiveAugmentation
 from cgan.training.compiled import StepFunctions, functions_to_compile
 from cgan.training.connected import profiler_of, record
 from cgan.training.known_text import KnownText, text_of
@@ -90,6 +92,7 @@ class TextToImageGAN(pl.LightningModule):
             if image_encoder is not None:
                 maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
+        self.adaptive = AdaptiveAugmentation(config) if config.adaptive_augmentation else None
         self.progress = 0.0  # fraction of the training that is over
         self.images_seen = 0
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
@@ -112,6 +115,11 @@ class TextToImageGAN(pl.LightningModule):
         return self.config.accumulate == 1 and not self.functions.cuda_graphs
 
     @property
+    def probability(self) -> Tensor | None:
+        """The probability of each kind of augmentation, a scalar on the device; None where all are always applied."""
+        return None if self.adaptive is None else self.adaptive.probability
+
+    @property
     def uses_words(self) -> bool:
         """Whether a step uses the features of single words."""
         config = self.config
@@ -128,7 +136,10 @@ class TextToImageGAN(pl.LightningModule):
         if self.is_adversarial():
             self.discriminator.train(self.training)
             self.update(discriminator_optimizer, self.discriminator_loss, microbatches, fakes)
-        self.discriminator.eval()  # spectral norms move on with its own steps alone
+            self.discriminator.eval()  # spectral norms move on with its own steps alone
+            if self.adaptive is not None:
+                self.log_all([self.adaptive.follow(self.networks, len(batch.images))])
+        self.discriminator.eval()
         self.update(generator_optimizer, self.generator_loss, microbatches, fakes)
         self.images_seen += len(batch.images) * num_processes()
         self.average_generator(len(batch.images) * num_processes())
@@ -141,7 +152,8 @@ class TextToImageGAN(pl.LightningModule):
         if self.functions.compiled and self.uses_words and self.known_text is None:
             text = fixed_length(text, self.text_encoder.max_words)  # another length would compile all anew
         noise = sharded_randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
-        images = batch.images.contiguous(memory_format=torch.channels_last)
+        images = augment_pictures(batch.images, self.config.picture_augmentation)
+        images = images.contiguous(memory_format=torch.channels_last)
         mismatched = mismatched_sentences(self.config, batch, text.sentence)
         whole = MicroBatch(images, batch.image_ids, text, noise, *mismatched)
         return split_microbatches(whole, self.config.accumulate)
@@ -170,7 +182,7 @@ class TextToImageGAN(pl.LightningModule):
 
     def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
         """Draws random numbers and returns step.discriminator_loss at the present weight of the penalty."""
-        noise, config = draw_discriminator_noise(self.config, batch.images), self.config
+        noise, config = draw_discriminator_noise(self.config, batch.images, self.probability), self.config
         weight = by_cosine(self.progress, config.penalty_weight, config.last_penalty_weight)
         penalty_weight = batch.images.new_full((), weight)  # a number would compile the loss anew with each value
         if fakes is None:
@@ -183,7 +195,7 @@ class TextToImageGAN(pl.LightningModule):
         What gathers from several processes can't be compiled, so that the matching term is added here then.
         """
         networks, adversarial = self.networks, self.is_adversarial()
-        noise = draw_generator_noise(self.config, batch.noise, adversarial)
+        noise = draw_generator_noise(self.config, batch.noise, adversarial, self.probability)
         apart = bool(self.functions.compiled) and num_processes() > 1 and networks.matching
         more = noise, adversarial, not apart
         if fakes is None:
@@ -207,6 +219,8 @@ class TextToImageGAN(pl.LightningModule):
         means = terms[0]
         if len(terms) > 1:
             means = {name: torch.stack([part[name] for part in terms]).mean(dim=0) for name in means}
+        if self.adaptive is not None:
+            self.adaptive.observe(means)
         record(self._trainer, means)
 
     @torch.no_grad()
@@ -322,6 +336,8 @@ class TextToImageGAN(pl.LightningModule):
             "inverter": self.inverter_settings(),
         }
         checkpoint["images_seen"] = self.images_seen
+        if self.adaptive is not None:
+            checkpoint["adaptive_augmentation"] = self.adaptive.state()
 
     def inverter_settings(self) -> dict | None:
         """Returns the settings of the posterior; None without one, or where its encoder does not travel."""
@@ -332,5 +348,7 @@ class TextToImageGAN(pl.LightningModule):
         return config and asdict(config)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Restores the number of images seen."""
+        """Restores the number of images seen, and the state of adaptive augmentation where there is one."""
         self.images_seen = checkpoint["images_seen"]
+        if self.adaptive is not None and "adaptive_augmentation" in checkpoint:
+            self.adaptive.restore(checkpoint["adaptive_augmentation"])

@@ -13,6 +13,7 @@ from cgan.data.loading import Reading
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.interfaces import ImageTextDataset, Report
+from cgan.training.adaptive import held_out_pictures
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
@@ -51,6 +52,12 @@ def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float
         session.report(f"asked to stop; go on with: cgan train --resume {run_dir}")
     if status == 0:
         note_done(run_dir, "gan", budget(config))
+    if metrics:
+        from cgan.metrics.memorization import copying
+
+        warning = copying(metrics)
+        if warning is not None:
+            session.report(warning)
     return gan.images_seen, metrics, status
 
 
@@ -65,6 +72,8 @@ def fit_gan(
     size, parts = len(session.dataset), config.gan.accumulate
     batch_size = whole_batch(settings, settings.batch_size, size, "trainer.batch_size", parts)
     compile_losses(gan, settings.compile, session.report)
+    if gan.adaptive is not None:
+        gan.adaptive.held_out = held_out_pictures(config, gan.text_encoder)
     rows, seen = (found.content.get("rows", 0), found.content["images_seen"]) if found else (0, 0)
     chosen, status = loggers(config, run_dir, rows, seen, session.report), 1
     try:

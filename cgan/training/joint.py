@@ -4,6 +4,7 @@ Contrastive as VSE++ (Faghri et al. 2018) or CLIP (Radford et al. 2021), by the 
 """
 
 import math
+from collections.abc import Sequence
 from typing import assert_never
 
 import pytorch_lightning as pl
@@ -16,6 +17,7 @@ from cgan.models.coattention import padded
 from cgan.models.float32 import inner_products
 from cgan.models.joint import JointEncoder
 from cgan.models.layers import at_most
+from cgan.models.picture_augment import PictureAugmentation, augment_pictures
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses
@@ -34,11 +36,14 @@ def one_of_each(first: Tensor, second: Tensor) -> Tensor:
 
 
 class JointTraining(pl.LightningModule):
-    """Trains `joint`, in place, so that matching images and captions score highest and either can be decoded."""
+    """Trains `joint`, in place, so that matching images and captions score highest and either can be decoded.
 
-    def __init__(self, joint: JointEncoder) -> None:
+    augmentation: kinds by which pictures are changed at random in each step.
+    """
+
+    def __init__(self, joint: JointEncoder, augmentation: Sequence[PictureAugmentation] = ()) -> None:
         super().__init__()
-        self.joint, self.config = joint, joint.config
+        self.joint, self.config, self.augmentation = joint, joint.config, augmentation
         self.progress = 0.0  # fraction of the training that is over
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -52,6 +57,7 @@ class JointTraining(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the weighted sum of the contrastive, picture and caption losses."""
         joint, config = self.joint, self.config
+        batch = batch._replace(images=augment_pictures(batch.images, self.augmentation))
         images, text = joint.image(batch.images), text_of(batch, joint.text, None)
         loss = config.contrastive_weight * self.contrastive_loss(images, text, batch.image_ids)
         latents = joint.latent(images.embedding), joint.latent(text.sentence)

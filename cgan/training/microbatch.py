@@ -54,22 +54,27 @@ class GeneratorNoise(NamedTuple):
     time: Tensor | None  # (8 B, 1) in [0, 1)
 
 
-def draw_discriminator_noise(config: GANConfig, images: Tensor) -> DiscriminatorNoise:
-    """Returns random numbers for discriminator_loss on images (B, 3, H, W)."""
+def draw_discriminator_noise(
+    config: GANConfig, images: Tensor, probability: Tensor | None = None
+) -> DiscriminatorNoise:
+    """Returns random numbers for discriminator_loss on images (B, 3, H, W); probability: of adaptive augmentation."""
     kinds, size, device = config.augmentation, len(images), images.device
-    real, fake = (draw_augmentation(kinds, size, device) for _ in range(2))
+    real, fake = (draw_augmentation(kinds, size, device, probability) for _ in range(2))
     if config.penalty_weight == 0:
         return DiscriminatorNoise(real, fake, [], [], None)
-    penalized_real, penalized_fake = (draw_augmentation(kinds, size, device) for _ in range(2))
+    penalized_real, penalized_fake = (draw_augmentation(kinds, size, device, probability) for _ in range(2))
     direction = sharded_randn(*images.shape, device=device) if config.penalty == "finite" else None
     return DiscriminatorNoise(real, fake, penalized_real, penalized_fake, direction)
 
 
-def draw_generator_noise(config: GANConfig, noise: Tensor, adversarial: bool) -> GeneratorNoise:
-    """Returns random numbers for generator_loss, on the device of noise (B, Z)."""
+def draw_generator_noise(
+    config: GANConfig, noise: Tensor, adversarial: bool, probability: Tensor | None = None
+) -> GeneratorNoise:
+    """Returns random numbers for generator_loss, on the device of noise (B, Z); probability as above."""
     kinds, (size, dim), device = config.augmentation if adversarial else [], noise.shape, noise.device
-    fake = draw_augmentation(kinds, size, device)
-    real = draw_augmentation(kinds, size, device) if config.adversarial == "relativistic" else []
+    probability = probability if adversarial else None
+    fake = draw_augmentation(kinds, size, device, probability)
+    real = draw_augmentation(kinds, size, device, probability) if config.adversarial == "relativistic" else []
     if config.reconstruction_weight == 0:
         return GeneratorNoise(fake, real, None, None, None)
     latent = sharded_randn(size, PRIOR_SAMPLES, dim, device=device).flatten(0, 1)

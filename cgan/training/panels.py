@@ -5,7 +5,7 @@ metrics.csv keeps the plain names, so that files of earlier runs and of today ha
 
 from typing import Literal
 
-from cgan.metrics.names import HIGHER, LOWER
+from cgan.metrics.names import HIGHER, LOWER, NEAR_ONE
 
 GROUPS = {  # of a panel, by the beginnings of names in metrics.csv
     "train": ("loss/", "gradient_norm/", "learning_rate/", "epoch"),
@@ -31,12 +31,12 @@ def panel_name(name: str) -> str:
     for group, beginnings in GROUPS.items():
         if name.startswith(beginnings):
             return f"{group}/{name}"
-    return f"eval/{name}" if name.rpartition("/")[2] in HIGHER + LOWER or is_split(name) else name
+    return f"eval/{name}" if name.rpartition("/")[2] in HIGHER + LOWER + NEAR_ONE or is_split(name) else name
 
 
 def is_split(name: str) -> bool:
     """Returns whether a name is that of a known metric on held-out combinations, as relation_heldout is."""
-    return name.endswith("_heldout") and name.removesuffix("_heldout") in HIGHER + LOWER
+    return name.endswith("_heldout") and name.removesuffix("_heldout") in HIGHER + LOWER + NEAR_ONE
 
 
 def best_of(name: str) -> Literal["min", "max"] | None:

@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better
+from cgan.metrics.names import HIGHER, LOWER, NEAR_ONE, PREFERRED, is_better
 from cgan.training.run_records import Row, Run, files_in, images_of, minutes_of, started, state
 
 ON_PAIRS = ("agreement", "image_to_text/recall@1", "text_to_image/recall@1")  # a joint encoder's, best first
@@ -57,7 +57,7 @@ def best_row(run: Run) -> Row:
 def followed_metric(run: Run) -> str | None:
     """Returns the metric that chooses best.ckpt, or the first known one that was evaluated; None without any."""
     asked = run.settings["trainer"].get("best_metric")
-    names = ([asked] if asked else []) + [*PREFERRED, *LOWER, *HIGHER, *ON_PAIRS]
+    names = ([asked] if asked else []) + [*PREFERRED, *LOWER, *HIGHER, *NEAR_ONE, *ON_PAIRS]
     measured = {name for row in run.rows for name in row}
     stand_ins = [name for name in sorted(measured) if name.endswith("/frechet_distance")]
     return next((name for name in [*names, *stand_ins] if name in measured), None)
@@ -65,7 +65,7 @@ def followed_metric(run: Run) -> str | None:
 
 def names_in_order(row: Row, run: Run) -> list[str]:
     """Returns the names of metrics in an evaluation, the followed one first."""
-    names = [followed_metric(run), *PREFERRED, *HIGHER, *LOWER, *ON_PAIRS]
+    names = [followed_metric(run), *PREFERRED, *HIGHER, *LOWER, *NEAR_ONE, *ON_PAIRS]
     return [name for name in dict.fromkeys(names) if name in row]
 
 

@@ -132,12 +132,26 @@ def discriminator_loss(
         mismatch = losses.mismatch_loss(config.adversarial, matched, mismatched, batch.differs)
         loss = losses.discriminator_loss(config.adversarial, real, fake)
         scalars |= {"loss/discriminator": loss.detach(), "loss/mismatched": mismatch.detach()}
+        if config.adaptive_augmentation:
+            scalars |= logit_means(real.detach().float(), fake.detach().float())
         loss = loss + config.mismatched_weight * mismatch
         if config.penalty_weight > 0:
             penalty = gradient_penalty(networks, batch, fakes, noise)
             scalars["loss/penalty"] = penalty.detach()
             loss = loss + penalty_weight * penalty
     return loss, scalars
+
+
+def logit_means(real: Tensor, fake: Tensor) -> Scalars:
+    """Returns what adaptive augmentation follows, of logits (B, heads): both means, and the mean sign of real ones."""
+    return {"logits/real": real.mean(), "logits/fake": fake.mean(), "logits/sign": real.sign().mean()}
+
+
+@torch.no_grad()
+def held_out_logit(networks: Networks, images: Tensor, sentence: Tensor, draws: list[Tensor]) -> Tensor:
+    """Returns the mean logit of real images (B, 3, H, W) that are never trained on, augmented as those that are."""
+    with networks.discriminator.normalised():
+        return networks.discriminator.logits(seen_features(networks, images, [], draws), sentence).float().mean()
 
 
 def logits_of_pairs(

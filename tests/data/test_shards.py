@@ -426,5 +426,5 @@ def test_a_mistake_in_the_command_is_one_line(tmp_path, arguments, said):
 
 
 def test_random_crops_of_a_source_that_has_none_are_one_line():
-    with pytest.raises(UserError, match="data.crop and data.flip are for shards"):
+    with pytest.raises(UserError, match="data.crop=random is for shards"):
         build_dataset(DataConfig("folder", "x", crop="random"))

@@ -118,6 +118,7 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
             return [*arguments, f"trainer.images={1312 + 32 * number}"]
         case "train", _:
             tested = any(name in each for each in arguments[:1] for name in ("joint", "emoji"))
+            tested = tested or any(each.startswith("data.test_images=") for each in arguments)
             pictures = ["data.test_images=2"] if tested else []
             own = any(each.startswith("data.root=") for each in arguments) or "CONFIG.yaml" in arguments
             root = ["data.root=PICTURES"] if arguments[:1] == ["CONFIG.yaml"] else []

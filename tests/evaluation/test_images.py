@@ -258,12 +258,14 @@ def test_two_folders_are_compared_and_the_protocol_says_how(tmp_path, cache, ran
     report = json.loads(out.read_text())
     values, protocol = report["metrics"], report["protocol"]
     on_features = {"fid", "kid", "precision", "recall", "density", "coverage"}
-    assert set(values) == on_features | {"inception_score", "clip_score"}
+    on_pixels = {"lattice", "spectrum", "copies", "pixels/training_distance", "training_distance"}
+    assert set(values) == on_features | {"inception_score", "clip_score"} | on_pixels
     printed = capsys.readouterr()
     assert "clip_score" in printed.out and "real against real" in printed.out
     what = f"fid, kid, prdc, inception_score by Inception-v3 (resize torch-fidelity); clip_score by CLIP {clip}"
+    what += "; spectrum by pixels; memorization by pixels and Inception-v3 (resize torch-fidelity)"
     assert printed.err.splitlines()[0] == f"measuring 12 pictures against 14: {what}"
-    assert set(report["anchors"]["real_against_real"]) == on_features
+    assert set(report["anchors"]["real_against_real"]) == on_features | {"lattice", "spectrum"}
     assert {"torch", "torchmetrics", "torch-fidelity", "transformers", "cgan"} <= set(protocol["versions"])
     assert protocol["pictures"]["num_images"] == 12 and protocol["reference"]["num_images"] == 14
     assert protocol["pictures"]["preparation"] == "none" and protocol["resize"] == "torch-fidelity, to 299 px"

@@ -38,7 +38,7 @@ def test_this_machine_computes_what_was_shipped(capsys):
     main(["--self-test"])
     printed = capsys.readouterr().out
     found = rows(printed)
-    assert set(found.values()) == {"ok", "checked"} and len(found) == 14
+    assert set(found.values()) == {"ok", "checked"} and len(found) == 15
     assert "not checked: Inception, torch-fidelity: Inception's weights are not on this machine" in printed
 
 

@@ -6,9 +6,10 @@ from cgan.training.run_records import rows_of
 
 def test_a_row_says_all_that_requests_reasons_plans_and_plots_ask_for():
     assert len(set(NAMES)) == len(NAMES) and set(PREFERRED) <= {*BETTER, "clip/r_precision", "joint/r_precision"}
-    assert all(row.values and set(row.values.values()) <= {"higher", "lower"} for row in METRICS)
+    assert all(row.values and set(row.values.values()) <= {"higher", "lower", "near one"} for row in METRICS)
     assert ON_INCEPTION == ("fid", "kid", "prdc", "inception_score", "mifid")
     assert is_better("mifid", 1.0, 2.0) and is_better("inception_score", 2.0, 1.0)
+    assert is_better("lattice", 0.9, 1.2) and not is_better("lattice", 0.4, 2.0)
 
 
 def test_values_on_other_features_have_names_of_their_own():

@@ -83,9 +83,14 @@ def test_a_mistake_in_what_to_measure_is_one_line(arguments, said):
     assert "\n" not in str(error.value)
 
 
+ON_PIXELS = [
+    "lattice", "spectrum", "copies", "pixels/training_distance", "joint/training_distance", "joint/seed_diversity",
+]  # fmt: skip
+
+
 def test_scenes_need_nothing_from_outside(capsys):
     plan = plan_of()
-    assert plan.wanted == {"scenes", "r_precision"} and plan.followed(None) == "scene_accuracy"
+    assert plan.wanted == {"scenes", "r_precision", "spectrum"} and plan.followed(None) == "scene_accuracy"
     assert not capsys.readouterr().out
 
 
@@ -94,7 +99,7 @@ def test_missing_weights_are_a_line_each_and_the_joint_encoder_stands_in(capsys)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("without fid: ") and "trainer.inception=FILE" in lines[0]
     assert lines[1].startswith("without clip_score: ") and "hf download" in lines[1] and "trainer.clip=" in lines[1]
-    assert plan.names() == ["joint/frechet_distance", "joint/r_precision"]
+    assert plan.names() == [*ON_PIXELS, "joint/frechet_distance", "joint/r_precision"]
     assert plan.followed(None) == "joint/r_precision"
     assert plan.followed("joint/frechet_distance") == "joint/frechet_distance"
 
@@ -107,7 +112,9 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
 
 def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
     plan = plan_of("data.source=folder", "data.root=x", f"trainer.eval_joint_encoder={STARTER_JOINT}")
-    assert plan.names() == ["joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
+    assert (
+        plan.names() == [*ON_PIXELS, "joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
+    )
 
 
 def test_scenes_of_two_objects_have_a_scene_classifier_of_their_own(monkeypatch, tmp_path, capsys):
@@ -277,14 +284,15 @@ def test_other_data_is_measured_on_its_own_pictures_by_the_names_that_were_plann
     (evaluation,) = evaluation_callbacks(plan, config, dataset, folder, ["a"], lambda done, total: None, print)
     lines = capsys.readouterr().out.splitlines()
     assert "without r_precision: 12 different captions are too few to find 99 wrong ones" in lines
-    by = f"frechet_distance by the joint encoder; clip_score by CLIP {config.trainer.clip}"
+    by = f"frechet_distance by the joint encoder; clip_score by CLIP {config.trainer.clip}; spectrum by pixels; "
+    by += "memorization by pixels and the joint encoder"
     assert lines[-1] == f"evaluating 12 captions every 40,000 images: {by}; best.ckpt follows clip_score"
     vocabulary = Vocabulary(["picture"])
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
     text_encoder, heard = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), vocabulary).eval(), []
     evaluator = evaluation.evaluator
     values = evaluator.evaluate(generator, text_encoder, lambda done, total: heard.append((done, total)))
-    assert set(values) == set(evaluator.names) == {"joint/frechet_distance", "clip_score"}
+    assert set(values) == set(evaluator.names) == {"joint/frechet_distance", "clip_score", *ON_PIXELS}
     assert evaluator.num_captions == 12 and heard[-1] == (12, 12)
 
 

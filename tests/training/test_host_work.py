@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from cgan.config import load_config
+from cgan.config import GANConfig, load_config
 from cgan.data.caption_table import CaptionTable
 from cgan.data.loading import Reading, endless_loader
 from cgan.data.scenes.dataset import Scenes
@@ -15,6 +15,7 @@ from cgan.models.coattention import CoAttention
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
+from cgan.training.adaptive import EVERY, HeldOut
 from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.gan import TextToImageGAN
@@ -33,10 +34,9 @@ def scenes(tmp_path_factory) -> Scenes:
     return Scenes(8, 32, cache=tmp_path_factory.mktemp("cache"))
 
 
-def gan_of(config: Path, scenes: Scenes) -> TextToImageGAN:
+def gan_of(settings: GANConfig, scenes: Scenes) -> TextToImageGAN:
     """The networks of a configuration in small, on encoders that nobody trained."""
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CaptionTable.of(scenes).texts))
-    settings = load_config([str(config), *TINY]).gan
     return TextToImageGAN(
         settings, text, SmallResNet(width=4, embedding_dim=16), 32, coattention=CoAttention(16, 16, 16)
     )
@@ -63,15 +63,26 @@ def work_of_steps(module: pl.LightningModule, loader, folder: Path, callbacks: l
 @pytest.mark.slow
 @pytest.mark.parametrize("config", SHIPPED, ids=lambda path: path.stem)
 def test_a_step_of_a_shipped_recipe_needs_nothing_of_the_host(config, scenes, tmp_path, monkeypatch):
-    table, gan = CaptionTable.of(scenes), gan_of(config, scenes)
+    table, gan = CaptionTable.of(scenes), gan_of(load_config([str(config), *TINY]).gan, scenes)
     loader = endless_loader(scenes, 4, 0, reading=Reading(table))
     assert not work_of_steps(gan, loader, tmp_path, [EncodeCaptions(table.texts, print)], monkeypatch)
 
 
 def test_neither_does_it_where_captions_are_too_many_to_keep(scenes, tmp_path, monkeypatch):
-    gan = gan_of(SHIPPED[0], scenes)
+    gan = gan_of(load_config([str(SHIPPED[0]), *TINY]).gan, scenes)
     loader = endless_loader(scenes, 4, 0, reading=Reading(None, gan.text_encoder.make_tokenizer()))
     assert work_of_steps(gan, loader, tmp_path, [], monkeypatch) == []
+
+
+def test_neither_does_adaptive_augmentation_nor_do_changed_pictures(scenes, tmp_path, monkeypatch):
+    settings = ["gan.adaptive_augmentation=true", "gan.augmentation=[colour,translation,cutout]"]
+    config = load_config([str(SHIPPED[0]), *TINY, *settings, "gan.picture_augmentation=[flip,translation,crop,colour]"])
+    gan = gan_of(config.gan, scenes)
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
+    gan.adaptive.held_out, gan.adaptive.num_steps = HeldOut(images, torch.randn(6, 16)), EVERY - 2
+    loader = endless_loader(scenes, 4, 0, reading=Reading(None, gan.text_encoder.make_tokenizer()))
+    assert work_of_steps(gan, loader, tmp_path, [], monkeypatch) == []
+    assert gan.adaptive.num_steps == EVERY + 1  # so that there was a change in a step that was watched
 
 
 @pytest.mark.parametrize("negatives", ["all", "hardest", "semihard", "weighted"])
@@ -79,8 +90,8 @@ def test_a_step_of_the_joint_encoder_needs_nothing_of_the_host(negatives, scenes
     config = JointConfig(negatives=negatives, coattention_weight=0.5)
     joint = JointEncoder(config, Vocabulary.of(CaptionTable.of(scenes).texts), 32)
     reading = Reading(None, joint.text.make_tokenizer(), joint.make_word_tokenizer())
-    loader = endless_loader(scenes, 4, 0, reading=reading)
-    assert work_of_steps(JointTraining(joint), loader, tmp_path, [], monkeypatch) == []
+    module = JointTraining(joint, ["flip", "translation", "crop", "colour"])
+    assert work_of_steps(module, endless_loader(scenes, 4, 0, reading=reading), tmp_path, [], monkeypatch) == []
 
 
 def test_what_needs_the_host_is_found():

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from cgan.evaluation.images import Networks, PictureEvaluator, eval_set_of
+from cgan.evaluation.loop import of_dataset
+from cgan.evaluation.memorization import Training
 from cgan.evaluation.plan import SEED, Evaluator
 from cgan.interfaces import ImageTextDataset, UserError
 from cgan.metrics.features import FeatureNetwork, Inception, MatchingNetwork
-from cgan.metrics.names import NAMES
+from cgan.metrics.names import NAMES, ON_PIXELS
 from cgan.metrics.required_weights import inception_weights
 
 ON_CAPTIONS = ("clip_score", "r_precision")  # metrics that compare images with captions
@@ -33,8 +35,9 @@ def dataset_evaluator(
     on_captions = [name for name in metrics if name in ON_CAPTIONS]
     if on_captions and clip is None:
         raise UserError(f"metrics: {', '.join(on_captions)}: give clip=NETWORK, such as CLIPNetwork(FOLDER)")
-    if features is None and len(on_captions) < len(metrics):
+    if features is None and set(metrics) - {*ON_CAPTIONS, *ON_PIXELS}:
         features = Inception(inception_weights(None))
     eval_set = eval_set_of(dataset, num_images, seed)
-    evaluator = PictureEvaluator(eval_set, Networks(features, clip, clip), metrics, seed)
+    training = Training(of_dataset(dataset), held_out=False)
+    evaluator = PictureEvaluator(eval_set, Networks(features, clip, clip), metrics, seed, training=training)
     return Evaluator(lambda g, t, progress: evaluator(g, t, progress=progress), [], len(eval_set.texts()))
