@@ -51,6 +51,9 @@ class JointConfig:
     contrastive_weight: float = 1.0
     picture_weight: float = 0.5  # of L1 reconstruction; 0 switches the picture decoder off
     caption_weight: float = 0.1  # of nats a word; 0 switches the caption decoder off
+    labels_weight: float = 0.0  # of the contrast in which pairs that share labels attract; 0 switches it off
+    labels_temperature: float = 0.1  # of that contrast
+    adversarial_weight: float = 0.0  # of fooling a network that tells pictures' embeddings from captions'; 0: off
     learning_rate: float = 1e-3  # of Adam
     matrix_learning_rate: float = 3e-3  # of Muon, for the image encoder's convolutions but the first; 0 takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth

@@ -1,6 +1,7 @@
 """JointTraining: a joint encoder's contrastive and reconstruction losses, its optimizer and its schedule.
 
-Contrastive as VSE++ (Faghri et al. 2018) or CLIP (Radford et al. 2021), by the kind of negatives.
+Contrastive as VSE++ (Faghri et al. 2018) or CLIP (Radford et al. 2021), by the kind of negatives. Shared labels (Khosla
+et al. 2020) and a modality discriminator (ACMR, Wang et al. 2017) align the latent further where they have a weight.
 """
 
 import math
@@ -16,6 +17,7 @@ from cgan.models.coattention import padded
 from cgan.models.float32 import inner_products
 from cgan.models.joint import JointEncoder
 from cgan.models.layers import at_most
+from cgan.models.modality import ModalityDiscriminator
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_rand
 from cgan.training import losses
@@ -24,6 +26,7 @@ from cgan.training.distributed import all_gather_local_first
 from cgan.training.known_text import text_of
 from cgan.training.muon import Muon
 from cgan.training.schedule import late_decay, progress_of
+from cgan.training.shared_labels import shared_labels_loss
 
 LARGEST_LOG_SCALE = math.log(100)  # of the learned temperature, as in CLIP
 
@@ -34,12 +37,18 @@ def one_of_each(first: Tensor, second: Tensor) -> Tensor:
 
 
 class JointTraining(pl.LightningModule):
-    """Trains `joint`, in place, so that matching images and captions score highest and either can be decoded."""
+    """Trains `joint`, in place, so that matching images and captions score highest and either can be decoded.
 
-    def __init__(self, joint: JointEncoder) -> None:
+    num_labels is the number of different labels in the data set, for joint.labels_weight.
+    """
+
+    def __init__(self, joint: JointEncoder, num_labels: int = 0) -> None:
         super().__init__()
-        self.joint, self.config = joint, joint.config
+        self.joint, self.config, self.num_labels = joint, joint.config, num_labels
         self.progress = 0.0  # fraction of the training that is over
+        self.modality = None  # of the training alone: checkpoints have it, joint.safetensors does not
+        if self.config.adversarial_weight > 0:
+            self.modality = ModalityDiscriminator(joint.image.embedding_dim)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Returns the batch with images as floats in [-1, 1], converted on the device."""
@@ -50,7 +59,7 @@ class JointTraining(pl.LightningModule):
         self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the weighted sum of the contrastive, picture and caption losses."""
+        """Returns the weighted sum of the losses: contrastive, picture, caption, labels and modality."""
         joint, config = self.joint, self.config
         images, text = joint.image(batch.images), text_of(batch, joint.text, None)
         loss = config.contrastive_weight * self.contrastive_loss(images, text, batch.image_ids)
@@ -60,7 +69,9 @@ class JointTraining(pl.LightningModule):
         if joint.caption_decoder is not None:
             words = joint.tokenize(batch.captions) if batch.words is None else batch.words.ids
             loss = loss + config.caption_weight * self.caption_loss(latents, words)
-        return loss
+        if config.labels_weight > 0:
+            loss = loss + config.labels_weight * self.labels_loss(latents, batch.labels)
+        return loss if self.modality is None else loss + self.modality_loss(self.modality, latents)
 
     def contrastive_loss(self, images: ImageFeatures, text: TextFeatures, image_ids: Tensor) -> Tensor:
         """Returns the mean ranking loss of both directions.
@@ -125,6 +136,20 @@ class JointTraining(pl.LightningModule):
         assert self.joint.caption_decoder is not None  # called only where there is one
         loss = self.joint.caption_decoder.loss(one_of_each(*latents), words)
         record(self._trainer, {"loss/caption": loss})
+        return loss
+
+    def labels_loss(self, latents: tuple[Tensor, Tensor], labels: Tensor | None) -> Tensor:
+        """Returns the loss by which pairs that share labels attract; labels are those of Batch."""
+        if labels is None:
+            raise ValueError("joint.labels_weight needs Batch.labels: give endless_loader a Reading with a LabelTable")
+        loss = shared_labels_loss(*latents, labels, self.num_labels, self.config.labels_temperature)
+        record(self._trainer, {"loss/labels": loss})
+        return loss
+
+    def modality_loss(self, network: ModalityDiscriminator, latents: tuple[Tensor, Tensor]) -> Tensor:
+        """Returns the modality discriminator's loss, whose gradient is reversed and weighted for the encoders."""
+        loss = network.loss(*latents, self.config.adversarial_weight)
+        record(self._trainer, {"loss/modality": loss})
         return loss
 
     def configure_optimizers(self) -> dict:
