@@ -147,10 +147,10 @@ class JointTraining(pl.LightningModule):
         return loss
 
     def modality_loss(self, network: ModalityDiscriminator, latents: tuple[Tensor, Tensor]) -> Tensor:
-        """Returns the modality discriminator's loss, whose gradient is reversed and weighted for the encoders."""
-        loss = network.loss(*latents, self.config.adversarial_weight)
-        record(self._trainer, {"loss/modality": loss})
-        return loss
+        """Returns the modality discriminator's own loss, plus the weighted confusion that the encoders seek."""
+        loss, confusion = network.loss(*latents), network.confusion(*latents)
+        record(self._trainer, {"loss/modality": loss, "loss/confusion": confusion})
+        return loss + self.config.adversarial_weight * confusion
 
     def configure_optimizers(self) -> dict:
         """Returns the optimizer with a schedule: Adam, and Muon for inner convolutions if matrix_learning_rate > 0."""

@@ -116,6 +116,7 @@ def test_both_terms_are_logged_and_add_up(labelled, tmp_path):
     module.joint.train()
     total = module.training_step(labelled[0], 0)
     parts = metrics["loss/contrastive"] + 0.5 * metrics["loss/labels"] + metrics["loss/modality"]
+    parts = parts + 0.3 * metrics["loss/confusion"]
     assert total.item() == pytest.approx(parts.item(), rel=1e-4)
 
 
