@@ -33,10 +33,9 @@ def test_each_player_has_a_loss_of_its_own():
     assert all((x.grad.abs().sum(dim=1) > 0).all() for x in inputs)
 
 
-@pytest.mark.parametrize("distance", [1.0, 2.0])
-def test_confusing_it_brings_two_modalities_together(distance):
+def test_confusing_it_brings_two_modalities_together():
     torch.manual_seed(0)
-    network, images, captions = ModalityDiscriminator(8), torch.randn(64, 8) + distance, torch.randn(64, 8) - distance
+    network, images, captions = ModalityDiscriminator(8), torch.randn(64, 8) + 2, torch.randn(64, 8) - 2
     shift = torch.zeros(8, requires_grad=True)  # what an encoder can do: move its embeddings
     optimizer = torch.optim.Adam([*network.parameters(), shift], lr=0.02)
     for _ in range(300):
