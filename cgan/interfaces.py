@@ -31,6 +31,7 @@ class Sample(NamedTuple):
     image: Tensor  # (3, H, W) uint8
     captions: list[str]  # at least one
     image_id: int  # pairs of the same picture share it
+    labels: tuple[str, ...] = ()  # classes, categories, keywords: words that several pictures may share, each once
 
 
 class Tokens(NamedTuple):
@@ -57,6 +58,7 @@ class Batch(NamedTuple):
     caption_rows: Tensor | None = None  # (B,) int64: places of the captions among all texts of the data set
     tokens: Tokens | None = None  # of the captions, for the text encoder
     words: Tokens | None = None  # of the captions, for the caption decoder
+    labels: Tensor | None = None  # (B, L) int64: places of a picture's labels among all of the data set's, then -1
 
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch with all tensors on a device; copies from pinned memory do not wait."""
@@ -115,6 +117,19 @@ class StoredPictures(Protocol):
 
     def image_ids_at(self, indices: list[int]) -> list[int]:
         """Returns the ids of the pictures of some indices."""
+        ...
+
+
+@runtime_checkable
+class LabelledDataset(Protocol):
+    """A data set that knows the labels of its pictures without reading their pixels."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+    def labels_of(self, index: int) -> tuple[str, ...]:
+        """Returns the labels of a picture, which are those of its Sample; empty where it has none."""
         ...
 
 

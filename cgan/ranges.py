@@ -66,8 +66,9 @@ JOINT = {
     **dict.fromkeys(("decoder.width", "decoder.max_channels", "decoder.word_dim", "decoder.hidden_dim"), COUNT),
     **dict.fromkeys(("coattention_weight", "contrastive_weight", "picture_weight", "caption_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("margin", "learning_rate", "matrix_learning_rate"), NOT_NEGATIVE),
+    **dict.fromkeys(("labels_weight", "adversarial_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("text.word_dropout", "warm_up", "decay_from"), SHARE),
-    "temperature": POSITIVE,
+    **dict.fromkeys(("temperature", "labels_temperature"), POSITIVE),
 }
 GAN = {
     **dict.fromkeys(("generator.noise_dim", "generator.style_dim", "generator.width", "generator.max_channels"), COUNT),

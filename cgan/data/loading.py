@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cgan.data.caption_table import CaptionTable, KnownTokens, caption_ids
+from cgan.data.labels import LabelTable
 from cgan.data.shards import ShardedPictures
 from cgan.interfaces import Batch, ImageTextDataset, Sample, StoredPictures, Tokenizer, Tokens
 
@@ -60,6 +61,7 @@ class Reading(NamedTuple):
     table: CaptionTable | None = None  # gives caption_rows, and captions of StoredPictures without asking each one
     tokens: Tokenizer | None = None  # of the text encoder
     words: Tokenizer | None = None  # of the caption decoder
+    labels: LabelTable | None = None  # gives labels
 
 
 class CaptionedBatches(Dataset):
@@ -71,8 +73,10 @@ class CaptionedBatches(Dataset):
     def __init__(self, dataset: ImageTextDataset, reading: Reading, only_indices: bool = False) -> None:
         self.dataset, self.reading, self.only_indices = dataset, reading, only_indices
         self.is_stored = isinstance(dataset, StoredPictures)
-        table, *readers = reading
-        self.known = [None if read is None or table is None else KnownTokens(read, table.texts) for read in readers]
+        self.readers, table = (reading.tokens, reading.words), reading.table
+        self.known = [
+            None if read is None or table is None else KnownTokens(read, table.texts) for read in self.readers
+        ]
 
     def __getitem__(self, draw: Draw) -> Batch:
         """Returns a batch of one."""
@@ -81,7 +85,7 @@ class CaptionedBatches(Dataset):
     def __getitems__(self, draws: list[Draw]) -> Batch:
         """Returns the batch of some draws."""
         batch = self.stored(draws) if self.is_stored else self.sampled(draws)
-        tokens, words = map(partial(tokens_of, batch), self.reading[1:], self.known)
+        tokens, words = map(partial(tokens_of, batch), self.readers, self.known)
         return batch._replace(tokens=tokens, words=words)
 
     def stored(self, draws: list[Draw]) -> Batch:
@@ -96,7 +100,8 @@ class CaptionedBatches(Dataset):
             rows = table.drawn(indices, numbers)
             captions, ids = [table.texts[row] for row in rows.tolist()], table.ids[rows]
         images = as_tensor(indices) if self.only_indices else self.dataset.images_at(indices)
-        return Batch(images, captions, as_tensor(self.dataset.image_ids_at(indices)), ids, rows)
+        labels = None if self.reading.labels is None else self.reading.labels.at(indices)
+        return Batch(images, captions, as_tensor(self.dataset.image_ids_at(indices)), ids, rows, labels=labels)
 
     def sampled(self, draws: list[Draw]) -> Batch:
         """Returns a batch of pictures that are asked for one by one."""
@@ -105,7 +110,9 @@ class CaptionedBatches(Dataset):
             sample.captions[number % len(sample.captions)] for sample, (_, number) in zip(samples, draws, strict=True)
         ]
         images, ids = torch.stack([s.image for s in samples]), as_tensor([s.image_id for s in samples])
-        return Batch(images, captions, ids, caption_ids(captions), table and table.rows_of(captions))
+        known = self.reading.labels
+        labels = None if known is None else known.of_labels([sample.labels for sample in samples])
+        return Batch(images, captions, ids, caption_ids(captions), table and table.rows_of(captions), labels=labels)
 
     def sample(self, index: int, draw: int) -> Sample:
         """Returns one picture with all of its captions; crops and flips of shards may differ from draw to draw."""

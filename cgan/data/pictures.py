@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from cgan.data.cache import HINT, made_once, mapped, num_rows_at_once, write_array
 from cgan.data.decoding import DECODING_VERSION, Stored, square, upright
+from cgan.data.labels import with_label_caption
 from cgan.data.records import printable
 from cgan.files import write_text
 from cgan.interfaces import Sample, UserError
@@ -41,6 +42,7 @@ class Entry(NamedTuple):
     image_id: int  # int64
     name: str = ""  # by which its captions call it, such as train/p0.png; that of the file where it is not given
     fault: Skipped | None = None  # why it is left out, where the reader knows already
+    labels: tuple[str, ...] = ()  # as those of a Sample
 
     def skipped(self, reason: str) -> Skipped:
         """Returns this picture as one that is left out, with the reason."""
@@ -74,7 +76,8 @@ class CaptionedPictures(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         image = torch.from_numpy(np.array(self.pictures[self.rows[index]])).permute(2, 0, 1)
-        return Sample(image, self.entries[index].captions, self.entries[index].image_id)
+        entry = self.entries[index]
+        return Sample(image, entry.captions, entry.image_id, entry.labels)
 
     def images_at(self, indices: list[int]) -> Tensor:
         """Returns the pictures of some indices, (n, 3, H, W) uint8, read at once."""
@@ -87,6 +90,16 @@ class CaptionedPictures(Dataset):
     def captions_of(self, index: int) -> list[str]:
         """Returns the captions of a picture without reading its pixels."""
         return self.entries[index].captions
+
+    def labels_of(self, index: int) -> tuple[str, ...]:
+        """Returns the labels of a picture without reading its pixels."""
+        return self.entries[index].labels
+
+    def with_label_captions(self) -> "CaptionedPictures":
+        """Returns the data set with the labels of each picture as one more caption of it."""
+        more = copy.copy(self)
+        more.entries = [e._replace(captions=with_label_caption(e.captions, e.labels)) for e in self.entries]
+        return more
 
     def split(self, num_test: int, seed: int) -> tuple["CaptionedPictures", "CaptionedPictures"]:
         """Returns two data sets: the pictures without num_test randomly chosen ones, and the chosen ones.

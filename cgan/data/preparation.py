@@ -183,11 +183,12 @@ def raise_busy(out: Path) -> None:
 
 
 def digest(entries: list[Entry]) -> str:
-    """Returns a hash of names, sizes, captions and ids, in their order; the folder may have moved."""
+    """Returns a hash of names, sizes, captions, ids and labels, in their order; the folder may have moved."""
     key = hashlib.sha256()
     for entry in entries:
         found = stat_of(entry.picture) if isinstance(entry.picture, Path) else None
-        key.update(json.dumps([entry.picture.name, found and found.st_size, entry.captions, entry.image_id]).encode())
+        about = [entry.picture.name, found and found.st_size, entry.captions, entry.image_id]
+        key.update(json.dumps([*about, entry.labels] if entry.labels else about).encode())
     return key.hexdigest()
 
 
@@ -252,15 +253,20 @@ def write_shard(shard: Path, entries: list[Entry], start: int, contents: Iterato
                 if reason:
                     skipped.append(entry.skipped(reason))
                     continue
-                text = json.dumps({"captions": entry.captions, "image_id": entry.image_id, "name": entry.picture.name})
                 picture_place = add(tar, f"{position:09d}.{suffix}", content)
-                json_place = add(tar, f"{position:09d}.json", text.encode())
+                json_place = add(tar, f"{position:09d}.json", description_of(entry))
                 index.append([*picture_place, *json_place, 0, 0])
                 num_captions += len(entry.captions)
         with unfinished.open("rb") as file:
             sha256, size = hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
     about = {"samples": len(index), "captions": num_captions, "bytes": size, "sha256": sha256}
     write_bytes(sidecar_of(shard), json.dumps({**about, "skipped": skipped, "index": index}).encode(), AGAIN)
+
+
+def description_of(entry: Entry) -> bytes:
+    """Returns the JSON beside a picture: its captions, id and name, and its labels where it has some."""
+    about = {"captions": entry.captions, "image_id": entry.image_id, "name": entry.picture.name}
+    return json.dumps(about | ({"labels": entry.labels} if entry.labels else {})).encode()
 
 
 def add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int]:

@@ -44,6 +44,21 @@ def captions_from(value: object, where: str) -> list[str]:
     return captions
 
 
+def labels_from(*values: object) -> tuple[str, ...]:
+    """Returns the labels in some values, each a text, a whole number or a list of these: stripped, and each once.
+
+    Absent and blank labels, and values of other types, are no labels.
+    """
+    found = []
+    for value in values:
+        for label in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(label, str):
+                found.append(" ".join(label.split()))
+            elif isinstance(number := id_from(label), int):
+                found.append(str(number))
+    return tuple(dict.fromkeys(label for label in found if label))
+
+
 def id_from(value: object) -> int | str | None:
     """Returns an id in its canonical form: 7, 7.0 and "7" become 7, while "007" stays text.
 

@@ -19,8 +19,9 @@ from torch.utils.data import Dataset
 
 from cgan.data.cache import made_once, mapped, write_array
 from cgan.data.decoding import square, upright
+from cgan.data.labels import with_label_caption
 from cgan.data.pictures import Entry, Skipped, left_out, summary
-from cgan.data.records import id_from, image_id_of, printable
+from cgan.data.records import id_from, image_id_of, labels_from, printable
 from cgan.data.tars import FAULTS, PLACES, Member, Place, captions_in, read_at, scanned
 from cgan.files import CannotWrite
 from cgan.interfaces import Sample, UserError
@@ -193,7 +194,8 @@ def read_shards(root: Path, cache: Path) -> list[Entry]:
         picture, *texts = places_of(row)
         captions, about = captions_in(shard, *texts)
         name = str(about.get("name", f"{shard.name} at byte {picture.start}"))
-        entries.append(Entry(Member(shard, name, picture), captions, id_in(about, number)))
+        labels = labels_from(about.get("labels"))
+        entries.append(Entry(Member(shard, name, picture), captions, id_in(about, number), labels=labels))
         number += 1
     return entries
 
@@ -215,6 +217,7 @@ class ShardedPictures(Dataset):
         self.index = index_of(self.shards, cache)
         self.usable = np.flatnonzero(self.index["picture size"])
         self.rows = self.usable  # those of the index that belong to this part
+        self.label_captions = False  # whether the labels of a picture are one more caption of it
         self.damaged: set[int] = set()  # rows whose pictures could not be decoded, as far as this process knows
         if not len(self):
             why = f"; {summary(self.skipped)}" if len(self.index) else ""
@@ -238,11 +241,13 @@ class ShardedPictures(Dataset):
         row, picture = self.readable(index)
         shard, (_, *texts) = self.shards[self.index[row]["shard"]], places_of(self.index[row])
         captions, about = captions_in(shard, *texts)
+        labels = labels_from(about.get("labels"))
+        captions = with_label_caption(captions, labels) if self.label_captions else captions
         number = int(np.searchsorted(self.usable, row))
         place, turned = self.chance(number, draw)
         pixels = np.array(self.framed(picture, place))  # (H, W, 3)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        return Sample(image.flip(2) if turned else image, captions, id_in(about, number))
+        return Sample(image.flip(2) if turned else image, captions, id_in(about, number), labels)
 
     def readable(self, index: int) -> tuple[int, Image.Image]:
         """Returns the row and the picture of an index; if that picture is damaged, those of the next intact one.
@@ -285,8 +290,23 @@ class ShardedPictures(Dataset):
 
     def captions_of(self, index: int) -> list[str]:
         """Returns the captions of a picture without reading its pixels."""
+        captions, about = self.texts_of(index)
+        return with_label_caption(captions, labels_from(about.get("labels"))) if self.label_captions else captions
+
+    def labels_of(self, index: int) -> tuple[str, ...]:
+        """Returns the labels of a picture without reading its pixels: those under "labels" in its JSON."""
+        return labels_from(self.texts_of(index)[1].get("labels"))
+
+    def texts_of(self, index: int) -> tuple[list[str], dict]:
+        """Returns the captions of a picture as they are stored, and its JSON."""
         row = self.index[self.rows[index]]
-        return captions_in(self.shards[row["shard"]], *places_of(row)[1:])[0]
+        return captions_in(self.shards[row["shard"]], *places_of(row)[1:])
+
+    def with_label_captions(self) -> "ShardedPictures":
+        """Returns the data set with the labels of each picture as one more caption of it."""
+        more = copy.copy(self)
+        more.label_captions = True
+        return more
 
     def split(self, num_test: int, seed: int) -> tuple["ShardedPictures", "ShardedPictures"]:
         """Returns two data sets: the pictures without num_test randomly chosen ones, and the chosen ones.

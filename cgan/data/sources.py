@@ -9,6 +9,7 @@ from cgan.interfaces import ImageTextDataset, UserError
 
 if TYPE_CHECKING:
     from cgan.data.pictures import CaptionedPictures, Entry
+    from cgan.data.scenes.dataset import Scenes
     from cgan.data.shards import ShardedPictures
 
 RESOLUTIONS = (32, 64, 128, 256, 512)
@@ -16,6 +17,7 @@ RESOLUTIONS = (32, 64, 128, 256, 512)
 
 Source = Literal["scenes", "folder", "coco", "karpathy", "flickr30k", "cub", "flowers", "datasets", "shards", "custom"]
 SPLIT = ("karpathy", "cub", "flowers", "datasets", "shards")  # sources that data.split can choose from
+LABELLED = ("coco", "karpathy", "cub")  # sources whose labels are in a file of their own
 ANNOTATED = ("coco", "karpathy", "flickr30k")  # sources whose captions are in a file of their own
 
 
@@ -37,6 +39,8 @@ class DataConfig:
     language: Literal["en", "zh"] = "en"  # language of the captions of scenes, English or Chinese
     test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
     seed: int = 0  # seed of the scenes, of the choice of test pictures, and of random crops and flips
+    labels: str | None = None  # the file or folder of labels: COCO's instances, or CUB's folder attributes
+    label_captions: bool = False  # take a training picture's labels, such as dog, animal, as one more caption of it
 
 
 def check_data(config: DataConfig) -> None:
@@ -51,6 +55,8 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.source={config.source}: data.root is not set; give it the folder of pictures")
     if config.source in ANNOTATED and config.annotations is None:
         raise UserError(f"data.source={config.source}: data.annotations is not set; give it the file of captions")
+    if config.labels is not None:
+        check_labels(config.source, Path(config.labels))
     if config.source not in SPLIT and (config.split or config.test_split):
         raise UserError(f"data.source={config.source}: has no splits; data.split works with {', '.join(SPLIT)}")
     if config.source != "shards" and config.crop == "random":
@@ -59,12 +65,26 @@ def check_data(config: DataConfig) -> None:
         raise UserError("data.source=scenes: data.flip would make captions of left and right wrong; leave it out")
 
 
+def check_labels(source: Source, labels: Path) -> None:
+    """Raises UserError where a source has no file of labels, or where there is none."""
+    if source not in LABELLED:
+        raise UserError(f"data.source={source}: data.labels is for {', '.join(LABELLED)}; other labels need no file")
+    if not labels.exists():
+        raise UserError(f"data.labels={labels}: no such file or folder; give COCO's instances or CUB's attributes")
+
+
 def build_dataset(config: DataConfig, part: Literal["train", "test"] = "train") -> ImageTextDataset:
     """Returns the data set of a configuration: a sequence of Samples with `captions_of(index)`; raises UserError."""
+    check_data(config)
+    dataset = dataset_of(config, part)
+    return dataset.with_label_captions() if config.label_captions and part == "train" else dataset
+
+
+def dataset_of(config: DataConfig, part: Literal["train", "test"]) -> "Scenes | CaptionedPictures | ShardedPictures":
+    """Returns the data set of a configuration, whose captions are those of its files; raises UserError."""
     from cgan.data.scenes.dataset import Scenes
     from cgan.data.scenes.levels import level_of
 
-    check_data(config)
     if config.source == "scenes":
         level = level_of(config.level, config.language)
         if part == "train":
@@ -102,17 +122,18 @@ def read_entries(config: DataConfig, split: str | None) -> "list[Entry]":
     from cgan.data.shards import read_shards
 
     root, annotations = Path(config.root or ""), Path(config.annotations or "")  # check_data has seen to both
+    labels = None if config.labels is None else Path(config.labels)
     match config.source:
         case "folder":
             return read_folder(root)
         case "coco":
-            return read_coco(root, annotations)
+            return read_coco(root, annotations, labels)
         case "karpathy":
-            return read_karpathy(root, annotations, split)
+            return read_karpathy(root, annotations, split, labels)
         case "flickr30k":
             return read_flickr30k(root, annotations)
         case "cub":
-            return read_cub(root, split)
+            return read_cub(root, split, labels)
         case "flowers":
             return read_flowers(root, split)
         case "datasets":

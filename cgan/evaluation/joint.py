@@ -11,6 +11,7 @@ from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.dataset import Scenes
 from cgan.figures.fonts import label as label_of
 from cgan.interfaces import ImageTextDataset, Sample
+from cgan.metrics.alignment import graded_retrieval, modality_gap
 from cgan.metrics.retrieval import ImageTextRecall, duplicate_caption_ceiling
 from cgan.models.joint import JointEncoder
 from cgan.pixels import as_bytes, as_floats
@@ -21,6 +22,9 @@ BATCH = 100
 def evaluate_joint(joint: JointEncoder, dataset: ImageTextDataset, num_folds: int = 1) -> dict[str, float]:
     """Returns Recall@1, 5, 10 and median rank both ways, with the ceilings that duplicate captions set.
 
+    `modality_gap` is the distance of the mean directions of images and captions. Where images have labels, ndcg@10 both
+    ways grades what is found by the number of labels that it shares with the query.
+
     On scenes of one object it adds these values. `agreement`: the share of images whose best caption is right in every
     attribute that it mentions. `agreement_others`: the same without an image's own captions among the candidates.
     `caption_accuracy`: the share of captions of the decoder that are right in all that they mention.
@@ -29,7 +33,7 @@ def evaluate_joint(joint: JointEncoder, dataset: ImageTextDataset, num_folds: in
     joint.eval()
     samples = [dataset[i] for i in range(len(dataset))]
     vectors = vectors_of(joint, samples)
-    report = recalls(joint, vectors, samples, num_folds)
+    report = recalls(joint, vectors, samples, num_folds) | alignment(joint, vectors, samples, num_folds)
     if isinstance(dataset, Scenes) and dataset.level.name == "one":
         report |= agreement(joint, vectors, samples, torch.from_numpy(dataset.attributes))
         if joint.caption_decoder is not None:
@@ -67,6 +71,16 @@ def recalls(
     numbers = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
     ceiling = duplicate_caption_ceiling(torch.tensor([numbers[caption] for caption in captions]), owners)
     return report | {f"ceiling/{name}": value for name, value in ceiling.items()}
+
+
+def alignment(
+    joint: JointEncoder, vectors: tuple[Tensor, Tensor], samples: list[Sample], num_folds: int
+) -> dict[str, float]:
+    """Returns the modality gap and, where there are labels, graded retrieval both ways, by name."""
+    owners = torch.tensor([i for i, sample in enumerate(samples) for _ in sample.captions])
+    labels, dim = [sample.labels for sample in samples], joint.image.embedding_dim
+    graded = graded_retrieval(joint.score_vectors, *vectors, labels, owners, num_folds=num_folds)
+    return graded | {"modality_gap": modality_gap(*(x[:, :dim] for x in vectors))}
 
 
 def agreement(

@@ -25,6 +25,7 @@ from cgan.data.text_files import read_json
 from cgan.evaluation.loop import digest
 from cgan.evaluation.protocol import EvaluationReport, device_name, versions
 from cgan.interfaces import Report, UserError, silent
+from cgan.metrics.alignment import graded_retrieval, modality_gap
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.required_weights import clip_source
 from cgan.metrics.retrieval import ImageTextRecall
@@ -64,6 +65,10 @@ class PairEncoder(ABC):
         """Returns the scores (B, N) of vectors of images (B, F) with those of captions (N, G)."""
 
     @abstractmethod
+    def embeddings(self, vectors: Tensor) -> Tensor:
+        """Returns the embeddings (N, E) in vectors of images or captions, in the space that both share."""
+
+    @abstractmethod
     def spec(self) -> dict:
         """Returns what a protocol records of the encoder, JSON-able."""
 
@@ -89,6 +94,10 @@ class JointPairs(PairEncoder):
         """Returns the scores of vectors; see PairEncoder."""
         return self.joint.score_vectors(images, captions)
 
+    def embeddings(self, vectors: Tensor) -> Tensor:
+        """Returns the embeddings alone, without words and regions of co-attention."""
+        return vectors[:, : self.joint.image.embedding_dim]
+
     def spec(self) -> dict:
         """Returns the file, the hash of its weights and the size of its pictures."""
         return {"joint": self.name, "weights": hash_weights(self.joint), "resolution": self.joint.resolution}
@@ -111,6 +120,10 @@ class CLIPPairs(PairEncoder):
     def score(self, images: Tensor, captions: Tensor) -> Tensor:
         """Returns the cosines of vectors; see PairEncoder."""
         return images @ captions.t()
+
+    def embeddings(self, vectors: Tensor) -> Tensor:
+        """Returns the vectors: they are nothing else."""
+        return vectors
 
     def spec(self) -> dict:
         """Returns the folder or name, and the hash of the weights."""
@@ -199,6 +212,8 @@ def evaluate_retrieval(
 ) -> EvaluationReport:
     """Measures Recall@1, 5, 10 and median ranks, both ways, by every protocol that fits the data.
 
+    Adds ndcg@10 both ways, graded by shared labels, where the pictures have labels, and modality_gap of all of them.
+
     encoder: a joint encoder (a file or a run directory), or a CLIP (a folder or a name on the hub).
     data: the data set, as load_config takes it: data.source=karpathy data.root=DIR data.annotations=FILE.
     prompt: what becomes of each caption; {} stands for it. CLIP's own rows take "a photo of {}".
@@ -222,9 +237,11 @@ def evaluate_retrieval(
         images.append(pairs.images(pictures[start : start + BATCH]))
         progress(min(start + BATCH, len(pictures)), len(pictures))
     texts = [pairs.captions(split.captions[i : i + BATCH]) for i in range(0, len(split.captions), BATCH)]
-    metrics: dict[str, float] = {}
+    vectors, labels = (torch.cat(images), torch.cat(texts)), [entry.labels for entry in split.entries]
+    metrics = {"modality_gap": modality_gap(*(pairs.embeddings(x) for x in vectors))}
     for protocol, num_folds in folds.items():
-        found = recalls(pairs, torch.cat(images), torch.cat(texts), split.owners, num_folds)
+        found = recalls(pairs, *vectors, split.owners, num_folds)
+        found |= graded_retrieval(pairs.score, *vectors, labels, split.owners, num_folds=num_folds)
         metrics |= {f"{protocol}/{name}": value for name, value in found.items()}
     about = {"dataset": split.dataset, "pictures": len(pictures), "captions": len(split.captions), "prompt": prompt}
     about |= {"names": digest([entry.name for entry in split.entries]), "texts": digest(split.captions)}
@@ -241,12 +258,18 @@ def recalls(pairs: PairEncoder, images: Tensor, texts: Tensor, owners: Tensor, n
 
 
 def as_rows(report: EvaluationReport, name: str) -> str:
-    """Returns the values as the rows of a paper's table, in Markdown: recalls in percent, then median ranks, rsum."""
+    """Returns the values as the rows of a paper's table, in Markdown: recalls in percent, then median ranks, rsum.
+
+    Where the pictures have labels, nDCG@10 in percent follows.
+    """
     columns = [f"{way}/{value}" for way in WAYS for value in ("recall@1", "recall@5", "recall@10", "median_rank")]
     shown = [f"{way} {value}" for way in ("i2t", "t2i") for value in ("R@1", "R@5", "R@10", "Med r")]
-    lines = [f"| encoder | protocol | {' | '.join(shown)} | rsum |", "|---" * (len(shown) + 3) + "|"]
+    columns, shown = [*columns, "rsum"], [*shown, "rsum"]
+    if any("/ndcg@" in name for name in report.metrics):
+        columns, shown = [*columns, *(f"{way}/ndcg@10" for way in WAYS)], [*shown, "i2t nDCG@10", "t2i nDCG@10"]
+    lines = [f"| encoder | protocol | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|"]
     for protocol in report.protocol["folds"]:
-        values = {column: report.metrics[f"{protocol}/{column}"] for column in [*columns, "rsum"]}
-        cells = [f"{100 * value if 'recall@' in key else value:.1f}" for key, value in values.items()]
+        values = {column: report.metrics[f"{protocol}/{column}"] for column in columns}
+        cells = [f"{100 * value if '@' in key else value:.1f}" for key, value in values.items()]
         lines.append(f"| {name} | {protocol} | {' | '.join(cells)} |")
     return "\n".join(lines)

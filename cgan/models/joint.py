@@ -56,6 +56,10 @@ class JointConfig:
     contrastive_weight: float = 1.0  # weight of the loss by which matching pairs attract
     picture_weight: float = 0.5  # weight of L1 reconstruction of pictures; 0 switches the picture decoder off
     caption_weight: float = 0.1  # weight of the caption decoder's loss, in nats a word; 0 switches it off
+    labels_weight: float = 0.0  # weight of the contrast in which pairs that share labels attract; 0 switches it off
+    labels_temperature: float = 0.1  # temperature of the contrast by labels
+    adversarial_weight: float = 0.0  # weight of fooling a network that tells embeddings of pictures from those of
+    # captions; 0 switches it off
     learning_rate: float = 1e-3  # learning rate of Adam for the joint encoder
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the image encoder's convolutions but the first; 0
     # takes Adam

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from cgan.config import RunConfig, trains_joint
+from cgan.data.labels import has_labels
 from cgan.data.sources import check_data
 from cgan.interfaces import ImageEncoder, ImageTextDataset, Report, TextEncoder, UserError, silent
 from cgan.models.coattention import CoAttention
@@ -56,6 +57,26 @@ def check_dataset(dataset: ImageTextDataset, resolution: int) -> None:
                         f"(3, {resolution}, {resolution}) uint8")  # fmt: skip
     if not captions or list(dataset.captions_of(0)) != list(captions):
         raise UserError("the data set's captions_of(0) must be the captions of its first sample, at least one")
+
+
+OFF = "without them it must be left out"
+LABEL_HINTS = {
+    "coco": "give data.labels COCO's instances file",
+    "karpathy": "give data.labels COCO's instances file",
+    "folder": "metadata.jsonl may have them under labels or keywords",
+    "shards": "the data that cgan prepare reads must have them",
+}
+
+
+def check_labels(config: RunConfig, dataset: ImageTextDataset) -> None:
+    """Raise UserError where a joint encoder is to be trained by labels, or captions made of them, that are not there.
+
+    The data set is searched until the first picture that has a label.
+    """
+    by_labels = config.joint.labels_weight > 0 and trains_joint(config)
+    if (by_labels or config.data.label_captions) and not has_labels(dataset):
+        key = f"joint.labels_weight={config.joint.labels_weight}" if by_labels else "data.label_captions=true"
+        raise UserError(f"{key}: no picture of the data has labels; {LABEL_HINTS.get(config.data.source, OFF)}")
 
 
 # ------------------------------------------------------------------------------------------------ files

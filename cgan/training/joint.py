@@ -1,6 +1,7 @@
 """JointTraining: a joint encoder's contrastive and reconstruction losses, its optimizer and its schedule.
 
-Contrastive as VSE++ (Faghri et al. 2018) or CLIP (Radford et al. 2021), by the kind of negatives.
+Contrastive as VSE++ (Faghri et al. 2018) or CLIP (Radford et al. 2021), by the kind of negatives. Shared labels (Khosla
+et al. 2020) and a modality discriminator (ACMR, Wang et al. 2017) align the latent further where they have a weight.
 """
 
 import math
@@ -17,6 +18,7 @@ from cgan.models.coattention import padded
 from cgan.models.float32 import inner_products
 from cgan.models.joint import JointEncoder
 from cgan.models.layers import at_most
+from cgan.models.modality import ModalityDiscriminator
 from cgan.models.picture_augment import PictureAugmentation, augment_pictures
 from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_rand
@@ -26,6 +28,7 @@ from cgan.training.distributed import all_gather_local_first
 from cgan.training.known_text import text_of
 from cgan.training.muon import Muon
 from cgan.training.schedule import late_decay, progress_of
+from cgan.training.shared_labels import shared_labels_loss
 
 LARGEST_LOG_SCALE = math.log(100)  # of the learned temperature, as in CLIP
 
@@ -38,13 +41,20 @@ def one_of_each(first: Tensor, second: Tensor) -> Tensor:
 class JointTraining(pl.LightningModule):
     """Trains `joint`, in place, so that matching images and captions score highest and either can be decoded.
 
-    augmentation: kinds by which pictures are changed at random in each step.
+    augmentation: kinds by which pictures are changed at random in each step. num_labels is the number of different
+    labels in the data set, for joint.labels_weight.
     """
 
-    def __init__(self, joint: JointEncoder, augmentation: Sequence[PictureAugmentation] = ()) -> None:
+    def __init__(
+        self, joint: JointEncoder, augmentation: Sequence[PictureAugmentation] = (), num_labels: int = 0
+    ) -> None:
         super().__init__()
         self.joint, self.config, self.augmentation = joint, joint.config, augmentation
+        self.num_labels = num_labels
         self.progress = 0.0  # fraction of the training that is over
+        self.modality = None  # of the training alone: checkpoints have it, joint.safetensors does not
+        if self.config.adversarial_weight > 0:
+            self.modality = ModalityDiscriminator(joint.image.embedding_dim)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Returns the batch with images as floats in [-1, 1], converted on the device."""
@@ -55,7 +65,7 @@ class JointTraining(pl.LightningModule):
         self.progress = progress_of(self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the weighted sum of the contrastive, picture and caption losses."""
+        """Returns the weighted sum of the losses: contrastive, picture, caption, labels and modality."""
         joint, config = self.joint, self.config
         batch = batch._replace(images=augment_pictures(batch.images, self.augmentation))
         images, text = joint.image(batch.images), text_of(batch, joint.text, None)
@@ -66,7 +76,9 @@ class JointTraining(pl.LightningModule):
         if joint.caption_decoder is not None:
             words = joint.tokenize(batch.captions) if batch.words is None else batch.words.ids
             loss = loss + config.caption_weight * self.caption_loss(latents, words)
-        return loss
+        if config.labels_weight > 0:
+            loss = loss + config.labels_weight * self.labels_loss(latents, batch.labels)
+        return loss if self.modality is None else loss + self.modality_loss(self.modality, latents)
 
     def contrastive_loss(self, images: ImageFeatures, text: TextFeatures, image_ids: Tensor) -> Tensor:
         """Returns the mean ranking loss of both directions.
@@ -132,6 +144,20 @@ class JointTraining(pl.LightningModule):
         loss = self.joint.caption_decoder.loss(one_of_each(*latents), words)
         record(self._trainer, {"loss/caption": loss})
         return loss
+
+    def labels_loss(self, latents: tuple[Tensor, Tensor], labels: Tensor | None) -> Tensor:
+        """Returns the loss by which pairs that share labels attract; labels are those of Batch."""
+        if labels is None:
+            raise ValueError("joint.labels_weight needs Batch.labels: give endless_loader a Reading with a LabelTable")
+        loss = shared_labels_loss(*latents, labels, self.num_labels, self.config.labels_temperature)
+        record(self._trainer, {"loss/labels": loss})
+        return loss
+
+    def modality_loss(self, network: ModalityDiscriminator, latents: tuple[Tensor, Tensor]) -> Tensor:
+        """Returns the modality discriminator's own loss, plus the weighted confusion that the encoders seek."""
+        loss, confusion = network.loss(*latents), network.confusion(*latents)
+        record(self._trainer, {"loss/modality": loss, "loss/confusion": confusion})
+        return loss + self.config.adversarial_weight * confusion
 
     def configure_optimizers(self) -> dict:
         """Returns the optimizer with a schedule: Adam, and Muon for inner convolutions if matrix_learning_rate > 0."""

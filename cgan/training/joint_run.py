@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 
 from cgan.config import RunConfig
+from cgan.data.labels import LabelTable
 from cgan.data.loading import Reading
 from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C
@@ -81,8 +82,10 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
     max_steps = settings.joint_images // batch_size
     trainer = trainer_of(settings, max_steps, settings.joint_minutes, config.seed, chosen, callbacks)
     words = joint.make_word_tokenizer() if joint.caption_decoder is not None else None
-    reading = Reading(caption_table(session.dataset, settings.joint_images), joint.text.make_tokenizer(), words)
-    module = JointTraining(joint, augmentation_of(config, size))
+    labels = LabelTable.of(session.dataset) if config.joint.labels_weight > 0 else None
+    table = caption_table(session.dataset, settings.joint_images)
+    reading = Reading(table, joint.text.make_tokenizer(), words, labels)
+    module = JointTraining(joint, augmentation_of(config, size), 0 if labels is None else len(labels))
     status = fit(trainer, module, session.dataset, batch_size, config, reading=reading, report=session.report)
     if is_first_process() and status in (0, CTRL_C):
         joint.save(path)

@@ -19,7 +19,7 @@ from cgan.training.run_lock import AGREED, found_by_first, is_of_others, job_nam
 from cgan.training.run_records import finished_stages, settings_in
 
 FIXED = ("trainer.batch_size",)  # of the trainer's keys, those that can't change during a training
-MOVABLE = ("data.root", "data.annotations")  # settings that may change where the pictures are the same
+MOVABLE = ("data.root", "data.annotations", "data.labels")  # settings that may change where the pictures are the same
 OWN = ("run_dir", "resume", "init", "gan.size")  # not compared; the widths of a size are settings by themselves
 
 

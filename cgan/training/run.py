@@ -15,7 +15,7 @@ from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import ImageTextDataset, Report, TextEncoder, silent
 from cgan.training.auto_precision import chosen_precision
-from cgan.training.checks import check_batches, check_before_training
+from cgan.training.checks import check_batches, check_before_training, check_labels
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan
 from cgan.training.joint_run import train_joint
@@ -130,6 +130,7 @@ def opened(config: RunConfig, dataset: ImageTextDataset | None, run_dir: Path, r
         dataset = build_dataset(config.data)
         report_skipped(dataset, report)
     check_batches(config, len(dataset))
+    check_labels(config, dataset)
     begin(config, run_dir, dataset, report)
     report(f"{len(dataset)} pictures at {config.data.resolution} px; the run directory is {run_dir}")
     return dataset

@@ -79,6 +79,9 @@ def write_pictures() -> None:
         Path(f"{name}.json").write_text(json.dumps({"images": images, "annotations": annotations}))
     for name in ("DIR", "EMOJI"):
         shutil.copytree("PICTURES", name)
+    rows = [{"file_name": f"{i}.png", "text": scenes[i].captions, "keywords": scenes[i].labels} for i in range(12)]
+    Path("EMOJI/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    shutil.copytree("EMOJI", "EMOJI/heldout")
     shutil.copy("PICTURES/0.png", "p.png")
     for name in ("FILE", "captions.txt"):
         Path(name).write_text("a red car\na dog on grass\n")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgan.data.pictures import Entry, left_out
+from cgan.data.readers.coco_categories import read_categories
 from cgan.data.records import captions_from, field, id_from, image_id_of
 from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
@@ -19,10 +20,11 @@ class Annotation(NamedTuple):
     captions: list[str]
 
 
-def read_coco(root: Path, annotations: Path) -> list[Entry]:
+def read_coco(root: Path, annotations: Path, labels: Path | None = None) -> list[Entry]:
     """Returns the pictures of a captions file, each with all of its captions and its COCO id; raises UserError.
 
-    Captions whose picture is not in the file are left out, each by its image id.
+    labels: the instances file whose categories are the labels, or the folder of several. Captions whose picture is not
+    in the file are left out, each by its image id.
     """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds the pictures, such as train2017")
@@ -31,7 +33,11 @@ def read_coco(root: Path, annotations: Path) -> list[Entry]:
     captions: dict[int, list[str]] = {}
     for annotation in annotations_in(content, annotations):
         captions.setdefault(annotation.image_id, []).extend(annotation.captions)
-    entries = [Entry(root / name, captions.get(number, []), number, name) for number, name in images]
+    labels_of = read_categories(labels)
+    entries = [
+        Entry(root / name, captions.get(number, []), number, name, labels=labels_of.get(number, ()))
+        for number, name in images
+    ]
     known = {number for number, _ in images}
     return entries + [left_out(f"image_id {n}", "captions of no picture") for n in captions if n not in known]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cgan.data.listing import files_below, is_picture, texts_by_stem, unread_pictures, unused_texts
 from cgan.data.pictures import Entry, left_out
+from cgan.data.readers.cub_labels import class_label, read_attributes
 from cgan.data.readers.folder import with_text
 from cgan.data.text_files import read_text
 from cgan.interfaces import UserError
@@ -16,19 +17,25 @@ from cgan.interfaces import UserError
 TEXTS = ("text", "text_c10", "../text", "../text_c10")  # beside images, as AttnGAN and as Reed name them
 
 
-def read_cub(root: Path, split: str | None) -> list[Entry]:
+def read_cub(root: Path, split: str | None, labels: Path | None = None) -> list[Entry]:
     """Returns birds: images/001.Black_footed_Albatross/NAME.jpg with text/001.Black_footed_Albatross/NAME.txt.
 
-    Raises UserError for missing folders and for splits that do not exist.
+    labels: CUB's folder attributes, whose attributes are labels beside the class. Raises UserError for missing folders
+    and for splits that do not exist.
     """
     images = folder_in(root, ("images", "CUB_200_2011/images"))
     texts = folder_in(images.parent, TEXTS)
     list_file, files = images.parent / "images.txt", files_below(images)
     present = [file.relative_to(images).as_posix() for file in files if is_picture(file)]
-    names = [name for _, name in pairs_of(list_file)] if list_file.is_file() else present
+    numbered = pairs_of(list_file) if list_file.is_file() else []
+    names = [name for _, name in numbered] if list_file.is_file() else present
+    attributes = read_attributes(labels, dict(numbered))
     text_of = texts_by_stem(files_below(texts))
     stems = [texts / Path(name).with_suffix("") for name in names]
-    entries = [with_text(texts, images / name, text_of.get(stems[i]), name, i) for i, name in enumerate(names)]
+    entries = [
+        with_text(texts, images / name, text_of.get(stems[i]), name, i, bird_labels(name, attributes))
+        for i, name in enumerate(names)
+    ]
     if split is None:
         unlisted = [left_out(name, "not in images.txt") for name in sorted(set(present) - set(names))]
         return entries + unlisted + unread_pictures(images, files) + unused_texts(texts, text_of, set(stems))
@@ -47,11 +54,17 @@ def read_flowers(root: Path, split: str | None) -> list[Entry]:
     for i, file in enumerate(file for file in files if is_picture(file)):
         name, text = file.relative_to(images).as_posix(), text_of.get(file.stem)
         used |= {text.with_suffix("")} if text else set()
-        entries[f"{text.parent.name}/{name}" if text else name] = with_text(texts, file, text, name, i)
+        labels = class_label(text.parent.name) if text else ()
+        entries[f"{text.parent.name}/{name}" if text else name] = with_text(texts, file, text, name, i, labels)
     if split is None:
         unused = unused_texts(texts, {s: t for s, t in texts_found.items() if s.parent.parent == texts}, used)
         return [*entries.values(), *unread_pictures(images, files), *unused]
     return chosen_by_file(root, root, entries, split)
+
+
+def bird_labels(name: str, attributes: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Returns the labels of a bird by the name of its picture: its class, and its attributes where they are read."""
+    return class_label(Path(name).parent.name) + attributes.get(name, ())
 
 
 def folder_in(root: Path, names: tuple[str, ...]) -> Path:

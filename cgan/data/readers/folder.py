@@ -6,7 +6,7 @@ from pathlib import Path
 from cgan.data.listing import files_below, is_picture, is_unread, texts_by_stem, unread_pictures, unused_texts
 from cgan.data.pictures import Entry, Skipped, left_out, stat_of
 from cgan.data.readers.metadata import Row, rows_of_csv, rows_of_jsonl, rows_of_parquet
-from cgan.data.records import captions_from, is_absent, kind_of, printable
+from cgan.data.records import captions_from, is_absent, kind_of, labels_from, printable
 from cgan.data.text_files import UnreadableFile, read_text
 from cgan.interfaces import UserError
 
@@ -32,17 +32,21 @@ def read_folder(root: Path) -> list[Entry]:
 
 
 def merged(root: Path, rows: Iterator[Row]) -> list[Entry]:
-    """Returns one Entry for each picture, with the captions of all rows that name it; raises UserError."""
+    """Returns one Entry for each picture, with the captions and labels of all rows that name it; raises UserError."""
     captions: dict[str, list[str]] = {}
+    labels: dict[str, tuple[str, ...]] = {}
     unnamed = []
-    for where, name, text in rows:
+    for where, name, text, its_labels in rows:
         if is_absent(name) or name == "":
             unnamed.append(left_out(where, "without file_name"))
         elif not isinstance(name, str):
             raise UserError(f"{where}: file_name is {kind_of(name)}, not text")
         else:
             captions.setdefault(name, []).extend(captions_from(text, where))
-    entries = [Entry(root / name, texts, i, name) for i, (name, texts) in enumerate(captions.items())]
+            labels[name] = labels_from(labels.get(name, ()), its_labels)
+    entries = [
+        Entry(root / name, texts, i, name, labels=labels[name]) for i, (name, texts) in enumerate(captions.items())
+    ]
     return entries + unnamed
 
 
@@ -64,11 +68,13 @@ def sidecars(root: Path) -> list[Entry]:
     return entries + unread_pictures(root, files) + unused
 
 
-def with_text(root: Path, picture: Path, text: Path | None, name: str, image_id: int) -> Entry:
+def with_text(
+    root: Path, picture: Path, text: Path | None, name: str, image_id: int, labels: tuple[str, ...] = ()
+) -> Entry:
     """Returns the Entry of a picture with the lines of its text; if the text can't be read, one that is left out."""
     captions, fault = [], None
     try:
         captions = read_text(text).split("\n") if text else []
     except UnreadableFile as error:
         fault = Skipped(printable(str(text.relative_to(root)) if text else name), error.reason)
-    return Entry(picture, captions, image_id, name, fault)
+    return Entry(picture, captions, image_id, name, fault, labels)

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cgan.data.decoding import Stored
 from cgan.data.pictures import Entry, stat_of
-from cgan.data.records import captions_from
+from cgan.data.readers.metadata import LABELS
+from cgan.data.records import captions_from, labels_from
 from cgan.interfaces import UserError
 
 CAPTIONS = ("text", "caption", "captions", "sentences", "sentence", "raw")  # columns, the first that is there counts
@@ -44,7 +45,29 @@ def read_datasets(root: Path, split: str | None) -> list[Entry]:
     stats = [stat for stat in map(stat_of, root.rglob("*")) if stat]
     version = max((stat.st_mtime_ns for stat in stats), default=0)
     texts = [captions_from(text, f"data.root={root}: row {i}") for i, text in enumerate(captions)]
-    return [Entry(Row(root, split, i, version), captions, i) for i, captions in enumerate(texts)]
+    labels = labels_in(root, split)
+    return [
+        Entry(Row(root, split, i, version), captions, i, labels=labels_from(*(column[i] for column in labels)))
+        for i, captions in enumerate(texts)
+    ]
+
+
+def labels_in(root: Path, split: str | None) -> list[Sequence]:
+    """Returns the columns of labels, with numbers of classes replaced by their names."""
+    data = one_split(opened(root), root, split)
+    columns = [name for name in LABELS if name in data.features]
+    return [[named(data.features[name], value) for value in data.select_columns([name])[name]] for name in columns]
+
+
+def named(feature: Any, value: Any) -> object:
+    """Returns a value of a column, or a list of such, with the number of a ClassLabel replaced by its name."""
+    from datasets import ClassLabel
+
+    if isinstance(value, list):
+        return [named(getattr(feature, "feature", feature), part) for part in value]
+    if isinstance(feature, ClassLabel):
+        return feature.names[value] if isinstance(value, int) and 0 <= value < len(feature.names) else None
+    return value
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cgan.data.pictures import Entry
+from cgan.data.readers.coco_categories import read_categories
 from cgan.data.records import captions_from, field, image_id_of
 from cgan.data.text_files import read_json
 from cgan.interfaces import UserError
@@ -11,10 +12,11 @@ from cgan.interfaces import UserError
 EXPECTED = "a file of Karpathy's splits"
 
 
-def read_karpathy(root: Path, annotations: Path, split: str | None) -> list[Entry]:
+def read_karpathy(root: Path, annotations: Path, split: str | None, labels: Path | None = None) -> list[Entry]:
     """Returns the pictures of a split, or of several that are joined by +, such as train+restval; None is all splits.
 
-    Raises UserError for files that are missing or of another layout, and for splits that do not exist.
+    labels: COCO's instances file whose categories are the labels, or the folder of several. Raises UserError for files
+    that are missing or of another layout, and for splits that do not exist.
     """
     if not root.is_dir():
         raise UserError(f"data.root={root}: no such folder; give the one that holds train2014, val2014 or the pictures")
@@ -24,6 +26,8 @@ def read_karpathy(root: Path, annotations: Path, split: str | None) -> list[Entr
     images = field(read_json(annotations, EXPECTED), "images", list, f"{wrong}; the file")
     entries = [entry_of(root, image, f"{wrong}; images[{i}]") for i, image in enumerate(images)]
     splits = [field(image, "split", str, f"{wrong}; images[{i}]") for i, image in enumerate(images)]
+    labels_of = read_categories(labels)
+    entries = [entry._replace(labels=labels_of.get(entry.image_id, ())) for entry in entries]
     wanted = set(splits) if split is None else set(split.split("+"))
     if not wanted <= set(splits):
         raise UserError(f"data.split={split}: {annotations.name} has the splits {', '.join(sorted(set(splits)))}")

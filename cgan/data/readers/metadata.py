@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cgan.data.decoding import SUFFIXES
-from cgan.data.records import printable
+from cgan.data.records import labels_from, printable
 from cgan.data.text_files import read_json_lines, read_text
 from cgan.interfaces import UserError
 
@@ -17,12 +17,16 @@ SEPARATORS = ";\t|"  # in place of the comma that a CSV file should have
 QUOTING = 'a caption with commas stands in double quotes, a double quote in it as ""'
 
 
+LABELS = ("labels", "label", "keywords", "tags", "group", "class", "category")  # columns, all that are there count
+
+
 class Row(NamedTuple):
     """A row of a metadata file."""
 
     where: str  # the file and the line, for messages
     name: object
     text: object
+    labels: tuple[str, ...] = ()
 
 
 def rows_of_jsonl(file: Path) -> Iterator[Row]:
@@ -30,11 +34,12 @@ def rows_of_jsonl(file: Path) -> Iterator[Row]:
     for number, row in read_json_lines(file):
         if not isinstance(row, dict) or not {"file_name", "text"} <= set(row):
             raise UserError(f'{file}, line {number}: expected {{"file_name": "...", "text": "..."}}')
-        yield Row(f"{file}, line {number}", row["file_name"], row["text"])
+        labels = labels_from(*(row.get(name) for name in LABELS))
+        yield Row(f"{file}, line {number}", row["file_name"], row["text"], labels)
 
 
 def rows_of_csv(file: Path) -> Iterator[Row]:
-    """Yields the rows of a metadata.csv; raises UserError that names the line."""
+    """Yields the rows of a metadata.csv, in which ; stands between labels; raises UserError that names the line."""
     rows, begin = csv.reader(StringIO(read_text(file, newline=""), newline=""), strict=True), 1
     try:
         names = [name.strip() for name in next(rows, [])]
@@ -44,7 +49,8 @@ def rows_of_csv(file: Path) -> Iterator[Row]:
             if row:
                 check_row(f"{file}, line {begin}", row, names)
                 fields = dict(zip(names, row, strict=False))
-                yield Row(f"{file}, line {begin}", fields.get("file_name"), fields.get("text"))
+                labels = labels_from(*((fields.get(name) or "").split(";") for name in LABELS))
+                yield Row(f"{file}, line {begin}", fields.get("file_name"), fields.get("text"), labels)
             begin = rows.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}, line {begin}: a row begins that can't be understood ({error}); {QUOTING}") from error
@@ -77,11 +83,13 @@ def rows_of_parquet(file: Path) -> Iterator[Row]:
     except ImportError:
         raise UserError(f"{file}: needs pyarrow; pip install pyarrow, or write metadata.jsonl instead") from None
     try:
-        rows = parquet.read_table(file, columns=["file_name", "text"]).to_pylist()
+        labels = [name for name in LABELS if name in parquet.read_schema(file).names]
+        rows = parquet.read_table(file, columns=["file_name", "text", *labels]).to_pylist()
     except MemoryError as error:
         raise UserError(f"{file}: not enough memory to read it") from error
     except (pyarrow.ArrowException, OSError) as error:
         why = str(error).split("\n")[0]
         raise UserError(f"{file}: damaged, or without the columns file_name and text ({why})") from error
     for number, row in enumerate(rows, start=1):
-        yield Row(f"{file}, row {number}", row.get("file_name"), row.get("text"))
+        found = labels_from(*(row.get(name) for name in labels))
+        yield Row(f"{file}, row {number}", row.get("file_name"), row.get("text"), found)

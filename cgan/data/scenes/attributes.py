@@ -24,6 +24,11 @@ class Scene(NamedTuple):
     ground: int
 
 
+def labels_of_scene(scene: Scene) -> tuple[str, ...]:
+    """Returns the words of all attributes of a scene, such as dog, red, small, left, grass."""
+    return tuple(values[index] for values, index in zip(ATTRIBUTES.values(), scene, strict=True))
+
+
 def is_heldout(scene: Scene) -> bool:
     """Returns whether this (object, colour, ground) belongs to the tenth of combinations held out of training."""
     on_diagonal = (scene.object + scene.colour + scene.ground) % len(OBJECTS) == 0  # 48 of 384: one a row and column

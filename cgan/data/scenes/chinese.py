@@ -48,6 +48,20 @@ def describe_in_chinese(scene: Sequence[int], rng: np.random.Generator) -> str:
     return placed(thing, side_words, ground_words, rng)
 
 
+def labels_in_chinese(scene: Sequence[int]) -> tuple[str, ...]:
+    """Returns the words of all attributes of a Scene in Chinese, such as 狗, 红色, 小, 左边, 草地上."""
+    object_, hue, size, side, ground = scene
+    return NOUNS[object_][0], f"{HUES[hue]}色", SIZES[size][0], SIDES[side][0], GROUNDS[ground][0]
+
+
+def labels_of_pair_in_chinese(pair: Sequence[int]) -> tuple[str, ...]:
+    """Returns the words of a Pair in Chinese: its coloured objects, its objects, its colours, its ground."""
+    one, hue, other, other_hue, _, ground = pair
+    things = [(NOUNS[o][0], f"{HUES[c]}色") for o, c in ((one, hue), (other, other_hue))]
+    words = [f"{colour}的{noun}" for noun, colour in things] + [word for thing in things for word in thing]
+    return tuple(dict.fromkeys([*words, GROUNDS[ground][0]]))
+
+
 def named(object_: int, hue: int, size: int, rng: np.random.Generator) -> str:
     """Returns an object with its measure word, and with colour and size unless they are -1: 一只红色的小狗."""
     noun, colour = NOUNS[object_][0], ""

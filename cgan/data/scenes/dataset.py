@@ -1,5 +1,6 @@
 """The data set of generated scenes: picture i and its captions are functions of the seed, the split and i alone."""
 
+import copy
 import hashlib
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgan.data.cache import cache_folder, made_once, mapped, num_rows_at_once, write_array
-from cgan.data.scenes.attributes import Scene, Split, sample_scene
+from cgan.data.labels import with_label_caption
+from cgan.data.scenes.attributes import Scene, Split, labels_of_scene, sample_scene
 from cgan.data.scenes.captions import describe
 from cgan.data.scenes.drawing import DRAWING_VERSION, draw_scene
 from cgan.interfaces import Sample
@@ -35,10 +37,11 @@ class Level(NamedTuple):
     sample: Callable[[np.random.Generator, Split], Any]
     draw: Callable[[Any, int, np.random.Generator], np.ndarray]
     describe: Callable[[Any, np.random.Generator], str]
-    language: str = "en"  # of the descriptions
+    labels: Callable[[Any], tuple[str, ...]]  # words for what is in a scene, each once
+    language: str = "en"  # of the descriptions and labels
 
 
-ONE = Level("one", Scene, sample_scene, draw_scene, describe)
+ONE = Level("one", Scene, sample_scene, draw_scene, describe, labels_of_scene)
 
 
 def draw_indexed(level: Level, seed: int, split: Split, resolution: int, index: int) -> np.ndarray:
@@ -67,6 +70,7 @@ class Scenes(Dataset):
         scenes = [level.sample(rng_of(seed, split, i), split) for i in range(num_images)]
         self.attributes = np.array(scenes, dtype=np.int64)  # (N, attributes)
         self.captions: dict[int, list[str]] = {}  # those described so far
+        self.label_captions = False  # whether the labels of a scene are one more caption of it
         self.pictures = self.drawn(cache or cache_folder())
 
     def drawn(self, cache: Path) -> np.ndarray:
@@ -94,7 +98,7 @@ class Scenes(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         image = torch.from_numpy(np.array(self.pictures[index])).permute(2, 0, 1)
-        return Sample(image, self.captions_of(index), index)
+        return Sample(image, self.captions_of(index), index, self.labels_of(index))
 
     def images_at(self, indices: list[int]) -> Tensor:
         """Returns the pictures of some indices, (n, 3, H, W) uint8, read at once."""
@@ -108,6 +112,22 @@ class Scenes(Dataset):
         """Returns the captions of a scene without reading its pixels."""
         if index not in self.captions:
             rng = np.random.default_rng([self.seed, self.split == "heldout", index, 1])
-            scene = self.level.scene(*self.attributes[index].tolist())
-            self.captions[index] = [self.level.describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
+            scene = self.scene_at(index)
+            captions = [self.level.describe(scene, rng) for _ in range(CAPTIONS_PER_SCENE)]
+            labels = self.level.labels(scene) if self.label_captions else ()
+            self.captions[index] = with_label_caption(captions, labels)
         return self.captions[index]
+
+    def labels_of(self, index: int) -> tuple[str, ...]:
+        """Returns the labels of a scene: the words of its attributes, whether or not a caption mentions them."""
+        return self.level.labels(self.scene_at(index))
+
+    def scene_at(self, index: int) -> Any:
+        """Returns the Scene or Pair at an index."""
+        return self.level.scene(*self.attributes[index].tolist())
+
+    def with_label_captions(self) -> "Scenes":
+        """Returns the data set with the labels of each scene as one more caption of it."""
+        more = copy.copy(self)
+        more.captions, more.label_captions = {}, True
+        return more

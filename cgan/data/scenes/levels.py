@@ -3,7 +3,13 @@
 from typing import Literal
 
 from cgan.data.scenes.captions import in_english
-from cgan.data.scenes.chinese import describe_in_chinese, describe_pair_in_chinese, describes_scenes
+from cgan.data.scenes.chinese import (
+    describe_in_chinese,
+    describe_pair_in_chinese,
+    describes_scenes,
+    labels_in_chinese,
+    labels_of_pair_in_chinese,
+)
 from cgan.data.scenes.dataset import ONE, Level
 from cgan.data.scenes.two_objects import TWO, mentioned_in_pair, pair_in_english
 
@@ -12,8 +18,8 @@ LevelName = Literal["one", "two"]
 LEVELS: dict[tuple[LevelName, Language], Level] = {
     ("one", "en"): ONE,
     ("two", "en"): TWO,
-    ("one", "zh"): ONE._replace(describe=describe_in_chinese, language="zh"),
-    ("two", "zh"): TWO._replace(describe=describe_pair_in_chinese, language="zh"),
+    ("one", "zh"): ONE._replace(describe=describe_in_chinese, labels=labels_in_chinese, language="zh"),
+    ("two", "zh"): TWO._replace(describe=describe_pair_in_chinese, labels=labels_of_pair_in_chinese, language="zh"),
 }
 
 

@@ -43,6 +43,13 @@ class Pair(NamedTuple):
         return Pair(self.other, self.other_colour, self.object, self.colour, self.layout, self.ground)
 
 
+def labels_of_pair(pair: Pair) -> tuple[str, ...]:
+    """Returns the words of a scene: its coloured objects, such as red dog, its objects, colours, layout and ground."""
+    things = [(OBJECTS[o], COLOURS[c]) for o, c in ((pair.object, pair.colour), (pair.other, pair.other_colour))]
+    words = [f"{colour} {name}" for name, colour in things] + [word for thing in things for word in thing]
+    return tuple(dict.fromkeys([*words, LAYOUTS[pair.layout], GROUNDS[pair.ground]]))
+
+
 def is_heldout_pair(pair: Pair) -> bool:
     """Returns whether two coloured objects, in either order, belong to the tenth of pairs held out of training."""
     one, other = (o * len(COLOURS) + c for o, c in ((pair.object, pair.colour), (pair.other, pair.other_colour)))
@@ -188,4 +195,4 @@ def draw_things(
     return np.asarray(picture.resize((resolution, resolution), Image.Resampling.BOX))
 
 
-TWO = Level("two", Pair, sample_pair, draw_pair, describe_pair)
+TWO = Level("two", Pair, sample_pair, draw_pair, describe_pair, labels_of_pair)
