@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--generated", type=int, default=6_000, help="generated pictures, whose noise is known")
     add("--latents", type=int, default=64_000, help="of these, again and again, that are found first")
     add("--images", type=int, default=4_000, help="real pictures that are then redrawn")
-    add("--readings", type=int, default=100_000, help="captions of edits that are completed by real pictures")
+    add("--readings", type=int, default=96_000, help="captions of edits that are completed by real pictures")
     add("--batch-size", type=int, default=32, help="pictures of a step")
     add("--hidden-dim", type=int, default=192, help="units of its layers")
     add("--seed", type=int, default=0)

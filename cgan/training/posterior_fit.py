@@ -36,7 +36,7 @@ class PosteriorFitConfig:
     generated: int = 6_000  # generated pictures, whose noise is known
     latents: int = 64_000  # of these, again and again, that are found first; this is cheap
     images: int = 4_000  # real pictures that are then redrawn
-    readings: int = 100_000  # captions of edits that the reader completes
+    readings: int = 96_000  # captions of edits that the reader completes
     read_images: int = 4_000  # real pictures that they are of
     edits_each: int = 4  # different captions of edits of each of them
     batch_size: int = 32  # of real pictures; twice as many of all others
