@@ -41,27 +41,28 @@ CGAN_DEBUG=1 in the environment shows the traceback behind a one-line error.
 those alone. --print-config prints the configuration that the arguments give, as YAML, and trains nothing.
 """
 
-
 HELP_CONFIG, PRINT_CONFIG = "--help-config", "--print-config"
 
 
 def main(arguments: list[str]) -> None:
-    """Train by the configuration that arguments give; raises UserError for a mistake in them."""
-    if {"-h", "--help"} & set(arguments):
+    """Train by the configuration that arguments give, or explain it; raises UserError for a mistake in them."""
+    if not {"-h", "--help", HELP_CONFIG, PRINT_CONFIG} & set(arguments):
+        train_by(with_default_config(with_resume_as_key(arguments)))
+    elif {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
-        return
-    if HELP_CONFIG in arguments:
+    elif HELP_CONFIG in arguments:
         print_reference(section_in(arguments))
-        return
-    if PRINT_CONFIG in arguments:
+    else:
         print_config([argument for argument in arguments if argument != PRINT_CONFIG])
-        return
+
+
+def train_by(arguments: list[str]) -> None:
+    """Train by the configuration of files and key=value pairs, print the result, and exit with the run's status."""
     from cgan.cli.signals import leave_when_asked
 
     leave_when_asked()
     from cgan.config import load_config
 
-    arguments = with_default_config(with_resume_as_key(arguments))
     config = load_config(arguments, report)
     from rich.console import Console
 
