@@ -20,6 +20,7 @@ ROWS = {row.key: row for row in config_rows()}
 SETTINGS = [  # each makes another rule of cgan/sizes.py speak
     [], ["task=joint"], ["data.level=two"], ["data.source=folder", "data.root=x"], ["joint.encoders=clip"],
     ["joint.image.weights=imagenet"], ["gan.size=large"], ["trainer.batch_size=128"],
+    ["data.source=folder", "data.root=x", "data.flip=true"],
 ]  # fmt: skip
 
 

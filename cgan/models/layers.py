@@ -182,7 +182,7 @@ class EqualGainConv2d(nn.Conv2d):
     """
 
     def __init__(self, channels: int, patch: int, kernel: int) -> None:
-        super().__init__(channels, 3 * patch**2, kernel)
+        super().__init__(channels, 3 * patch**2, kernel, padding=kernel // 2)
         self.num_pixels, self.border = patch**2, kernel // 2
 
     def equalized(self, values: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class EqualGainConv2d(nn.Conv2d):
         assert self.bias is not None
         for _ in range(self.border):
             x = edge_repeated(edge_repeated(x, dim=2), dim=3)  # (B, C, H + k - 1, W + k - 1)
-        return self._conv_forward(x, self.equalized(self.weight), self.equalized(self.bias))
+        return F.conv2d(x, self.equalized(self.weight), self.equalized(self.bias))
 
 
 def to_pixels(channels: int, patch: int, kernel: int = 3, equal_gain: bool = False) -> nn.Sequential:

@@ -73,6 +73,6 @@ def test_cached_pictures_equal_freshly_drawn_ones_even_after_damage(tmp_path):
 
 def test_a_sample_is_a_picture_of_bytes_with_captions_that_do_not_change(tmp_path):
     scenes = Scenes(4, 32, cache=tmp_path)
-    image, captions, image_id = scenes[2]
+    image, captions, image_id, _ = scenes[2]
     assert image.shape == (3, 32, 32) and image.dtype == torch.uint8 and image_id == 2
     assert len(captions) == 5 and captions == scenes[2].captions
