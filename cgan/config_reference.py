@@ -178,10 +178,10 @@ def markdown_table(rows: list[ConfigRow]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Returns text for the cell of a Markdown table."""
-    for sign in "\\|<*_`":
+    """Returns text for the cell of a Markdown table; < as an entity, since Python-Markdown shows a backslash before it."""
+    for sign in "\\|*_`":
         text = text.replace(sign, f"\\{sign}")
-    return text
+    return text.replace("<", "&lt;")
 
 
 def walk(section: Any, prefix: str = "") -> Iterator[tuple[int, str, Any]]:

@@ -52,7 +52,7 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "gan.discriminator_learning_rate": "less for wider discriminators, more for batches above 32",
     "gan.ema_half_life": "more for batches above 32",
     "gan.augmentation": "none for scenes, translation and cutout for other data",
-    "gan.picture_augmentation": "flip where data.flip mirrors pictures, except those of shards",
+    "gan.picture_augmentation": "flip with data.flip, but for shards, which are mirrored as they are read",
     "joint.learning_rate": "less where pretrained weights are finetuned",
     "joint.matrix_learning_rate": "0 where pretrained weights are finetuned",
     "joint.temperature": "0.01 for a pretrained CLIP",

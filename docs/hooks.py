@@ -101,17 +101,9 @@ def package_page(package: str) -> str:
 
 def configuration_keys() -> str:
     """Returns a table of keys for each section."""
-    try:
-        from cgan.config_reference import config_markdown
+    from cgan.config_reference import config_markdown
 
-        return config_markdown().replace("\\<", "&lt;")  # which Markdown of Python does not unescape
-    except ImportError:  # a version of cgan that cannot explain its keys yet
-        from cgan.cli.completion import keys_of
-        from cgan.config import RunConfig
-
-        keys = keys_of(RunConfig).items()
-        rows = [f"| `{key}` | {' or '.join(choices) or 'see the dataclass'} |" for key, choices in keys]
-        return "\n".join(["| key | values |", "|---|---|", *rows]) + "\n"
+    return config_markdown()
 
 
 # ------------------------------------------------------------------------------------ commands

@@ -11,7 +11,7 @@ from cgan.cli import train
 from cgan.cli.completion import keys_of
 from cgan.config import RunConfig, load_config, resolve_config
 from cgan.config import keys_of as keys_in
-from cgan.config_reference import config_markdown, config_rows, config_yaml
+from cgan.config_reference import config_markdown, config_rows, config_yaml, escaped
 from cgan.errors import UserError
 from cgan.sizes import DERIVED, SIZES, derived_defaults
 from helpers import ROOT
@@ -71,6 +71,13 @@ def test_markdown_has_a_table_for_each_section_and_a_line_for_each_key():
     lines = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("| `")]
     assert [line[1].strip(" `") for line in lines] == [row.key for row in config_rows()]
     assert {len(line) for line in lines} == {6} and re.findall(r"^### (\S+)", text, re.MULTILINE)[:2] == ["Top", "data"]
+
+
+def test_signs_of_markdown_are_shown_as_they_are():
+    markdown = pytest.importorskip("markdown", reason="the extra docs is not installed")
+    text = "runs/<name>-<time> | *a* _b_ `c`"
+    table = f"| key |\n|---|\n| {escaped(text)} |"
+    assert "<td>runs/&lt;name&gt;-&lt;time&gt; | *a* _b_ `c`</td>" in markdown.markdown(table, extensions=["tables"])
 
 
 # ------------------------------------------------------------------------------------------------ resolved

@@ -64,8 +64,8 @@ class JointConfig:
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the image encoder's convolutions but the first; 0
     # takes Adam
     decay_from: float = 0.5  # share of the training after which the rate falls linearly, to a twentieth
-    augmentation: list[PictureAugmentation] | None = None  # random changes of the training pictures; absent: by their
-    # number, see cgan/training/joint_run.py
+    augmentation: list[PictureAugmentation] | None = None  # augmentations of the training pictures; absent: crop and
+    # colour for up to 20,000 pictures that are no scenes, none for others
     checkpoint: str | None = None  # a joint.safetensors of another run; trained first when absent
 
 

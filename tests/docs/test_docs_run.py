@@ -149,7 +149,8 @@ def made_small(verb: str, arguments: list[str], inception: Path, number: int) ->
         case "benchmark", "guidance" | "edits":
             return [*without(arguments, "--num-images"), "--num-images", "8"]
         case "posterior", _:
-            return [*arguments, "data.num_images=64", "--generated", "32", "--images", "32"]
+            few = [f"--{name}=32" for name in ("generated", "latents", "images", "readings")]
+            return [*arguments, "data.num_images=64", *few]
         case "benchmark", "quality":
             return [*arguments, *([] if "--plan" in arguments else ["--plan"])]  # test_race.py runs small ones
     return arguments

@@ -91,7 +91,7 @@ def test_pictures_and_captions_are_a_folder_that_is_read(emoji, packages, tmp_pa
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
     assert gathered(emoji, tmp_path / "out", packages) == {"noto": 2, "fluent-3d": 8}  # no skin tone, no flag
     data = build_dataset(DataConfig("folder", str(tmp_path / "out"), resolution=64))
-    image, captions, *_ = data[0]
+    image, captions = data[0].image, data[0].captions
     assert image[:, 0, 0].tolist() == [255, 255, 255] and image[2, 32, 32] > 200  # white around blue
     assert captions[:2] == ["dog face", "dog face, animals and nature"] and "dog" in captions
     assert Image.open(tmp_path / "out" / "fluent-3d" / "1f436.png").size == (64, 64)
