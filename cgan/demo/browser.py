@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 from cgan.demo.backend import MAX_UPLOAD, STEPS, TOO_LARGE
@@ -27,10 +28,10 @@ STYLE = """
   background: var(--background-fill-secondary); color: var(--body-text-color) !important; cursor: pointer;
   font: 400 0.875rem/1.4 var(--font) !important;
 }
+.example, .hand, .chips img { margin: 0 !important; }
 .example:hover, .hand:hover, .drop:hover, .drop.over { border-color: var(--color-accent); }
-.chips:has(img) { align-items: stretch; }
-.example:has(img) { display: flex; gap: 10px; align-items: center; border-radius: 10px; padding: 5px 12px 5px 5px; }
-.example img { width: 64px; height: 64px; border-radius: 6px; margin: 0; }
+.example:has(img) { display: flex; gap: 10px; align-items: center; border-radius: 10px; padding: 5px 9px 5px 5px; }
+.example img { width: 54px; height: 54px; border-radius: 6px; }
 .drop {
   display: flex; align-items: center; justify-content: center; position: relative; overflow: hidden; cursor: pointer;
   width: min(280px, 100%); aspect-ratio: 1; margin: auto; text-align: center; padding: 16px;
@@ -41,6 +42,11 @@ STYLE = """
 .drop img { display: none; position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }
 .drop.full { border-style: solid; }
 .drop.full img { display: block; margin: 0; }
+.drop.full::after {
+  content: "choose another"; position: absolute; right: 6px; bottom: 6px; padding: 1px 8px; border-radius: 8px;
+  background: var(--background-fill-primary); font-size: 0.8rem;
+}
+.column:not(:has(#pictures img)) .block:has(.onward) { display: none; }
 .answers .best { font-size: 1.5rem; font-weight: 600; margin: 0 0 8px; }
 .answer { display: grid; grid-template-columns: 7em 1fr 4em; gap: 10px; align-items: center; margin: 6px 0; }
 .answer .track { height: 10px; border-radius: 5px; background: var(--background-fill-secondary); overflow: hidden; }
@@ -55,7 +61,9 @@ STYLE = """
 @media (max-width: 600px) {
   .gradio-container > .main { padding-left: 14px !important; padding-right: 14px !important; }
   .tab-container button { padding: 0 9px !important; }
-  .example:has(img) { width: 100%; }
+  .example:has(img) { width: calc(50% - 4px); }
+  .example img { width: 44px; height: 44px; }
+  .chips:has(img) > span { display: none; }
 }
 """  # strips are clipped, as a browser blends the edges of neighbours
 
@@ -88,10 +96,11 @@ SCRIPT = """<script>
     return document.getElementById(name);
   };
   const pick = (button) => {
-    const { fields, zone, press } = JSON.parse(button.dataset.example);
+    const { fields, zone, press, result } = JSON.parse(button.dataset.example);
     for (const [name, text] of Object.entries(fields)) fill(name, text);
     if (zone) show(document.getElementById(zone), button.querySelector("img").src, "");
     setTimeout(() => document.getElementById(press).click(), 100);
+    if (innerWidth <= 600) document.getElementById(result).scrollIntoView({ behavior: "smooth", block: "center" });
   };
   const handOn = async (button) => {
     const image = document.querySelector("#pictures .preview img, #pictures img");
@@ -142,21 +151,25 @@ def drop_zone(name: str) -> str:
     return f'<label class="drop" id="{name}">{file}<img alt="">{words}</label>'
 
 
-def chips(examples: Iterable[tuple[str, Mapping[str, str]]], press: str) -> str:
-    """Returns the HTML of examples to click on: the text of each, and what it writes into fields, by their names.
+class Target(NamedTuple):
+    """What an example leads to, by the names of elements: the button that it presses, and the result."""
 
-    Then the button `press` is pressed.
-    """
-    buttons = [example_button(html.escape(text), {"fields": fields, "press": press}) for text, fields in examples]
+    press: str
+    result: str
+
+
+def chips(examples: Iterable[tuple[str, Mapping[str, str]]], target: Target) -> str:
+    """Returns the HTML of examples to click on: the text of each, and what it writes into fields, by their names."""
+    buttons = [example_button(html.escape(text), {"fields": fields, **target._asdict()}) for text, fields in examples]
     return f'<div class="chips"><span>Try:</span>{"".join(buttons)}</div>' if buttons else ""
 
 
-def picture_chips(examples: Iterable[PictureExample], field: str, zone: str, press: str) -> str:
-    """Returns the HTML of examples with a picture for a drop zone and a text for a field; then `press` is pressed."""
+def picture_chips(examples: Iterable[PictureExample], field: str, zone: str, target: Target) -> str:
+    """Returns the HTML of examples with a picture for a drop zone and a text for a field."""
     buttons = []
     for each in examples:
         image = f'<img alt="{html.escape(" ".join(each.scene))}" src="{as_data_url(picture_of(each.scene))}">'
-        action = {"fields": {field: each.text}, "zone": zone, "press": press}
+        action = {"fields": {field: each.text}, "zone": zone, **target._asdict()}
         buttons.append(example_button(f"{image}<span>{html.escape(each.text)}</span>", action))
     return f'<div class="chips"><span>Try:</span>{"".join(buttons)}</div>' if buttons else ""
 

@@ -11,7 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cgan.demo.backend import Backend
 from cgan.demo.browser import API, SCRIPT, STYLE
 from cgan.demo.examples import title
-from cgan.demo.tabs import ask_part, edit_part, generate_part, interpolation_part, nearest_part, one_by_one
+from cgan.demo.tabs import (
+    as_page_error,
+    ask_part,
+    edit_part,
+    generate_part,
+    interpolation_part,
+    nearest_part,
+    one_by_one,
+)
 from cgan.errors import UserError
 
 MAX_WAITING = 32  # requests in the queue; more are refused
@@ -72,6 +80,7 @@ def page(backend: Backend) -> gr.Blocks:
                 with gr.Tab(name):
                     changing.append(part(backend, checkpoint))
 
+        @as_page_error
         def renewed(label: str) -> list[str]:
             return [examples(backend, label) for _, examples in changing]
 

@@ -22,6 +22,7 @@ from cgan.demo.backend import (
 )
 from cgan.demo.browser import (
     SHOW_POSITION,
+    Target,
     answer_bars,
     chips,
     drop_zone,
@@ -83,8 +84,15 @@ def truncation_slider(name: str) -> gr.Slider:
 
 
 def example_place(backend: Backend, checkpoint: gr.Dropdown, write: Callable[[Backend, str], str]) -> Examples:
-    """Adds the place where a tab shows its examples, with those of the weights that are chosen at first."""
-    return Examples(gr.HTML(write(backend, checkpoint.value), elem_classes="examples"), write)
+    """Adds the place where a tab shows its examples, with those of the weights that are chosen at first.
+
+    Weights that can't be loaded have none, so that the page opens and others can be chosen.
+    """
+    try:
+        first = write(backend, checkpoint.value)
+    except UserError:
+        first = ""
+    return Examples(gr.HTML(first, elem_classes="examples"), write)
 
 
 # ------------------------------------------------------------------------------------------------ generate
@@ -101,7 +109,7 @@ def generate_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
             gallery = gr.Gallery(columns=2, elem_id="pictures", elem_classes="gallery", **SHOWING)
             message = gr.HTML(elem_classes="message", elem_id="message")
             download = gr.DownloadButton("Download", visible=False, size="sm", elem_id="download")
-            onward = gr.HTML(hand_on({"Edit": EDIT_ZONE, "Ask": ASK_ZONE}), visible=False)
+            gr.HTML(hand_on({"Edit": EDIT_ZONE, "Ask": ASK_ZONE}), elem_classes="onward")
         with gr.Column(scale=2, min_width=280):
             num = gr.Slider(1, MAX_PICTURES, 4, step=1, label="Pictures", elem_id="num")
             with gr.Row(elem_classes="bar"):
@@ -110,7 +118,7 @@ def generate_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
             truncation = truncation_slider("truncation")
     another = dice.click(None, None, seed, js="() => Math.floor(Math.random() * 1000000)", api_visibility="private")
     inputs = [checkpoint, caption, seed, truncation, num]
-    samples = {"fn": sampling(backend), "inputs": inputs, "outputs": [gallery, message, download, onward]}
+    samples = {"fn": sampling(backend), "inputs": inputs, "outputs": [gallery, message, download]}
     samples |= {"show_progress_on": gallery, **one_by_one()}
     gr.on([button.click, caption.submit], api_name="sample", **samples)
     another.then(api_visibility="private", **samples)
@@ -119,7 +127,7 @@ def generate_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
 
 def caption_examples(backend: Backend, label: str) -> str:
     """Returns the HTML of example captions."""
-    return chips([(each, {"caption": each}) for each in backend.captions(label)], "sample")
+    return chips([(each, {"caption": each}) for each in backend.captions(label)], Target("sample", "pictures"))
 
 
 def sampling(backend: Backend) -> Callable:
@@ -131,7 +139,7 @@ def sampling(backend: Backend) -> Callable:
         shown, everything = backend.sample(wanted, num)
         label = "Download" if num == 1 else "Download all"
         download = gr.update(value=everything, label=label, visible=True)
-        return [shown, html.escape(backend.unknown(wanted)), download, gr.update(visible=True)]
+        return [shown, html.escape(backend.unknown(wanted)), download]
 
     return sample
 
@@ -173,7 +181,7 @@ def edit_examples(backend: Backend, label: str) -> str:
     if not backend.can_edit(label):
         return f"<p>{html.escape(NO_EDITS[0].upper() + NO_EDITS[1:])}.</p>"
     known = [each for each in EDITS if not backend.unknown(PageRequest(label, each.text, 0))]
-    return picture_chips(known, "new-caption", EDIT_ZONE, "edit")
+    return picture_chips(known, "new-caption", EDIT_ZONE, Target("edit", "edited"))
 
 
 # ------------------------------------------------------------------------------------------------ ask
@@ -207,7 +215,7 @@ def ask_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
 def question_examples(backend: Backend, label: str) -> str:
     """Returns the HTML of example pictures with questions, where the chosen weights are of such pictures."""
     known = bool(backend.captions(label))
-    return picture_chips(QUESTIONS if known else (), "question", ASK_ZONE, "ask")
+    return picture_chips(QUESTIONS if known else (), "question", ASK_ZONE, Target("ask", "answer"))
 
 
 # ------------------------------------------------------------------------------------------------ interpolate
@@ -224,7 +232,7 @@ def interpolation_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
         truncation = truncation_slider("strip-truncation")
         button = gr.Button("Interpolate", variant="primary", scale=1, min_width=120, elem_id="interpolate")
     examples = example_place(backend, checkpoint, pair_examples)
-    message, picture = gr.HTML(elem_classes="message"), gr.HTML()
+    message, picture = gr.HTML(elem_classes="message"), gr.HTML(elem_id="strip-place")
     place = gr.Slider(0, STEPS - 1, 0, step=1, label="Position", visible=False, elem_id="place")
     download = gr.DownloadButton("Download the strip", visible=False, size="sm", elem_id="strip")
 
@@ -245,7 +253,9 @@ def interpolation_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
 def pair_examples(backend: Backend, label: str) -> str:
     """Returns the HTML of pairs of example captions."""
     pairs = caption_pairs(backend.captions(label))
-    return chips([(f"{a} → {b}", {"from-caption": a, "to-caption": b}) for a, b in pairs], "interpolate")
+    return chips(
+        [(f"{a} → {b}", {"from-caption": a, "to-caption": b}) for a, b in pairs], Target("interpolate", "strip-place")
+    )
 
 
 # ------------------------------------------------------------------------------------------------ nearest
@@ -273,4 +283,4 @@ def nearest_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
 
 def nearest_examples(backend: Backend, label: str) -> str:
     """Returns the HTML of example captions."""
-    return chips([(each, {"near-caption": each}) for each in backend.captions(label)[:4]], "find")
+    return chips([(each, {"near-caption": each}) for each in backend.captions(label)[:4]], Target("find", "by-caption"))
