@@ -1,4 +1,4 @@
-"""The functions behind the demo page: sampling, interpolation and nearest training pictures, with checked inputs."""
+"""The functions behind the tabs of the demo page; they check all that a visitor sends."""
 
 import base64
 import shutil
@@ -12,17 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cgan.data.decoding import upright
 from cgan.data.pictures import decode
+from cgan.demo.examples import captions_for, title
 from cgan.errors import UserError
 from cgan.figures.sheets import save_png
 from cgan.models.joint import JointEncoder
 from cgan.retrieval import EmbeddingIndex, embed_picture, open_index
+from cgan.retrieval.asking import Answers, Asker, ask_by
+from cgan.retrieval.embedding import opened_joint
 from cgan.sampling.interpolation import frames
 from cgan.sampling.naming import OutputPaths, cleaned, slug
 from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.request import SamplingRequest, check_keep
 from cgan.sampling.reranker import joint_encoder_for
-from cgan.sampling.sources import InMemory
+from cgan.sampling.sources import HINT, InMemory
 from cgan.sampling.writing import provenance, unknown_words
 from cgan.training.run_records import read_run
 from cgan.workers import Progress, silent
@@ -30,7 +34,10 @@ from cgan.workers import Progress, silent
 MAX_PICTURES, MAX_CAPTION = 16, 300  # of one request; characters
 MAX_TRUNCATION = 2.0
 TOO_LARGE = "too large"  # what the page sends in place of such a picture
+TOP = 8  # answers to a question
+MOST_KEPT = 50_000  # captions that an asker keeps encoded; with more of them it starts anew
 MAX_UPLOAD = 12_000_000  # bytes of a visitor's picture
+NO_EDITS = "these weights can't edit pictures; choose others, or fit a posterior with `cgan posterior`"
 STEPS = 16  # pictures of an interpolation
 NEAREST, THUMBNAIL = 8, 160  # pictures found; pixels
 KEPT = 200  # answers whose files stay; those of older ones are deleted
@@ -101,6 +108,8 @@ class Backend:
         caption, content = checked(request), InMemory(content_of(picture))
         check_keep(keep)
         SamplingRequest([caption], [request.seed], truncation=request.truncation, keep=keep).check()
+        if not self.can_edit(request.checkpoint):
+            raise UserError(f"{title(request.checkpoint)}: {NO_EDITS}")
         pipe, folder = self.pipe(request).starting_from(content, keep), self.new_folder()
         source = pipe.sources[0]
         before, after = folder / "before.png", OutputPaths(folder).of([caption], request.seed)
@@ -110,6 +119,37 @@ class Backend:
         one = replace(one, sources=[source.about()])
         save_png(edited, after, one.to_json(**provenance(pipe, self.path(request))))
         return [Shown(before, "before"), Shown(after, "after")], after
+
+    def can_edit(self, checkpoint: str) -> bool:
+        """Returns whether the weights of a label come with what finds the latents of pictures."""
+        try:
+            self.pipe(PageRequest(checkpoint, "", 0)).inverter()
+        except UserError:
+            return False
+        return True
+
+    def ask(self, checkpoint: str, picture: str, question: str, among: str = "") -> tuple[Answers, list[str]]:
+        """Returns the answers to a question about a visitor's picture, best first, and messages about the question.
+
+        picture is a data URL of the file. among holds the answers to choose from, separated by commas; where it is
+        empty, they are all that the training captions name. The joint encoder of the checkpoint answers.
+        """
+        for text in (question, among):
+            if not isinstance(text, str) or len(text) > MAX_CAPTION:
+                raise UserError(f"the question or its answers are too long; this page takes {MAX_CAPTION} characters")
+        content, reason = upright(InMemory(content_of(picture)))
+        if content is None:
+            raise UserError(f"the picture: {reason}; {HINT}")
+        asker, messages = asker_of(joint_encoder_for(self.path(PageRequest(checkpoint, "", 0)))), []
+        offered = cleaned(among).split(",") if among.strip() else None
+        try:
+            return ask_by(asker, content, cleaned(question), offered, TOP, messages.append), messages
+        except UserError as error:
+            raise UserError(str(error).replace("--among:", "answers:").replace("--among", "the answers")) from None
+
+    def captions(self, checkpoint: str) -> tuple[str, ...]:
+        """Returns example captions for the weights of a label; none where they know no such words."""
+        return captions_for(self.pipe(PageRequest(checkpoint, "", 0)).unknown_words)
 
     def nearest(self, request: PageRequest) -> tuple[list[Shown], list[Shown]]:
         """Returns the training pictures nearest to the caption, and those nearest to the picture sampled from it."""
@@ -187,7 +227,22 @@ def content_of(picture: str) -> bytes:
         raise UserError("the picture did not arrive whole; choose it again") from None
 
 
-@lru_cache(maxsize=2)
+def asker_of(path: Path) -> Asker:
+    """Returns the asker of a joint encoder, kept from earlier questions unless it keeps too many captions."""
+    asker = kept_asker(path, path.stat().st_mtime_ns)
+    if len(asker.rows) > MOST_KEPT:
+        kept_asker.cache_clear()
+        asker = kept_asker(path, path.stat().st_mtime_ns)
+    return asker
+
+
+@lru_cache(maxsize=1)
+def kept_asker(path: Path, modified: int) -> Asker:
+    """Loads a joint encoder that answers questions, and again when a training has written the file anew."""
+    return Asker(opened_joint(path))
+
+
+@lru_cache(maxsize=3)
 def loaded(path: Path, modified: int) -> TextToImage:
     """Loads a checkpoint, and again when a training has written the file anew."""
     return TextToImage.load(path)

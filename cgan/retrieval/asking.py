@@ -175,7 +175,18 @@ def ask(
         raise UserError(f"--top={top}: must be at least 1; 5 is a good start")
     if not question.strip():
         raise UserError('the question is empty; ask one, for instance "what colour is the dog?"')
-    asker = Asker(opened_joint(joint_checkpoint_of(checkpoint)))
+    return ask_by(Asker(opened_joint(joint_checkpoint_of(checkpoint))), picture, question, among, top, report)
+
+
+def ask_by(
+    asker: Asker,
+    picture: str | Path | Image.Image,
+    question: str,
+    among: Sequence[str] | None = None,
+    top: int | None = None,
+    report: Report = silent,
+) -> Answers:
+    """Returns what `ask` does, by an Asker that is kept for many questions; raises UserError."""
     answers = asker(image_vector(asker.joint, picture), question, among)
     for word in unknown_in(question, asker.lexicon):
         report(f"unknown word (not in the training captions): '{printable(word)}'")

@@ -68,7 +68,7 @@ def understand(text: str, lexicon: Lexicon, among: Sequence[str] | None = None) 
         candidates = [Candidate(value.name, (value.phrase,)) for value in chosen or lexicon.values[asks]]
     if len(candidates) < 2:
         found = "only one" if candidates else "no"
-        raise UserError(f"'{shown}': the encoder's training captions name {found} {asks}; give --among with some")
+        raise UserError(f"'{shown}': the encoder's training captions name {found} {asks}; give --among red,blue")
     return Question(shown, asks or "answer", stated(words, lexicon, asks), without_synonyms(candidates))
 
 

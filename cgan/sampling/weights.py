@@ -13,7 +13,7 @@ from torch import Tensor
 from cgan.damage import reading
 from cgan.errors import UserError
 from cgan.files import write_bytes
-from cgan.resources import STARTER_GAN, shipped_weights
+from cgan.resources import STARTER_GAN, shipped, shipped_weights
 from cgan.sampling.hub import download, hub_name
 
 PARTS = ("generator_ema.", "text_encoder.")  # of a checkpoint's weights, that sampling needs
@@ -71,19 +71,31 @@ def default_checkpoint(preferred: str | None = None) -> Path:
 
 
 def all_checkpoints(first: Path | None = None) -> dict[str, Path]:
-    """Returns checkpoints by label: `first` if it is given, those in runs/ from the newest on, and the starter weights.
+    """Returns checkpoints by label: `first` if it is given, those in runs/ from the newest on, and all starter weights.
 
     Raises UserError if there is none at all.
     """
     runs = [path for name in (RUN, "best.ckpt") for path in Path("runs").glob(f"*/{name}")]
     found = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)
-    found = ([find(first)] if first is not None else []) + found + ([STARTER_GAN] if STARTER_GAN.is_file() else [])
+    found = ([find(first)] if first is not None else []) + found + starter_generators()
     if not found:
         raise UserError(NO_RUN)
     by_label: dict[str, Path] = {}
     for path in found:
         by_label.setdefault(label(path), path)
     return by_label
+
+
+def starter_generators() -> list[Path]:
+    """Returns the generators that come with cgan; that of scenes with one object first."""
+    files = sorted(shipped("assets", STARTER_GAN.name).parent.glob("*.safetensors"))
+    return sorted(filter(holds_generator, files), key=lambda file: file != STARTER_GAN)
+
+
+def holds_generator(file: Path) -> bool:
+    """Returns whether exported weights are a generator's, and not those of a classifier or a joint encoder."""
+    with reading(file, DAMAGED), safe_open(file, "pt") as weights:
+        return any(name.startswith(PARTS[0]) for name in weights.keys())  # noqa: SIM118
 
 
 def label(path: Path) -> str:

@@ -1,70 +1,32 @@
-"""cgan demo: what a visitor may ask for, the page in a real browser, and what its server refuses.
-
-The last two need gradio, and playwright with a Chromium on the machine; docs/demo.md says how to get them.
-"""
+"""cgan demo: what a visitor may ask for, and what its server refuses, which needs gradio."""
 
 import base64
 import http.client
-import io
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cgan.cli import demo, sample
-from cgan.data.scenes.dataset import Scenes
 from cgan.demo import backend as backend_module
 from cgan.demo.backend import MAX_CAPTION, STEPS, Backend, PageRequest
+from cgan.demo.examples import EDITS, as_data_url, picture_of
 from cgan.errors import UserError
-from cgan.resources import STARTER_GAN
+from cgan.resources import STARTER_GAN, STARTER_JOINT, shipped_weights
+from cgan.retrieval.asking import ask
 from cgan.sampling.request import read_request
 from cgan.sampling.weights import all_checkpoints
-from helpers import ROOT
 from helpers.pictures import pixels
 
-STARTER = "assets/scenes-64.safetensors"
+STARTER, TWO = "assets/scenes-64.safetensors", "assets/scenes-two-64.safetensors"
 DOG = PageRequest(STARTER, "a small red dog on grass", 4)
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CALL = "/gradio_api/call/sample"
-RECORDER = """
-import os, socket
-def recorded(function, place):
-    def call(*arguments, **more):
-        with open(os.environ["CONNECTIONS"], "a") as file:
-            file.write(f"{arguments[place]}\\n")
-        return function(*arguments, **more)
-    return call
-socket.socket.connect = recorded(socket.socket.connect, 1)
-socket.getaddrinfo = recorded(socket.getaddrinfo, 0)
-"""
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    """A folder of scenes."""
-    folder, scenes = tmp_path_factory.mktemp("pictures"), Scenes(12, 64, 0)
-    for i in range(12):
-        Image.fromarray(scenes[i].image.permute(1, 2, 0).numpy()).save(folder / f"scene-{i}.png")
-    return folder
-
-
-@pytest.fixture
-def backend(tmp_path, pictures, monkeypatch) -> Backend:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "answers").mkdir()
-    return Backend({STARTER: STARTER_GAN}, tmp_path / "answers", pictures)
 
 
 def again(path: Path) -> np.ndarray:
@@ -133,6 +95,52 @@ def test_what_is_no_picture_to_edit_is_told_in_one_line(backend, picture, keep, 
     assert "\n" not in str(error.value) and len(str(error.value)) < 200
 
 
+def test_weights_that_cannot_edit_say_so_by_their_name(tmp_path, pictures):
+    both = Backend({STARTER: STARTER_GAN, TWO: shipped_weights(TWO)}, tmp_path)
+    assert both.can_edit(STARTER) and not both.can_edit(TWO)
+    with pytest.raises(UserError, match="^Scenes with two objects .*can't edit pictures") as error:
+        both.edit(DOG._replace(checkpoint=TWO), as_url(pictures / "scene-1.png"), 1.0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_question_is_answered_as_by_ask(backend):
+    picture = picture_of(("dog", "blue", "big", "centre", "sand"))
+    question = "what colour is the zeppelin?"
+    found, messages = backend.ask(STARTER, as_data_url(picture), question, "red, blue")
+    assert found == ask(Image.fromarray(picture), question, among=["red", "blue"], checkpoint=STARTER_JOINT)
+    assert found.best == "blue" and "zeppelin" in messages[0]
+
+
+@pytest.mark.parametrize(
+    "checkpoint, content, question, among, told",
+    [
+        (STARTER, None, "", "", "the question is empty"),
+        (STARTER, None, "\x00 \n", "", "the question is empty"),
+        (STARTER, None, "why?", "", "can't tell what is asked for"),
+        (STARTER, None, "what colour is it?", "red", "answers: give at least two"),
+        (STARTER, None, "a" * 301, "", "too long"),
+        (STARTER, None, None, "", "too long"),
+        (STARTER, None, "what colour is it?", {"path": "/etc/passwd"}, "too long"),
+        (STARTER, "", "what colour is it?", "", "no picture"),
+        (STARTER, "data:text/plain;base64,YSBkb2c=", "what colour is it?", "", "not a picture"),
+        ("/etc/passwd", None, "what colour is it?", "", "no such checkpoint here"),
+    ],
+)
+def test_what_is_no_question_is_told_in_one_line(backend, checkpoint, content, question, among, told):
+    content = as_data_url(picture_of(EDITS[0].scene)) if content is None else content
+    with pytest.raises(UserError, match=told) as error:
+        backend.ask(checkpoint, content, question, among)
+    assert "\n" not in str(error.value) and "--among" not in str(error.value)
+
+
+def test_an_asker_that_keeps_too_many_captions_starts_anew(backend, monkeypatch):
+    monkeypatch.setattr(backend_module, "MOST_KEPT", 1)
+    first = backend_module.asker_of(STARTER_JOINT)
+    assert backend_module.asker_of(STARTER_JOINT) is first
+    first.encoded(["a dog", "a cat"])
+    assert backend_module.asker_of(STARTER_JOINT) is not first
+
+
 def test_words_that_training_never_saw_are_told(backend):
     assert "'zeppelin'" in backend.unknown(DOG, "a red zeppelin") and backend.unknown(DOG) == ""
 
@@ -189,8 +197,9 @@ def test_the_checkpoint_that_is_given_comes_first_then_runs_then_starter_weights
         Path(name).mkdir(parents=True)
         Path(name, "last.ckpt").touch()
         os.utime(Path(name, "last.ckpt"), (10**9 - age, 10**9 - age))
-    assert list(all_checkpoints(None)) == ["new/last.ckpt", "old/last.ckpt", STARTER]
-    assert list(all_checkpoints(Path("other"))) == ["other/last.ckpt", "new/last.ckpt", "old/last.ckpt", STARTER]
+    runs = ["new/last.ckpt", "old/last.ckpt"]
+    assert list(all_checkpoints(None)) == [*runs, STARTER, TWO]
+    assert list(all_checkpoints(Path("other"))) == ["other/last.ckpt", *runs, STARTER, TWO]
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch):
@@ -209,29 +218,6 @@ def test_mistakes_are_told_before_anything_is_loaded(arguments):
 
 
 # ---------------------------------------------------------------------------------------------- the server
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory, pictures) -> Iterator[SimpleNamespace]:
-    """cgan demo in a process of its own, which writes down each address that it connects to."""
-    pytest.importorskip("gradio")
-    home = tmp_path_factory.mktemp("served")
-    (home / "recorder").mkdir()
-    (home / "recorder" / "sitecustomize.py").write_text(RECORDER)
-    (home / "temporary").mkdir()
-    (home / "secret.txt").write_text("secret")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": f"{home / 'recorder'}{os.pathsep}{ROOT}", "TMPDIR": f"{home}/temporary",
-                   "CONNECTIONS": str(home / "connections"), "CGAN_CACHE": str(home / "cache")}  # fmt: skip
-    command = [sys.executable, "-m", "cgan", "demo", "--port", str(port), "--images", str(pictures)]
-    process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, text=True)
-    assert "the page is at" in process.stdout.readline()
-    yield SimpleNamespace(home=home, port=port, url=f"http://127.0.0.1:{port}/")
-    process.terminate()
-    process.wait(30)
-    assert not list((home / "temporary").glob("cgan-demo-*"))  # nothing is left
 
 
 @pytest.fixture(scope="module")
@@ -335,98 +321,6 @@ def test_many_at_once_wait_or_are_refused_and_each_gets_its_own(served, pipe):
         paths = list(visitors.map(drawn, range(50)))
     assert all((pixels(path) == pipe.sample(["a cat"], [seed])[0]).all() for seed, path in enumerate(paths) if path)
     assert 10 < sum(path is not None for path in paths) < 50
-
-
-# ---------------------------------------------------------------------------------------------- the browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser:
-            yield browser
-
-
-def opened(browser, served, width: int, height: int, requests: list[str]):
-    page = browser.new_page(viewport={"width": width, "height": height})
-    page.set_default_timeout(60_000)
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(served.url)
-    return page
-
-
-def write(page, name: str, text: str) -> None:
-    page.locator(f"#{name} textarea, #{name} input").first.fill(text)
-
-
-def as_shown(page, selector: str) -> np.ndarray:
-    """The pixels of a picture in the page, as the browser has decoded it."""
-    script = """async (image) => {
-      await image.decode();
-      const canvas = document.createElement("canvas");
-      [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-      canvas.getContext("2d").drawImage(image, 0, 0);
-      return canvas.toDataURL("image/png");
-    }"""
-    encoded = page.locator(selector).first.evaluate(script)
-    return pixels(io.BytesIO(base64.b64decode(encoded.partition(",")[2])))
-
-
-def overflow(page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-
-
-@pytest.mark.slow
-def test_a_caption_that_is_typed_becomes_the_samplers_picture_without_any_other_host(served, browser, pipe, tmp_path):
-    requests: list[str] = []
-    page = opened(browser, served, 1280, 900, requests)
-    write(page, "caption", "a white zeppelin at night")
-    write(page, "seed", "11")
-    page.click("#sample")
-    page.wait_for_selector("#pictures img")
-    assert (as_shown(page, "#pictures img") == pipe.sample(["a white zeppelin at night"], [11])[0]).all()
-    assert "'zeppelin'" in page.inner_text("#message")
-    with page.expect_download() as download:
-        page.click("#download")
-    with zipfile.ZipFile(download.value.path()) as archive:
-        assert len(archive.namelist()) == 4
-        (tmp_path / "one.png").write_bytes(archive.read("a-white-zeppelin-at-night-12.png"))
-    assert read_request(tmp_path / "one.png")[0].seeds == [12]
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
-    assert overflow(page) <= 0 and pixels(tmp_path / "page.png").std() > 20
-    hosts = {request.split("/")[2] for request in requests if not request.startswith(("data:", "blob:"))}
-    assert hosts == {f"127.0.0.1:{served.port}"}
-
-
-@pytest.mark.slow
-def test_the_slider_walks_and_the_nearest_are_found_on_a_phone(served, browser, pipe, tmp_path):
-    page = opened(browser, served, 390, 844, [])
-    write(page, "caption", "a red ball on sand")
-    write(page, "to-caption", "a blue house at night")
-    page.click("#interpolate")
-    page.wait_for_selector("#strip-view")
-    for place, (caption, seed) in ((0, ("a red ball on sand", 0)), (STEPS - 1, ("a blue house at night", 1))):
-        page.locator("#place input[type=number]").fill(str(place))
-        page.keyboard.press("Tab")
-        page.wait_for_timeout(500)
-        seen = Image.open(io.BytesIO(page.locator("#strip-view").screenshot())).convert("RGB").resize((64, 64))
-        difference = np.abs(np.asarray(seen).astype(int) - pipe.sample([caption], [seed])[0])
-        assert difference[:, 4:-4].mean() < 8
-    page.get_by_role("tab", name="Nearest training pictures").click()
-    page.click("#find")
-    page.wait_for_selector("#by-picture img")
-    page.screenshot(path=tmp_path / "phone.png", full_page=True)
-    assert page.locator("#by-caption img").count() == 8 and overflow(page) <= 0
-
-
-@pytest.mark.slow
-def test_a_mistake_is_told_on_the_page(served, browser):
-    page = opened(browser, served, 1280, 900, [])
-    page.click("#sample")
-    page.get_by_text("a caption is empty; give one").wait_for()
 
 
 @pytest.mark.slow

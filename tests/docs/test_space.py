@@ -45,6 +45,7 @@ def test_the_page_offers_the_generators_that_come_with_cgan_and_no_other_weights
     assert not [file for file in found.values() if file.name.startswith(("joint", "judge"))]
 
 
+@pytest.mark.slow
 def test_the_page_is_built(tmp_path, monkeypatch):
     pytest.importorskip("gradio")
     from cgan.demo import page
