@@ -114,6 +114,13 @@ def test_what_is_not_wanted_is_pushed_away_from_and_told(pipe, capsys):
     assert json.loads(plain)["negative"] is None and (pixels("plain.png") != pixels(told["path"])).any()
 
 
+def test_a_run_without_a_checkpoint_is_named_where_the_starter_weights_stand_in(capsys):
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/config.yaml").touch()
+    main(["a dog"])
+    assert "runs/mine has no checkpoint to sample from yet" in capsys.readouterr().err
+
+
 def test_words_of_the_negative_caption_that_training_never_saw_are_told(capsys):
     main(["a dog", "--negative", "a zebra"])
     assert "unknown words (not in the training captions): 'zebra'" in capsys.readouterr().err
