@@ -381,6 +381,7 @@ def test_a_picture_costs_little_more_than_importing_torch():
 def test_the_commands_of_the_page_on_sampling_run(capsys):
     """Each line of docs/sampling.md that begins with "python sample.py", but for optional packages."""
     Path("captions.txt").write_text("a red car\na cat\n")
+    main(["a red dog", "--out", "p.png"])
     commands = re.findall(r"^python sample\.py (.*?)(?:  #.*)?$", PAGE, flags=re.MULTILINE)
     drawn = [sample(capsys, *shlex.split(c)) for c in commands if ".mp4" not in c and "OWNER" not in c]
     assert len(drawn) >= 9 and all(drawn)
