@@ -178,7 +178,7 @@ def markdown_table(rows: list[ConfigRow]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Returns text for the cell of a Markdown table; < as an entity, as Python-Markdown shows a backslash before it."""
+    """Returns text for the cell of a Markdown table; < as an entity, since Python-Markdown keeps a backslash there."""
     for sign in "\\|*_`":
         text = text.replace(sign, f"\\{sign}")
     return text.replace("<", "&lt;")

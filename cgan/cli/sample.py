@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     from cgan.sampling import writing
     from cgan.sampling.pipeline import TextToImage
     from cgan.sampling.request import read_request
-    from cgan.sampling.weights import default_checkpoint, find
+    from cgan.sampling.weights import default_checkpoint, find, passed_over
 
     options.device = present_device() if options.device == "auto" else options.device
     before, about = (None, {}) if options.again is None else read_request(options.again)
@@ -43,6 +43,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{options.again}: is not an interpolation, so it can't be animated; give --out a .png")
     named = about.get("checkpoint", {}).get("file")
     checkpoint = default_checkpoint(named) if options.checkpoint is None else find(options.checkpoint)
+    if options.checkpoint is None and options.again is None and (run := passed_over(checkpoint)):
+        warn(f"{run} has no checkpoint to sample from yet; these are the starter weights")
     pipe = TextToImage.load(checkpoint).to(options.device)
     if options.compile:
         pipe.compile(options.batch_size)

@@ -67,14 +67,13 @@ class Plan(NamedTuple):
     level: str = "one"  # objects in a scene
 
     def names(self) -> list[str]:
-        """Returns the names of the values that best.ckpt can follow."""
+        """Returns the names of the values that best.ckpt can follow; it follows the first where none is preferred."""
         names = [name for name in ("clip_score",) if name in self.wanted]
         if "scenes" in self.wanted and self.level == "two":
             names += TWO_OBJECT_NAMES
         elif "scenes" in self.wanted:
             names += ["scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "diversity"]
             names += [*values_of("kid", SCENE_FEATURES), *values_of("prdc", SCENE_FEATURES)]
-        names += self.names_on_pixels()
         if self.features is not None:
             on_these = ON_FEATURES if self.features else ON_INCEPTION
             names += [name for metric in on_these if metric in self.wanted for name in values_of(metric, self.features)]
@@ -82,6 +81,7 @@ class Plan(NamedTuple):
             by = ["r_precision" if self.independent else "joint/r_precision"] * self.joint
             by += ["clip/r_precision"] * (self.clip is not None)
             names += by or ["r_precision"]
+        names += self.names_on_pixels()  # last, so that best.ckpt follows one of them where there is nothing else
         return list(dict.fromkeys(names))
 
     def names_on_pixels(self) -> list[str]:

@@ -70,6 +70,12 @@ def default_checkpoint(preferred: str | None = None) -> Path:
     return runs[-1] if runs else STARTER_GAN
 
 
+def passed_over(checkpoint: Path) -> Path | None:
+    """Returns the newest run in runs/ if it has no checkpoint to sample from, so that the starter weights stand in."""
+    runs = sorted(Path("runs").glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
+    return runs[-1].parent if runs and checkpoint == STARTER_GAN else None
+
+
 def all_checkpoints(first: Path | None = None) -> dict[str, Path]:
     """Returns checkpoints by label: `first` if it is given, those in runs/ from the newest on, and all starter weights.
 

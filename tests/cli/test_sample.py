@@ -114,6 +114,13 @@ def test_what_is_not_wanted_is_pushed_away_from_and_told(pipe, capsys):
     assert json.loads(plain)["negative"] is None and (pixels("plain.png") != pixels(told["path"])).any()
 
 
+def test_a_run_without_a_checkpoint_is_named_where_the_starter_weights_stand_in(capsys):
+    Path("runs/mine").mkdir(parents=True)
+    Path("runs/mine/config.yaml").touch()
+    main(["a dog"])
+    assert "runs/mine has no checkpoint to sample from yet" in capsys.readouterr().err
+
+
 def test_words_of_the_negative_caption_that_training_never_saw_are_told(capsys):
     main(["a dog", "--negative", "a zebra"])
     assert "unknown words (not in the training captions): 'zebra'" in capsys.readouterr().err
@@ -374,6 +381,7 @@ def test_a_picture_costs_little_more_than_importing_torch():
 def test_the_commands_of_the_page_on_sampling_run(capsys):
     """Each line of docs/sampling.md that begins with "python sample.py", but for optional packages."""
     Path("captions.txt").write_text("a red car\na cat\n")
+    main(["a red dog", "--out", "p.png"])
     commands = re.findall(r"^python sample\.py (.*?)(?:  #.*)?$", PAGE, flags=re.MULTILINE)
     drawn = [sample(capsys, *shlex.split(c)) for c in commands if ".mp4" not in c and "OWNER" not in c]
     assert len(drawn) >= 9 and all(drawn)

@@ -99,8 +99,10 @@ def test_missing_weights_are_a_line_each_and_the_joint_encoder_stands_in(capsys)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("without fid: ") and "trainer.inception=FILE" in lines[0]
     assert lines[1].startswith("without clip_score: ") and "hf download" in lines[1] and "trainer.clip=" in lines[1]
-    assert plan.names() == [*ON_PIXELS, "joint/frechet_distance", "joint/r_precision"]
+    assert plan.names() == ["joint/frechet_distance", "joint/r_precision", *ON_PIXELS]
     assert plan.followed(None) == "joint/r_precision"
+    few = plan._replace(wanted=plan.wanted - {"r_precision"})  # where there are too few captions for it
+    assert few.followed(None) == "joint/frechet_distance"
     assert plan.followed("joint/frechet_distance") == "joint/frechet_distance"
 
 
@@ -112,9 +114,8 @@ def test_a_clip_that_is_there_measures_captions_and_finds_them(tmp_path):
 
 def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
     plan = plan_of("data.source=folder", "data.root=x", f"trainer.eval_joint_encoder={STARTER_JOINT}")
-    assert (
-        plan.names() == [*ON_PIXELS, "joint/frechet_distance", "r_precision"] and plan.followed(None) == "r_precision"
-    )
+    assert plan.names() == ["joint/frechet_distance", "r_precision", *ON_PIXELS]
+    assert plan.followed(None) == "r_precision"
 
 
 def test_scenes_of_two_objects_have_a_scene_classifier_of_their_own(monkeypatch, tmp_path, capsys):
