@@ -1,6 +1,7 @@
 """The page of cgan demo, built with gradio: the choice of weights, the tabs, and the routes that its server allows."""
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 
 import gradio as gr
@@ -36,7 +37,9 @@ def serve(backend: Backend, host: str, port: int | None, report: Callable[[str],
     """
     blocks = page(backend).queue(max_size=MAX_WAITING, api_open=False, default_concurrency_limit=1)
     quietly = {"quiet": True, "share": False, "ssr_mode": False, "pwa": False, "mcp_server": False, "footer_links": []}
-    guarded = {"app_kwargs": {"middleware": [Middleware(RouteFilter, folder=backend.folder)]}, "run_history": False}
+    guarded = {"app_kwargs": {"middleware": [Middleware(RouteFilter, folder=backend.folder)]}}
+    if "run_history" in signature(blocks.launch).parameters:  # of later versions of gradio 6
+        guarded["run_history"] = False
     style = {"css": STYLE, "head": SCRIPT, "theme": gr.themes.Default(primary_hue="emerald")}
     try:
         _, url, _ = blocks.launch(
