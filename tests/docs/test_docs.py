@@ -115,12 +115,8 @@ def test_every_verb_and_option_that_is_named_exists(page):
             assert set(words[1].split("|")) <= {*VERBS, "VERB", "--version"}, span
         if words[0] in ("cgan", "sample.py") or words[0].startswith("--"):
             unknown = {word for word in words if re.match(r"--\w", word)} - options - {"--version", "--help"}
-<<<<<<< HEAD
             others = ("--requeue", "--max-restarts", "--user")  # SLURM's, torchrun's, Docker's
             assert not unknown or words[0] in others, span
-=======
-            assert not unknown or words[0] in ("--requeue", "--max-restarts", "--user"), span  # of others
->>>>>>> docs2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
