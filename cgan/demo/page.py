@@ -39,7 +39,7 @@ def serve(backend: Backend, host: str, port: int | None, report: Callable[[str],
     quietly = {"quiet": True, "share": False, "ssr_mode": False, "pwa": False, "mcp_server": False, "footer_links": []}
     guarded = {"app_kwargs": {"middleware": [Middleware(RouteFilter, folder=backend.folder)]}}
     if "run_history" in signature(blocks.launch).parameters:  # of later versions of gradio 6
-        guarded["run_history"] = False
+        quietly["run_history"] = False
     style = {"css": STYLE, "head": SCRIPT, "theme": gr.themes.Default(primary_hue="emerald")}
     try:
         _, url, _ = blocks.launch(
