@@ -139,7 +139,8 @@ def test_a_joint_run_leaves_weights_measures_sheets_and_wandb_files(joint_run):
     names = {"image_to_text/median_rank", "text_to_image/median_rank", "test_images"}
     ways = [f"{way}/recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
     names |= {*ways, *(f"ceiling/{way}" for way in ways)}
-    names |= {"agreement", "agreement_others", "caption_accuracy", "caption_mentions"}
+    names |= {"agreement", "agreement_others", "caption_accuracy", "caption_mentions", "modality_gap"}
+    names |= {"image_to_text/ndcg@10", "text_to_image/ndcg@10"}
     assert set(measures) == names and np.isfinite(list(measures.values())).all() and measures["test_images"] == 12
     sheets = sorted(path.name for path in joint_run.glob("samples/*.png"))
     assert sheets == [f"reconstructions_{seen:09d}.png" for seen in (32, 512, 1024)]

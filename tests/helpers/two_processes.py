@@ -44,7 +44,8 @@ class Chance(pl.Callback):
 
 
 def main(num_processes: int, folder: Path, compiled: bool = False) -> None:
-    generator = torch.Generator().manual_seed(1)
+    # with some seeds a pixel or a ReLU lies on its kink, where rounding decides on a gradient
+    generator = torch.Generator().manual_seed(5)
     images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
     gan, gradients, chance = tiny_gan(penalty_weight=0.01), Gradients(), Chance()
