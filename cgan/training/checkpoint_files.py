@@ -118,9 +118,12 @@ class Found(NamedTuple):
 def checkpoints_in(run_dir: Path) -> list[Path]:
     """Returns last.ckpt, last-1.ckpt and so on, the newest first; raises UserError if the folder can't be read."""
     try:
-        paths = [path for path in run_dir.glob("last*.ckpt") if NAME.fullmatch(path.name)]
+        names = os.listdir(run_dir)  # from Python 3.13 on Path.glob passes over a folder that it can't read
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
         raise UserError(f"{run_dir} can't be read: {system_fault(error)}") from error
+    paths = [run_dir / name for name in names if NAME.fullmatch(name)]
     return sorted(paths, key=lambda path: int(path.stem.partition("-")[2] or 0))
 
 
