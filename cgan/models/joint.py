@@ -72,7 +72,7 @@ class JointConfig:
 def joint_config(settings: dict) -> JointConfig:
     """Returns a configuration from the nested dictionary that `asdict` made of it, without a file of first weights."""
     sections = {
-        "image": ImageEncoderConfig(**settings["image"] | {"weights": None}),
+        "image": ImageEncoderConfig(**{"antialias": False} | settings["image"] | {"weights": None}),
         "text": LSTMConfig(**settings["text"]),
         "decoder": DecoderConfig(**settings["decoder"]),
     }

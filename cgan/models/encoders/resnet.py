@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
@@ -18,6 +19,8 @@ class ImageEncoderConfig:
     network: Literal["small", "resnet50"] = "small"  # the image encoder: a small ResNet, or a ResNet-50
     width: int = 32  # channels of the small network at a quarter of the resolution, doubled with each halving
     embedding_dim: int = 128  # numbers in a picture's embedding (E); must equal joint.text.dim
+    antialias: bool = True  # blur pictures before the small network's first stride, so that its gradients have no
+    # pattern of two pixels, which generators take up
     weights: str | None = None  # first weights of resnet50: imagenet downloads them, else a file of torchvision's;
     # absent: random
 
@@ -26,7 +29,7 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     """Returns the image encoder of a configuration. Raises UserError where given weights can't be loaded."""
     match config.network:
         case "small":
-            return SmallResNet(config.width, config.embedding_dim)
+            return SmallResNet(config.width, config.embedding_dim, config.antialias)
         case "resnet50":
             return ResNet50(config.embedding_dim, config.weights)
         case unknown:
@@ -39,15 +42,35 @@ def stage(in_channels: int, out_channels: int) -> nn.Module:
     return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
 
 
+class BlurredConv2d(nn.Conv2d):
+    """A convolution of 3 x 3 with stride 2 on a map blurred by [1, 2, 1] / 4 both ways (Zhang 2019).
+
+    A stride alone treats even and odd pixels differently, so that the gradient of an image has a pattern of two pixels.
+    The blur takes this frequency out of the input, and so out of the gradient. Both are one convolution of 5 x 5.
+    """
+
+    blur: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2, padding=1, bias=False)
+        binomial = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("blur", (binomial[:, None] * binomial)[None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
+        kernels = F.conv2d(self.weight.flatten(0, 1)[:, None], self.blur, padding=2)  # (C' C, 1, 5, 5)
+        return F.conv2d(x, kernels.view(*self.weight.shape[:2], 5, 5), stride=2, padding=2)
+
+
 class SmallResNet(ImageEncoder):
     """A small ResNet for scenes; its embedding keeps the positions of objects, as captions tell left from right."""
 
-    def __init__(self, width: int, embedding_dim: int) -> None:
+    def __init__(self, width: int, embedding_dim: int, antialias: bool = False) -> None:
         super().__init__()
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.antialias = embedding_dim, antialias
         self.map_channels = [width, 2 * width, 4 * width]
-        stem = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
-        self.stem = nn.Sequential(*stem)
+        first = BlurredConv2d(3, width // 2) if antialias else nn.Conv2d(3, width // 2, 3, 2, 1, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(width // 2), nn.ReLU())
         channels = [width // 2, *self.map_channels]
         self.stages = nn.ModuleList(stage(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
         self.embedding = nn.Linear(channels[-1] * 16, embedding_dim)

@@ -9,7 +9,8 @@ def image_encoder_spec(encoder: ImageEncoder) -> dict | None:
     """Returns JSON-able settings of a joint encoder's image half; None for other networks, which do not travel."""
     match encoder:
         case SmallResNet():
-            return {"encoder": "small", "width": encoder.map_channels[0], "embedding_dim": encoder.embedding_dim}
+            sizes = {"width": encoder.map_channels[0], "embedding_dim": encoder.embedding_dim}
+            return {"encoder": "small", **sizes, "antialias": encoder.antialias}
         case ResNet50():
             return {"encoder": "resnet50", "embedding_dim": encoder.embedding_dim}
         case CLIPImageEncoder():
@@ -21,7 +22,7 @@ def restore_image_encoder(spec: dict) -> ImageEncoder:
     """Returns the encoder that image_encoder_spec describes, without its weights; raises UserError for other kinds."""
     match spec["encoder"]:
         case "small":
-            return SmallResNet(spec["width"], spec["embedding_dim"])
+            return SmallResNet(spec["width"], spec["embedding_dim"], spec.get("antialias", False))
         case "resnet50":
             return ResNet50(spec["embedding_dim"])
         case "clip":
