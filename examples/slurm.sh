@@ -1,12 +1,12 @@
 #!/bin/bash
-# Submits a training to SLURM; configs/slurm/train.sbatch is the job, which queues itself again until it is finished.
+# Submits a training run to SLURM; configs/slurm/train.sbatch is the job, which requeues itself until it is finished.
 #
 #   bash examples/slurm.sh configs/gan/coco.yaml data.root=train2017 data.annotations=captions_train2017.json
 #   NODES=1 GPUS=8 HOURS=12 PARTITION=gpu NAME=coco bash examples/slurm.sh CONFIG.yaml [key=value ...]
 #
-# NODES (1), GPUS of each (4), CPUS of each GPU (8), HOURS until the job is queued again (4), NAME of the job (cgan),
-# PARTITION and ACCOUNT where the cluster wants them. DRY_RUN=1 prints the command and submits nothing. Relative paths
-# are from the root of the project, where the job runs.
+# NODES (1), GPUS per node (4), CPUS per GPU (8), HOURS until the job is requeued (4), NAME of the job (cgan),
+# PARTITION and ACCOUNT if the cluster needs them. DRY_RUN=1 prints the command and submits nothing. Relative paths
+# start at the project root, where the job runs.
 set -euo pipefail
 
 gpus=${GPUS:-4}

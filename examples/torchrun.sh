@@ -1,5 +1,5 @@
 #!/bin/bash
-# Trains on all GPUs of a machine, or of several, by torchrun.
+# Trains with torchrun on all GPUs of one or several machines.
 #
 #   bash examples/torchrun.sh configs/gan/scenes.yaml run_dir=runs/NAME
 #   NODES=2 HOST=first.machine bash examples/torchrun.sh CONFIG.yaml run_dir=runs/NAME    # on each of the machines
@@ -7,7 +7,7 @@
 # GPUS   processes on this machine; default: one for each GPU, or one without any
 # NODES  machines; default 1. HOST is the name of one of them that all can reach, PORT a free port of it (29500)
 #
-# run_dir must lie on a disk that all machines share. The same command again goes on where the training stopped.
+# run_dir must be on a disk that all machines share. Repeat the command to resume where the run stopped.
 set -euo pipefail
 
 gpus=${GPUS:-$({ nvidia-smi --list-gpus 2>/dev/null || true; } | wc -l)}
