@@ -83,6 +83,8 @@ GAN = {
     **dict.fromkeys(("first_beta", "second_beta", "last_second_beta"), BETA),
     **dict.fromkeys(("ema_half_life", "ema_ramp_up", "adaptive_images"), POSITIVE),
     "discriminator_learning_rate": NOT_NEGATIVE,
+    "generator.latent_prior_guidance": NOT_NEGATIVE,
+    "generator.low_pass": Range(0, 0.25),
 }
 DATA = {"resolution": RESOLUTION, "num_images": COUNT, "test_images": NOT_NEGATIVE, "seed": SEED}
 RANGES: dict[str, Range | Choice] = {

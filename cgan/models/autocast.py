@@ -23,7 +23,7 @@ class AutocastCopy:
 
     def under_autocast(self, device_type: str) -> nn.Module | None:
         """Returns the copy for the autocast that is on for a device type, such as "cuda"; None where it is off."""
-        if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
+        if device_type == "meta" or not torch.is_autocast_enabled(device_type):
             return None
         dtype = torch.get_autocast_dtype(device_type)
         now = dtype, *((id(weight), weight.device, weight._version) for weight in self.network.parameters())

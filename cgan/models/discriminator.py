@@ -17,7 +17,7 @@ from cgan.models.float32 import in_float32, widened
 from cgan.models.generators.dfgan import StridedTrunk
 from cgan.models.generators.r3gan import PlainTrunk
 from cgan.models.latent_prior import normalised
-from cgan.models.layers import Downsample, channels_at, pooled
+from cgan.models.layers import Downsample, average_pool, channels_at, pooled
 from cgan.models.spectral_norm import SpectralNorms, add_spectral_norm, normalised_once, rename_vectors
 from cgan.renamed import weights_renamed
 
@@ -38,6 +38,8 @@ class DiscriminatorConfig:
     # projection, or concatenated; separate: also logits without the caption
     width: int = 8  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 64  # largest number of channels in a layer of the pixel trunk
+    stem: Literal["full", "strided"] = "full"  # the first layer of trunk pooled: at full resolution, or with a stride,
+    # whose gradients have a pattern of two pixels
     patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
     head_dim: int = 64  # channels inside a head
     head_resolution: int = 4  # size to which a head pools feature maps before it convolves them: 8 costs far more than
@@ -50,7 +52,7 @@ def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | Non
     sizes = resolution, config.width, config.max_channels
     match config.trunk:
         case "pooled":
-            return Trunk(*sizes)
+            return Trunk(*sizes, config.stem)
         case "dfgan":
             return StridedTrunk(*sizes, config.patch)
         case "r3gan":
@@ -61,15 +63,30 @@ def build_trunk(config: DiscriminatorConfig, resolution: int) -> nn.Module | Non
             assert_never(unknown)
 
 
+class FullStem(nn.Module):
+    """A convolution at full resolution, then half of it: single pixels are seen, and even as odd ones."""
+
+    def __init__(self, width: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, padding=1)
+        self.second = nn.Conv2d(width, out_channels, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns a map (B, C, H/2, W/2) of images (B, 3, H, W)."""
+        return self.second(average_pool(F.leaky_relu(self.first(images), 0.2), 2))
+
+
 class Trunk(nn.Module):
     """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4)."""
 
-    def __init__(self, resolution: int, width: int, max_channels: int) -> None:
+    def __init__(self, resolution: int, width: int, max_channels: int, stem: str = "strided") -> None:
         super().__init__()
         sizes = [2**i for i in range(resolution.bit_length() - 1, 1, -1)]  # resolution, ..., 8, 4
         channels = [channels_at(size, resolution, width, max_channels) for size in sizes]
         self.channels = channels[-1]
         self.stem = nn.Conv2d(3, channels[1], 4, stride=2, padding=1)
+        if stem == "full":
+            self.stem = FullStem(channels[0], channels[1])
         self.blocks = nn.Sequential(*[Downsample(a, b) for a, b in zip(channels[1:-1], channels[2:], strict=True)])
 
     def forward(self, images: Tensor) -> Tensor:

@@ -199,8 +199,26 @@ class EqualGainConv2d(nn.Conv2d):
         return F.conv2d(x, self.equalized(self.weight), self.equalized(self.bias))
 
 
-def to_pixels(channels: int, patch: int, kernel: int = 3, equal_gain: bool = False) -> nn.Sequential:
-    """Returns layers from a map (B, C, H, W) to images (B, 3, patch H, patch W); see EqualGainConv2d for equal_gain.
+class LowPass(nn.Module):
+    """A fixed filter [s, 1 - 2s, s] along rows and columns: 1 - 4s is left of what alternates from pixel to pixel."""
+
+    kernel: Tensor
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        line = torch.tensor([share, 1 - 2 * share, share])
+        self.register_buffer("kernel", (line[:, None] * line).expand(3, 1, 3, 3).contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns images (B, 3, H, W) of images (B, 3, H, W), whose edge is repeated beyond their border."""
+        x = edge_repeated(edge_repeated(x, dim=2), dim=3)  # (B, 3, H + 2, W + 2)
+        return F.conv2d(x, self.kernel.to(x.dtype), groups=3)
+
+
+def to_pixels(
+    channels: int, patch: int, kernel: int = 3, equal_gain: bool = False, low_pass: float = 0.0
+) -> nn.Sequential:
+    """Returns layers from a map (B, C, H, W) to images (B, 3, patch H, patch W); see EqualGainConv2d and LowPass.
 
     At initialisation all pixels of a patch are equal.
     """
@@ -209,7 +227,8 @@ def to_pixels(channels: int, patch: int, kernel: int = 3, equal_gain: bool = Fal
     else:
         layer = nn.Conv2d(channels, 3 * patch**2, kernel, padding=kernel // 2)
     start_without_checkerboard(layer, patch**2)
-    return nn.Sequential(layer, nn.PixelShuffle(patch))
+    last = [LowPass(low_pass)] if low_pass > 0 and patch > 1 else []
+    return nn.Sequential(layer, nn.PixelShuffle(patch), *last)
 
 
 @torch.no_grad()

@@ -143,7 +143,7 @@ class SpectralNorms(nn.Module):
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
     """Returns the type that autocast computes in on the device of x; None outside of autocast."""
     kind = x.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not on the meta device
+    on = kind != "meta" and torch.is_autocast_enabled(kind)  # torch.compile of torch 2.11 traces no question beyond it
     return torch.get_autocast_dtype(kind) if on else None
 
 

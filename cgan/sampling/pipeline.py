@@ -43,7 +43,13 @@ Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a ca
 
 
 # of generators older than these settings
-BEFORE = {"latent_prior": "couplings", "positional_bias": False, "equal_gain": False}
+BEFORE = {
+    "latent_prior": "couplings",
+    "positional_bias": False,
+    "equal_gain": False,
+    "latent_prior_guidance": 1.0,
+    "low_pass": 0.0,
+}
 
 
 class TextToImage:

@@ -306,6 +306,8 @@ def prior_loss(generator: Generator, moments: tuple[Tensor, Tensor], sentence: T
     assert noise.latent is not None and noise.start is not None and noise.time is not None  # drawn for a posterior
     mean, log_variance, sentence = (x.repeat_interleave(PRIOR_SAMPLES, dim=0) for x in (*moments, sentence))
     latent = mean + noise.latent * (log_variance / 2).exp()
+    if noise.kept is not None:
+        sentence = sentence * noise.kept
     return generator.latent_prior.loss(latent, sentence, noise.start, noise.time)
 
 

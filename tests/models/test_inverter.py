@@ -8,10 +8,13 @@ from cgan.models.latent_prior import build_prior
 from cgan.models.posterior import Posterior
 
 
-@pytest.mark.parametrize("form, layers", [("flow_matching", 2), ("couplings", 3), ("flow_matching", 0)])
-def test_the_inverse_of_a_prior_gives_the_noise_back(form, layers):
+@pytest.mark.parametrize(
+    "form, layers, guidance",
+    [("flow_matching", 2, 1.0), ("flow_matching", 2, 2.0), ("couplings", 3, 1.0), ("flow_matching", 0, 1.0)],
+)
+def test_the_inverse_of_a_prior_gives_the_noise_back(form, layers, guidance):
     torch.manual_seed(0)
-    prior = build_prior(form, 8, 16, layers, 32)
+    prior = build_prior(form, 8, 16, layers, 32, guidance)
     for weight in prior.parameters():  # as after training, not the identity of the start
         torch.nn.init.normal_(weight, std=0.15)
     noise, sentence = torch.randn(64, 8), torch.randn(64, 16)

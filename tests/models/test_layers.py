@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from cgan.models.layers import (
     Doubled,
+    LowPass,
     ModulatedNorm,
     average_pool,
     doubled,
@@ -111,6 +112,19 @@ def test_a_head_of_equal_gains_starts_as_a_free_one_does():
     assert all(torch.equal(a, b) for a, b in zip(free.parameters(), equal.parameters(), strict=True))
     x = some_map(2, 8, 6, 6)
     torch.testing.assert_close(free(x)[:, :, 2:-2, 2:-2], equal(x)[:, :, 2:-2, 2:-2])
+
+
+def test_a_low_pass_keeps_what_is_constant_and_damps_what_alternates():
+    alternating = torch.tensor([1.0, -1.0]).repeat(4).expand(2, 3, 8, 8)
+    low_pass = LowPass(0.2)
+    torch.testing.assert_close(low_pass(torch.ones(2, 3, 8, 8)), torch.ones(2, 3, 8, 8))
+    torch.testing.assert_close(low_pass(alternating)[:, :, :, 1:-1], 0.2 * alternating[:, :, :, 1:-1])
+    assert list(low_pass.state_dict()) == []  # a fixed filter is no weight
+
+
+def test_a_head_ends_with_a_low_pass_where_it_draws_patches():
+    assert isinstance(to_pixels(8, patch=2, low_pass=0.2)[-1], LowPass)
+    assert not any(isinstance(layer, LowPass) for layer in to_pixels(8, patch=1, low_pass=0.2))
 
 
 def test_a_repeated_edge_is_the_padding_of_torch():

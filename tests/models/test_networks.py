@@ -18,8 +18,8 @@ from cgan.models.posterior import Posterior
 from helpers.gan import some_text
 
 
-def tiny_generator(resolution: int = 32, word_attention: bool = False) -> Generator:
-    config = GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16, word_attention=word_attention)
+def tiny_generator(resolution: int = 32, **settings) -> Generator:
+    config = GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16, **settings)
     return build_generator(config, resolution, text_dim=16)
 
 
@@ -30,7 +30,7 @@ def test_generator_draws_at_every_resolution_within_range(resolution):
 
 
 def test_a_new_generator_draws_no_checkerboard():
-    images = tiny_generator()(torch.randn(2, 8), some_text())
+    images = tiny_generator(low_pass=0.0)(torch.randn(2, 8), some_text())
     patches = images.unfold(2, 2, 2).unfold(3, 2, 2).flatten(-2)
     assert (patches.amax(-1) - patches.amin(-1)).max() < 1e-5
 
@@ -117,6 +117,15 @@ def test_flow_matching_finds_the_straight_way_to_a_single_latent():
     assert prior.loss(goal.expand(64, 5), sentence, noise, torch.rand(64, 1)) < 1e-8
     prior.velocity = lambda x, time, sentence: (goal - x) / (1 - time) + 2
     assert prior.loss(goal.expand(64, 5), sentence, noise, torch.rand(64, 1)).item() == pytest.approx(4, rel=1e-3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0, 3.0])
+def test_guidance_goes_further_with_the_caption_away_from_none(guidance):
+    """Without a caption latents are at 0; a caption moves them by its sentence, guidance that many times as far."""
+    prior, sentence = FlowMatchingPrior(5, 5, 2, 16, guidance), torch.randn(64, 5)
+    prior.velocity = lambda x, time, sentence: (sentence - x) / (1 - time)
+    goal = 5**0.5 * torch.nn.functional.normalize(sentence)  # the prior sees sentences at this length
+    torch.testing.assert_close(prior(torch.randn(64, 5), sentence), guidance * goal, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("maps", [None, [(6, 8), (12, 4), (24, 2)], [(10, 3)] * 3])
@@ -306,3 +315,16 @@ def test_a_head_may_pool_before_or_after_its_pointwise_convolution(channels, siz
     mixed = F.leaky_relu(head.mix(F.leaky_relu(after, 0.2)), 0.2)
     rows = F.adaptive_avg_pool2d(mixed, 4).flatten(1)
     assert torch.allclose(head(x), F.leaky_relu(head.positions(rows), 0.2), atol=1e-5)
+
+
+def test_the_gradient_of_antialiased_features_has_no_pattern_of_two_pixels():
+    """A stride treats even and odd pixels differently; the blur before it takes that out of the gradient."""
+
+    def nyquist(antialias: bool) -> float:
+        torch.manual_seed(0)
+        encoder, images = SmallResNet(8, 16, antialias).eval(), torch.randn(8, 3, 32, 32, requires_grad=True)
+        loss = torch.stack([x.abs().mean() for x in encoder(images).maps]).sum()
+        power = torch.fft.fft(torch.autograd.grad(loss, images)[0][..., 4:-4]).abs().square().mean(dim=(0, 1, 2))
+        return float(power[len(power) // 2] / power.mean())
+
+    assert nyquist(True) < 0.02 < 0.2 < nyquist(False)

@@ -56,12 +56,12 @@ def batches(count: int = 8) -> list[Batch]:
     return [some_batch()._replace(captions=[CAPTIONS, LONGER][i % 2]) for i in range(count)]
 
 
-def graphs_of(gan: TextToImageGAN, folder: Path, steps: int = 5, report=pytest.fail) -> list[int]:
+def graphs_of(gan: TextToImageGAN, folder: Path, steps: int = 5, report=pytest.fail, **settings) -> list[int]:
     """How many compilations there were after each step of a training."""
     count, seen = CompileCounterWithBackend("eager"), []  # graphs and guards are those of any backend
     gan.compile_losses(count, report=report)
     gan.on_train_batch_end = lambda *_: seen.append(count.frame_count)
-    fit(gan, folder, max_steps=steps, batches=batches())
+    fit(gan, folder, max_steps=steps, batches=batches(), **settings)
     return seen
 
 
@@ -79,6 +79,10 @@ def test_the_functions_of_every_shipped_configuration_compile_whole_and_once(nam
     functions = 2 if gan.config.penalty == "matching_aware" and gan.config.penalty_weight > 0 else 3
     assert graphs_of(gan, tmp_path, report=lines.append) == [functions] * 5
     assert len(lines) == 3 - functions  # which says that the penalty is left out
+
+
+def test_the_losses_compile_whole_in_bfloat16_as_well(tmp_path):
+    assert graphs_of(gan_of(next(iter(CONFIGS.values()))), tmp_path, steps=2, precision="bf16-mixed") == [3, 3]
 
 
 @pytest.mark.slow

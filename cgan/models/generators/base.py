@@ -26,12 +26,20 @@ class GeneratorConfig:
     patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
     equal_gain: bool = True  # one gain for all pixels of a patch, so that smooth areas have no lattice of its size; of
     # form modulated
+    low_pass: float = (
+        0.2  # share of each neighbour in a fixed filter of the pixels of a patch, against a lattice of two
+    )
+    # pixels; 0: none; of form modulated
     positional_bias: bool = True  # learned constants for each position, which a style may show; of form modulated
     word_attention: bool = False  # attention from the feature map of 16 x 16 to the caption's words
     latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # the network that turns noise into latents
     latent_prior_layers: int = 3  # residual blocks, or couplings, of the latent prior; with 0 the noise itself is the
     # latent
     latent_prior_dim: int = 256  # hidden units in each layer of the latent prior
+    latent_prior_guidance: float = (
+        2.0  # how far flow_matching goes with the caption, away from what it does without one
+    )
+    # (classifier-free guidance); 1: as learned, and no caption is left out in training
 
 
 class Generator(nn.Module, ABC):
@@ -44,7 +52,7 @@ class Generator(nn.Module, ABC):
         super().__init__()
         self.config, self.resolution = config, resolution
         sizes = config.noise_dim, text_dim, config.latent_prior_layers, config.latent_prior_dim
-        self.latent_prior = build_prior(config.latent_prior, *sizes)
+        self.latent_prior = build_prior(config.latent_prior, *sizes, config.latent_prior_guidance)
         self.register_load_state_dict_pre_hook(weights_renamed(prior="latent_prior", places="positional_bias"))
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:

@@ -48,7 +48,7 @@ class ModulatedGenerator(Generator):
         if config.word_attention:
             self.attention["16"] = WordAttention(channels[sizes.index(16)], text_dim)
         self.last_norm = ModulatedNorm(channels[-1], config.style_dim)
-        self.to_image = to_pixels(channels[-1], config.patch, equal_gain=config.equal_gain)
+        self.to_image = to_pixels(channels[-1], config.patch, equal_gain=config.equal_gain, low_pass=config.low_pass)
 
     def synthesize(self, latent: Tensor, text: TextFeatures) -> Tensor:
         """Returns images (B, 3, H, W) in [-1, 1] of latents (B, Z) and text."""
