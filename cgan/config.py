@@ -42,8 +42,8 @@ class GANConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: Adversarial = "hinge"  # the adversarial loss; relativistic compares each fake with a real picture
     adversarial_weight: float = 0.2  # weight of the adversarial term in the generator's loss
-    adversarial_from: float = 0.4  # share of the training that goes by without a discriminator
-    mismatched_weight: float = 0.5  # weight of real pictures with the caption of another one in the discriminator's
+    adversarial_from: float = 0.4  # share of the training before the discriminator joins
+    mismatched_weight: float = 0.5  # weight of real pictures with another picture's caption in the discriminator's
     # loss; 0 switches them off
     mismatched: Literal["random", "soft", "hard"] = "random"  # how these captions are chosen; soft: rather near
     # captions, hard: the nearest ones
@@ -108,7 +108,7 @@ class TrainerConfig:
     num_workers: int | None = None  # processes that read pictures, for each that trains; absent: by the hardware
     pictures_on_device: Literal["auto", "always", "never"] = "auto"  # whether all pictures are kept on the GPU; auto:
     # where it has room
-    sample_every: int | None = None  # images between grids of samples, 0: never; absent: 100 a training, at least
+    sample_every: int | None = None  # images between grids of samples, 0: never; absent: 100 per run, at least
     # 10,000 apart
     evaluate_every: int = 40_000  # images between evaluations, of scenes about 15 s each on 2 cores; 0: never
     evaluation_images: int = 2000  # captions in an evaluation, of scenes in each split
@@ -119,18 +119,18 @@ class TrainerConfig:
     inception: str | None = None  # the file of Inception's weights; torch's downloaded one when absent
     clip: str | None = None  # the CLIP of clip_score, a folder or a name on the hub
     eval_joint_encoder: str | None = None  # joint.safetensors of another run, for r_precision and in place of Inception
-    checkpoint_every: int | None = None  # images between checkpoints, 0: at the end; absent: 50 a training, at least
+    checkpoint_every: int | None = None  # images between checkpoints, 0: at the end; absent: 50 per run, at least
     # 20,000 apart
     keep_checkpoints: int = 2  # checkpoints to keep: last.ckpt, last-1.ckpt, ...; the older ones stand in where a newer
     # one is damaged
-    on_nan: Literal["stop", "skip"] = "stop"  # at a loss that is not finite: end the training, or leave the step out
+    on_nan: Literal["stop", "skip"] = "stop"  # at a non-finite loss: end the run, or skip the step
     gradient_clip: float | None = None  # largest norm of the generator's and of the discriminator's gradient; absent:
     # no limit
     loggers: list[Literal["csv", "tensorboard"]] = field(default_factory=lambda: ["csv"])  # where metrics are written
     # beside W&B; csv is always written
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # logging to Weights & Biases; auto: online when
     # logged in, else offline
-    wandb_models: bool = True  # upload the weights of best.ckpt and last.ckpt as artifacts of W&B when a training ends
+    wandb_models: bool = True  # upload the weights of best.ckpt and last.ckpt as artifacts of W&B when a run ends
 
 
 @dataclass
@@ -140,11 +140,11 @@ class RunConfig:
     name: str = "scenes"  # name of the run; run directories and W&B use it
     task: Literal["gan", "joint"] = "gan"  # what is trained: gan trains the joint encoder first where it needs one,
     # joint trains it alone
-    seed: int = 0  # seed of all random numbers of a training
+    seed: int = 0  # seed of all random numbers of a run
     init: str | None = None  # a checkpoint whose weights the GAN starts from, with joint.checkpoint of its run, or an
     # exported .safetensors, from which it takes the generator's
     run_dir: str | None = None  # the folder that the run writes into; runs/<name>-<time> when absent
-    resume: str | None = None  # a run directory to go on in; auto: run_dir's, or the newest of this name if unfinished
+    resume: str | None = None  # a run directory to resume; auto: run_dir's, or the newest of this name if unfinished
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     joint: JointConfig = field(default_factory=JointConfig)

@@ -47,13 +47,13 @@ def quality_parser() -> argparse.ArgumentParser:
     """Returns the parser of cgan benchmark quality."""
     result = Parser(
         prog="cgan benchmark quality",
-        description="Train the variants that a race file names, each with several seeds; a race that was interrupted "
+        description="Train the variants that a race file names, each with several seeds; an interrupted race "
         "goes on with the same command.",
     )
     result.add_argument("race", type=Path, help="for instance configs/race/joint-scenes.yaml")
-    result.add_argument("settings", nargs="*", metavar="key=value", help="of every variant")
+    result.add_argument("settings", nargs="*", metavar="key=value", help="settings of every variant")
     result.add_argument("--out", type=Path, metavar="DIR", help="default: runs/race-<name of the race file>")
-    result.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the processor's cores")
+    result.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the CPU cores")
     result.add_argument("--plan", action="store_true", help="print what would be run and for how long, and stop")
     modes = ("auto", "online", "offline", "disabled")
     result.add_argument("--wandb", choices=modes, default="disabled", help="log the runs to W&B, as a group")
@@ -113,7 +113,7 @@ def guidance_parser() -> argparse.ArgumentParser:
     )
     result.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
     result.add_argument("--joint", type=Path, help="joint encoder that chooses the best; default: starter weights")
-    result.add_argument("--num-images", type=int, default=1000, help="captions; an eighth as many for diversity")
+    result.add_argument("--num-images", type=int, default=1000, help="captions; an eighth of them for diversity")
     result.add_argument("--seed", type=int, default=1234)
     result.add_argument("--out", type=Path, default=Path("runs/guidance"), metavar="DIR")
     return result
@@ -137,7 +137,7 @@ def edits_parser() -> argparse.ArgumentParser:
         description="Change one attribute of held-out scenes by a caption, and let the scene classifier judge it.",
     )
     result.add_argument("checkpoint", type=Path, help="a .ckpt or .safetensors file")
-    result.add_argument("--posterior", type=Path, metavar="FILE", help="of cgan posterior; default: the checkpoint's")
+    result.add_argument("--posterior", type=Path, metavar="FILE", help="a fitted posterior; default: the checkpoint's")
     result.add_argument("--num-images", type=int, default=500, help="scenes; each is edited in five attributes")
     result.add_argument("--keep", type=float, default=1.0, metavar="0..1", help="how much of a picture stays")
     result.add_argument("--seed", type=int, default=1234)
@@ -166,15 +166,15 @@ def speed_parser() -> argparse.ArgumentParser:
         "and captions are made up, so no data set is needed.",
     )
     result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value", help="default: configs/gan/scenes.yaml")
-    result.add_argument("--steps", type=int, default=60, metavar="N", help="of training, beside as many by a bare loop")
+    result.add_argument("--steps", type=int, default=60, metavar="N", help="steps, plus as many of a bare loop")
     result.add_argument("--json", type=Path, metavar="FILE", help="all numbers, versions and settings")
     growing = "how speed, operations and memory change with these"
     result.add_argument("--grow", nargs="+", default=[], choices=["resolution", "width", "batch"], help=growing)
-    different = "compare with these settings on top instead, in turns; each is compiled as its trainer.compile says"
+    different = "compare with these settings on top, alternating; each is compiled as its trainer.compile says"
     result.add_argument("--against", nargs="+", metavar="CONFIG.yaml|key=value", help=different)
     result.add_argument("--plan", action="store_true", help="a table of larger sizes instead, mostly predicted")
-    result.add_argument("--gpus", type=int, default=1, metavar="N", help="of the plan, with --tflops")
-    result.add_argument("--tflops", type=float, metavar="T", help="that each of the plan's GPUs sustains")
+    result.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of the plan, with --tflops")
+    result.add_argument("--tflops", type=float, metavar="T", help="TFLOP/s that each of the plan's GPUs sustains")
     return result
 
 

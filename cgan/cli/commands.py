@@ -16,10 +16,10 @@ VERBS = {
     "ask": "answer a question about a picture",
     "cycle": "draw a caption, describe the drawing, find real pictures like it, and score all three",
     "demo": "serve a page in the browser that generates pictures",
-    "runs": "list trainings and what they reached",
-    "plot": "plot the curves of trainings",
-    "export": "write what sampling needs as a small file",
-    "posterior": "fit what lets captions edit pictures",
+    "runs": "list runs and their best numbers",
+    "plot": "plot the curves of runs",
+    "export": "export a model for sampling, or publish it",
+    "posterior": "fit the posterior that lets captions edit pictures",
     "judge": "train the scene classifier",
     "benchmark": "compare variants over several seeds, or measure speed",
     "env": "describe this machine and its software, for a bug report",
@@ -52,7 +52,7 @@ def train_parser() -> Parser:
     """Returns what `cgan train` takes, for completion; cgan/cli/train.py reads its arguments by itself."""
     result = Parser(prog="cgan train")
     result.add_argument("settings", nargs="*", metavar="CONFIG.yaml|key=value")
-    result.add_argument("--resume", metavar="RUN_DIR", help="go on in a run directory")
+    result.add_argument("--resume", metavar="RUN_DIR", help="continue a run")
     result.add_argument("--help-config", nargs="?", metavar="SECTION", help="list keys, defaults and meanings")
     result.add_argument("--print-config", action="store_true", help="print the resolved configuration")
     return result

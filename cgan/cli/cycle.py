@@ -54,10 +54,10 @@ def parser() -> argparse.ArgumentParser:
         "checkpoint's, else starter weights")  # fmt: skip
     add("--images", type=Path, metavar="DIR", help="real pictures to search; default: training scenes")
     add("--num-images", type=int, default=2000, help="how many training scenes to search; default: 2000")
-    add("--captions", type=Path, metavar="FILE", help="captions to choose from, one a line, for a joint encoder that "
+    add("--captions", type=Path, metavar="FILE", help="captions to choose from, one per line, for a joint encoder that "
         "can't write them")  # fmt: skip
     add("--top", type=int, default=4, help="how many real pictures to find; default: 4")
-    add("--out", type=Path, help="a .png file for the strip, or a folder; the scores go beside it; default: cycles/")
+    add("--out", type=Path, help="a .png file for the strip, or a folder; the scores go next to it; default: cycles/")
     add("--json", action="store_true", help="print the scores as a JSON object")
     return result
 

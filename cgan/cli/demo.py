@@ -37,8 +37,8 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub, which the page "
         "offers first; then come those under runs/ and starter weights")  # fmt: skip
-    add("--images", type=Path, metavar="DIR", help="pictures to find the nearest in; default: those of the run")
-    add("--host", default="127.0.0.1", help="whom to serve; 0.0.0.0 is everyone who can reach this machine")
+    add("--images", type=Path, metavar="DIR", help="pictures to search for the nearest; default: those of the run")
+    add("--host", default="127.0.0.1", help="address to serve; 0.0.0.0: everyone who can reach this machine")
     add("--port", type=int, help="default: the first free one from 7860 on")
     return result
 

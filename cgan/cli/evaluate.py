@@ -24,9 +24,9 @@ EPILOG = """examples:
   cgan evaluate --retrieval CLIP --data data.source=karpathy data.root=COCO data.annotations=dataset_coco.json
   cgan evaluate --self-test
 
-fid, kid and prdc (precision, recall, density, coverage) look through Inception; where its weights are missing, the
-scene classifier or the joint encoder stands in, and the names say so. Without --metrics everything is measured that can
-be on this machine, but for mifid; what is asked for by name may be downloaded."""
+fid, kid and prdc (precision, recall, density, coverage) use Inception. If its weights are missing, they use the scene
+classifier or the joint encoder, and have other names. Without --metrics, everything that this machine can measure is
+measured, except mifid. Weights of metrics that you name may be downloaded."""
 SETTINGS = (
     "checkpoint", "images", "reference", "data", "resolution", "num_images", "captions", "inception", "resize", "clip",
     "joint", "anchors", "seed", "truncation",
@@ -42,32 +42,28 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("checkpoint", type=Path, nargs="?", help="a .ckpt or .safetensors file, a run directory, ...")
-    result.add_argument("--images", type=Path, metavar="DIR", help="pictures to measure in place of a checkpoint's")
-    result.add_argument("--reference", type=Path, metavar="DIR", help="real pictures in place of a data set's")
+    result.add_argument("--images", type=Path, metavar="DIR", help="pictures to measure instead of a checkpoint's")
+    result.add_argument("--reference", type=Path, metavar="DIR", help="real pictures instead of a data set's")
     result.add_argument("--data", nargs="+", default=[], metavar="X", help="CONFIG.yaml key=value ...; default: scenes")
-    result.add_argument(
-        "--resolution", type=int, metavar="PX", help="of folders: crop and resize to it; default: as is"
-    )
+    result.add_argument("--resolution", type=int, metavar="PX", help="crop and resize folders to this; default: as is")
     result.add_argument("--num-images", type=int, help="captions; default: 2000 of each split of scenes, else 5000")
-    result.add_argument("--captions", type=Path, metavar="FILE", help="fixed ids of COCO captions, JSON or one a line")
-    result.add_argument("--write-captions", type=Path, metavar="FILE", help="choose such ids by the seed, and stop")
+    result.add_argument("--captions", type=Path, metavar="FILE", help="ids of COCO captions, JSON or one per line")
+    result.add_argument("--write-captions", type=Path, metavar="FILE", help="choose such ids with the seed, and stop")
     result.add_argument("--metrics", help=f"some of {','.join(NAMES)}; default: what can run here")
-    result.add_argument("--inception", type=Path, metavar="FILE", help="Inception's weights, those of torch-fidelity")
+    result.add_argument("--inception", type=Path, metavar="FILE", help="torch-fidelity's weights of Inception")
     result.add_argument("--resize", choices=("torch-fidelity", "clean"), default="torch-fidelity", help="for Inception")
     result.add_argument("--clip", metavar="NAME", help="CLIP of clip_score, a folder or a name on the hub")
     result.add_argument("--joint", type=Path, help="joint encoder of r_precision; default on scenes: starter weights")
-    result.add_argument("--anchors", action="store_true", help="real pictures and nearest training pictures as well")
+    result.add_argument("--anchors", action="store_true", help="measure real and nearest training pictures too")
     result.add_argument("--seed", type=int, default=1234)
     result.add_argument("--truncation", type=float, default=1.0, help="below 1: safer and less varied pictures")
     result.add_argument("--out", type=Path, metavar="FILE", help="write values and protocol as JSON")
-    result.add_argument("--json", action="store_true", help="print the values as JSON in place of a table")
+    result.add_argument("--json", action="store_true", help="print the values as JSON instead of a table")
     result.add_argument("--retrieval", metavar="NAME", help="Recall@K of a joint encoder or a CLIP on --data, in place "
         "of a checkpoint")  # fmt: skip
     result.add_argument("--questions", metavar="NAME", help="share of questions about scenes that a joint encoder "
         "answers right, as `cgan ask` does")  # fmt: skip
-    result.add_argument(
-        "--prompt", default="{}", help='of --retrieval: what becomes of a caption; CLIP: "a photo of {}"'
-    )
+    result.add_argument("--prompt", default="{}", help='with --retrieval: template for captions; CLIP: "a photo of {}"')
     result.add_argument(
         "--self-test", action="store_true", help="compare metrics of fixed pictures with shipped values"
     )

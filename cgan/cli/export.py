@@ -55,11 +55,11 @@ def parser() -> argparse.ArgumentParser:
     add("out", type=Path, nargs="?", help="the folder to write, or a name that ends in .safetensors for the weights "
         "alone; may be left out with --push")  # fmt: skip
     add("--full", action="store_true", help="weights in float32, the same pictures as the checkpoint; default: half")
-    add("--license", default="mit", metavar="NAME", help="of the weights, for the folder's README.md; default: mit")
-    add("--captions", type=Path, metavar="FILE", help="captions of samples.png, one a line; default: scenes")
-    add("--onnx", action="store_true", help="the generator as generator.onnx as well")
-    add("--posterior", action="store_true", help="what finds the noise of pictures as well, for cgan sample --from")
+    add("--license", default="mit", metavar="NAME", help="licence of the weights, for README.md; default: mit")
+    add("--captions", type=Path, metavar="FILE", help="captions of samples.png, one per line; default: scenes")
+    add("--onnx", action="store_true", help="also write generator.onnx")
+    add("--posterior", action="store_true", help="include the posterior that cgan sample --from needs")
     add("--force", action="store_true", help="replace a folder that was exported before")
-    add("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub; @BRANCH behind it is a branch")
-    add("--private", action="store_true", help="with --push: a new repository is for its owner's eyes alone")
+    add("--push", metavar="OWNER/NAME", help="upload the folder to the Hugging Face hub; append @BRANCH for a branch")
+    add("--private", action="store_true", help="with --push: make a new repository private")
     return result

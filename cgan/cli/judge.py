@@ -32,11 +32,11 @@ def parser() -> argparse.ArgumentParser:
     """Returns the parser of cgan judge."""
     result = Parser(prog="cgan judge", description="Train the classifier that reads scenes.")
     result.add_argument("--level", choices=("one", "two"), default="one", help="objects in a scene")
-    result.add_argument("--num-images", type=int, default=30_000, help="real scenes; as many unrecognisable ones")
+    result.add_argument("--num-images", type=int, default=30_000, help="real scenes; plus as many unrecognisable ones")
     result.add_argument("--images", type=int, default=600_000, help="pictures seen in training")
-    result.add_argument("--young", type=Path, nargs="*", default=[], help="checkpoints whose pictures nobody can read")
+    result.add_argument("--young", type=Path, nargs="*", default=[], help="checkpoints with unrecognisable pictures")
     result.add_argument("--young-images", type=int, default=1500, help="pictures of each young checkpoint")
-    result.add_argument("--test-images", type=int, default=3600, help="of each sort, for the table of errors")
+    result.add_argument("--test-images", type=int, default=3600, help="per kind, for the table of errors")
     result.add_argument("--seed", type=int, default=0)
     result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-two.safetensors")
     return result

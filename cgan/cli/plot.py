@@ -25,12 +25,12 @@ def main(arguments: list[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of `cgan plot`."""
-    result = Parser(prog="cgan plot", description="Draw the curves of runs into a PNG or an SVG.")
+    result = Parser(prog="cgan plot", description="Plot the curves of runs as a PNG or an SVG.")
     add = result.add_argument
     add("runs", nargs="*", metavar="RUN", help="run directories; default: the newest in runs/")
     add("--metric", nargs="+", metavar="NAME", help="columns of metrics.csv; default: what there is")
-    add("--against", choices=("images", "minutes"), default="images", help="what stands on the horizontal axis")
-    add("--x-scale", choices=("linear", "log"), default="linear", help="log shows the beginning of a long training")
+    add("--against", choices=("images", "minutes"), default="images", help="the horizontal axis")
+    add("--x-scale", choices=("linear", "log"), default="linear", help="log shows the beginning of a long run")
     auto = "auto: logarithmic where positive values span decades"
     add("--y-scale", choices=("auto", "linear", "log"), default="auto", help=auto)
     add("--out", type=Path, metavar="FILE", help="in .png or .svg; default: curves.png, in the directory of a run")

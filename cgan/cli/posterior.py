@@ -42,23 +42,23 @@ def main(arguments: list[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of `cgan posterior`."""
-    result = Parser(prog="cgan posterior", description="Fit what finds the noise of pictures, for cgan sample --from.")
+    result = Parser(prog="cgan posterior", description="Fit what cgan sample --from needs to edit pictures.")
     add = result.add_argument
-    add("checkpoint", type=Path, help="of the frozen generator: file, run directory or exported folder")
+    add("checkpoint", type=Path, help="the frozen generator: file, run directory or exported folder")
     add(
         "data", nargs="*", metavar="CONFIG.yaml|key=value", help="its training data, as for cgan train; default: scenes"
     )
-    add("--joint", type=Path, help="joint.safetensors on which it stands; default: the run's, else starter weights")
+    add("--joint", type=Path, help="joint.safetensors with its features; default: the run's, else starter weights")
     add("--generated", type=int, default=6_000, help="generated pictures, whose noise is known")
-    add("--latents", type=int, default=64_000, help="of these, again and again, that are found first")
-    add("--images", type=int, default=4_000, help="real pictures that are then redrawn")
-    add("--readings", type=int, default=96_000, help="captions of edits that are completed by real pictures")
-    add("--batch-size", type=int, default=32, help="pictures of a step")
-    add("--hidden-dim", type=int, default=192, help="units of its layers")
+    add("--latents", type=int, default=64_000, help="training on these, repeats included")
+    add("--images", type=int, default=4_000, help="training on real pictures, which are redrawn")
+    add("--readings", type=int, default=96_000, help="training on captions of edits, which are completed")
+    add("--batch-size", type=int, default=32, help="pictures per step")
+    add("--hidden-dim", type=int, default=192, help="hidden units per layer")
     add("--seed", type=int, default=0)
-    add("--init", type=Path, metavar="FILE", help="a posterior of these weights to go on from")
+    add("--init", type=Path, metavar="FILE", help="weights of a posterior to continue from")
     add("--full", action="store_true", help="weights in float32; default: half")
-    add("--out", type=Path, metavar="FILE", help="default: posterior.safetensors beside the checkpoint")
+    add("--out", type=Path, metavar="FILE", help="default: posterior.safetensors next to the checkpoint")
     return result
 
 

@@ -38,13 +38,13 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("settings", nargs="*", help="CONFIG.yaml and key=value, as for train.py; or DIR")
-    add("--out", type=Path, help="the folder to write, or to go on with after an interruption")
+    add("--out", type=Path, help="the folder to write, or to continue after an interruption")
     add("--size", type=int, help="pixels of the shorter side; default: data.resolution")
     crops = ("center", "random", "none")
     add("--crop", choices=crops, default="center", help="which square is kept; none keeps all")
-    add("--format", choices=("jpg", "png"), default="jpg", help="png keeps every pixel")
-    add("--quality", type=int, default=95, help="of JPEG, 1 to 100")
-    add("--shard-size", type=int, default=1000, help="pictures in a shard")
+    add("--format", choices=("jpg", "png"), default="jpg", help="png is lossless")
+    add("--quality", type=int, default=95, help="JPEG quality, 1 to 100")
+    add("--shard-size", type=int, default=1000, help="pictures per shard")
     add("--workers", type=int, default=num_cores(), help="default: every core")
     add("--check", action="store_true", help="print what is wrong with DIR, or with the settings' data")
     return result

@@ -53,9 +53,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("captions", nargs="*", help='what to look for, for instance "a red car"')
-    add("--images", type=Path, metavar="DIR", help="the pictures to search, in folders or not")
-    add("--image", type=Path, metavar="FILE", help="a picture to look for, in place of a caption")
-    add("--captions", dest="caption_file", type=Path, metavar="FILE", help="captions for --image to find, one a line")
+    add("--images", type=Path, metavar="DIR", help="the pictures to search, subfolders included")
+    add("--image", type=Path, metavar="FILE", help="a picture to look for, instead of a caption")
+    add("--captions", dest="caption_file", type=Path, metavar="FILE", help="captions for --image to find, one per line")
     add("--top", type=int, default=10, help=f"how many to find; a sheet shows {MAX_ON_SHEET} at most")
     add("--out", type=Path, help="a .png file for the sheet, or a folder; default: retrieved-sheets/")
     add("--index", type=Path, help="a .safetensors file that keeps the encoded pictures; default: in the cache")

@@ -37,9 +37,9 @@ def main(arguments: list[str]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of `cgan runs`."""
-    result = Parser(prog="cgan runs", description="List trainings, the newest first.")
+    result = Parser(prog="cgan runs", description="List runs, newest first.")
     result.add_argument("folder", nargs="?", type=Path, default=RUNS, metavar="DIR", help="default: runs")
-    result.add_argument("--json", action="store_true", help="all that is known, in place of a table")
+    result.add_argument("--json", action="store_true", help="everything that is known, instead of a table")
     return result
 
 

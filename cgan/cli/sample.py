@@ -70,17 +70,17 @@ def parser() -> argparse.ArgumentParser:
     result = Parser(prog="cgan sample", description="Generate pictures from captions.")
     add = result.add_argument
     add("captions", nargs="*", help='what to show, for instance "a dog on grass"')
-    add("--captions", dest="caption_file", type=Path, metavar="FILE", help="more captions, one a line; - reads them in")
+    add("--captions", dest="caption_file", type=Path, metavar="FILE", help="more captions, one a line; -: stdin")
     add("--seed", type=int, default=0, help="the same seed and caption give the same picture")
-    add("--num", type=int, default=1, help="pictures of each caption, side by side, of seed, seed + 1, ...")
+    add("--num", type=int, default=1, help="pictures per caption, side by side: seed, seed + 1, ...")
     add("--truncation", type=float, default=1.0, help="below 1: safer and less varied")
     add("--negative", metavar="CAPTION", help='what not to show, for instance "snow"')
-    add("--guidance", type=float, help="how far from --negative: 0 not at all, much costs fit; default: 0.5")
-    add("--from", dest="sources", action="append", default=[], metavar="PICTURE", help="redraw this picture by the "
-        "caption, which it keeps where the caption does not say otherwise; twice to blend two")  # fmt: skip
+    add("--guidance", type=float, help="how strongly to avoid --negative; more fits captions less; default: 0.5")
+    add("--from", dest="sources", action="append", default=[], metavar="PICTURE", help="redraw this picture: the "
+        "caption says what changes, the rest stays; give it twice to blend two")  # fmt: skip
     add("--keep", type=float, default=1.0, metavar="0..1", help="how much of --from stays: 0 ignores it; default: 1")
-    add("--posterior", type=Path, metavar="FILE", help="what finds --from's noise, of `cgan posterior`; default: that "
-        "beside the checkpoint, or in it")  # fmt: skip
+    add("--posterior", type=Path, metavar="FILE", help="written by `cgan posterior`, for --from; default: the one "
+        "next to the checkpoint, or in it")  # fmt: skip
     add("--checkpoint", type=Path, help="file, run directory, exported folder or owner/name on the hub; "
         "default: the newest run, else starter weights")  # fmt: skip
     add("--out", type=Path, help="a .png file, or a folder; .gif or .mp4 with --interpolate; default: samples/")
@@ -88,14 +88,14 @@ def parser() -> argparse.ArgumentParser:
     layout.add_argument("--separate", action="store_true", help="a file for each picture")
     layout.add_argument("--grid", action="store_true", help="one file: a row for each caption, a column for each seed")
     layout.add_argument("--interpolate", type=int, metavar="N", help="N pictures from each caption to the next, in one")
-    add("--between-seeds", type=int, nargs=2, metavar=("A", "B"), help="interpolate the noise of seed A to seed B's")
-    add("--best-of", type=int, default=1, help="sample N candidates of each, keep the one that fits best", metavar="N")
+    add("--between-seeds", type=int, nargs=2, metavar=("A", "B"), help="interpolate the noise from seed A to seed B")
+    add("--best-of", type=int, default=1, help="sample N candidates for each, keep the best match", metavar="N")
     add("--joint", type=Path, help="joint.safetensors that ranks --best-of; default: the run's, else starter weights")
     add("--again", type=Path, metavar="PICTURE", help="sample the captions and seeds stored in a PNG or GIF again")
-    add("--json", action="store_true", help="print a JSON object for each picture in place of the files' names")
+    add("--json", action="store_true", help="print a JSON object for each picture instead of file names")
     add("--batch-size", type=int, default=1, help="pictures at once: faster on a GPU, equal only up to rounding")
     add("--device", default="cpu", help="cpu, cuda, mps, or auto; the same on each up to rounding")
-    add("--compile", action="store_true", help="by torch.compile: a minute first, for thousands of pictures")
+    add("--compile", action="store_true", help="use torch.compile: pays off for thousands of pictures")
     return result
 
 

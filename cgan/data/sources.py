@@ -29,7 +29,7 @@ class DataConfig:
     # Python
     root: str | None = None  # the folder of pictures, for all but scenes
     annotations: str | None = None  # the captions file of coco, karpathy and flickr30k
-    split: str | None = None  # the published part to train on; of shards, a folder below root
+    split: str | None = None  # the published part to train on; for shards, a subfolder of root
     test_split: str | None = None  # the published part that test_images are taken from, instead of from training
     resolution: int = 64  # width and height of pictures, in pixels
     crop: Literal["center", "random"] = "center"  # how shards that are not square are cropped
@@ -37,10 +37,10 @@ class DataConfig:
     num_images: int = 20_000  # number of scenes to draw for training
     level: Literal["one", "two"] = "one"  # number of objects in a scene; two stand in a relation
     language: Literal["en", "zh"] = "en"  # language of the captions of scenes, English or Chinese
-    test_images: int = 0  # pictures kept out of training, by which retrieval is judged; of scenes, drawn beside them
+    test_images: int = 0  # pictures held out to evaluate retrieval; for scenes, drawn in addition
     seed: int = 0  # seed of the scenes, of the choice of test pictures, and of random crops and flips
     labels: str | None = None  # the file or folder of labels: COCO's instances, or CUB's folder attributes
-    label_captions: bool = False  # take a training picture's labels, such as dog, animal, as one more caption of it
+    label_captions: bool = False  # add a caption that lists a training picture's labels, such as: dog, animal
 
 
 def check_data(config: DataConfig) -> None:

@@ -26,7 +26,7 @@ from cgan.renamed import weights_renamed
 class DiscriminatorConfig:
     """The trunk and the heads of a discriminator, and the frozen features below them."""
 
-    form: Literal["trunk", "features"] = "features"  # what the heads stand on: a trunk on pixels alone, or frozen
+    form: Literal["trunk", "features"] = "features"  # what the heads see: a trunk on pixels alone, or frozen
     # feature maps as well
     features: Literal["joint", "imagenet", "efficientnet", "dino"] = "joint"  # the frozen network of form features: the
     # joint encoder's, a ResNet-18, an EfficientNet-Lite0 or a DINO
@@ -40,7 +40,7 @@ class DiscriminatorConfig:
     max_channels: int = 64  # largest number of channels in a layer of the pixel trunk
     stem: Literal["full", "strided"] = "full"  # the first layer of trunk pooled: at full resolution, or with a stride,
     # whose gradients have a pattern of two pixels
-    patch: int = 1  # pixels, each way, that the first layer of a trunk of a paper takes at once: 2 is far cheaper
+    patch: int = 1  # width and height in pixels that a paper's trunk takes at once in its first layer: 2 is far cheaper
     head_dim: int = 64  # channels inside a head
     head_resolution: int = 4  # size to which a head pools feature maps before it convolves them: 8 costs far more than
     # 4

@@ -46,20 +46,19 @@ class JointConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     similarity: Literal["cosine", "inner"] = "cosine"  # the score of picture and caption in the latent: their cosine or
     # inner product
-    negatives: Literal["all", "hardest", "semihard", "weighted"] = "all"  # which pairs that do not match are pushed
-    # apart; all: InfoNCE, others: hinges with a margin
+    negatives: Literal["all", "hardest", "semihard", "weighted"] = "all"  # which mismatched pairs are pushed apart;
+    # all: InfoNCE, others: hinges with a margin
     temperature: float = 0.07  # temperature of InfoNCE at the start, where it is learned, or of the weights of weighted
     # negatives
     margin: float = 0.2  # margin of the hinges, by which a matching pair must score higher
-    warm_up: float = 0.5  # share of the training in which hardest goes over from the mean of all violations
-    coattention_weight: float = 0.0  # weight of the words-and-regions score beside the similarity; 0 switches it off
+    warm_up: float = 0.5  # share of the training in which hardest takes over from the mean of all violations
+    coattention_weight: float = 0.0  # weight of an additional score of words and image regions; 0 switches it off
     contrastive_weight: float = 1.0  # weight of the loss by which matching pairs attract
     picture_weight: float = 0.5  # weight of L1 reconstruction of pictures; 0 switches the picture decoder off
     caption_weight: float = 0.1  # weight of the caption decoder's loss, in nats a word; 0 switches it off
-    labels_weight: float = 0.0  # weight of the contrast in which pairs that share labels attract; 0 switches it off
-    labels_temperature: float = 0.1  # temperature of the contrast by labels
-    adversarial_weight: float = 0.0  # weight of fooling a network that tells embeddings of pictures from those of
-    # captions; 0 switches it off
+    labels_weight: float = 0.0  # weight of the contrastive loss on shared labels; 0 switches it off
+    labels_temperature: float = 0.1  # temperature of the contrastive loss on shared labels
+    adversarial_weight: float = 0.0  # weight of the loss that fools a modality discriminator; 0 switches it off
     learning_rate: float = 1e-3  # learning rate of Adam for the joint encoder
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the image encoder's convolutions but the first; 0
     # takes Adam

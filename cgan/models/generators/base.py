@@ -23,7 +23,7 @@ class GeneratorConfig:
     # network
     width: int = 16  # channels of the generator at full resolution, doubled with each halving
     max_channels: int = 256  # largest number of channels in a layer of the generator
-    patch: int = 2  # pixels, each way, that a place of the last feature map draws: 2 is far cheaper than 1
+    patch: int = 2  # width and height in pixels that a position of the last feature map draws: 2 is far cheaper than 1
     equal_gain: bool = True  # one gain for all pixels of a patch, so that smooth areas have no lattice of its size; of
     # form modulated
     low_pass: float = (

@@ -13,7 +13,7 @@ class TextConfig:
     encoder: Literal["joint", "pretrained", "custom"] = "joint"  # the GAN's text encoder: that of the joint encoder,
     # one of transformers, or one that is given in Python
     name: str | None = None  # name of the pretrained model: minilm, a folder, or its name on the hub
-    max_words: int = 77  # pieces of words that a pretrained encoder reads of a caption
+    max_words: int = 77  # tokens of a caption that a pretrained encoder reads
 
 
 def restore_text_encoder(spec: dict) -> TextEncoder:

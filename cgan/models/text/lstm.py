@@ -148,7 +148,7 @@ class LSTMConfig:
     dim: int = 128  # numbers in a sentence and in each word's features (D); must equal joint.image.embedding_dim
     embedding_dim: int = 64  # numbers in a word's embedding, before the LSTM
     max_words: int = 32  # words of a caption that are read; the rest is cut off
-    word_dropout: float = 0.02  # share of words read as unknown in training, so that an unknown word means something
+    word_dropout: float = 0.02  # share of words read as unknown in training, which trains their embedding
 
 
 class LSTMTextEncoder(TextEncoder):
