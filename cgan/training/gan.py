@@ -16,6 +16,7 @@ from cgan.interfaces import Batch, ImageEncoder, Report, TextEncoder, TextFeatur
 from cgan.models.autocast import AutocastCopy, layers_converted
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
+from cgan.models.float32 import in_float32
 from cgan.models.generators import build_generator
 from cgan.models.inverter import config_of
 from cgan.models.picture_augment import augment_pictures
@@ -182,7 +183,10 @@ class TextToImageGAN(pl.LightningModule):
             for part in microbatches:
                 loss, scalars = loss_of(part, fakes)
                 terms.append(scalars)
-                self.manual_backward(loss / len(microbatches))
+                with in_float32(
+                    loss
+                ):  # in the types of the forward pass: autocast would convert float32 products again
+                    self.manual_backward(loss if len(microbatches) == 1 else loss / len(microbatches))
             self.log_all(terms)
             optimizer.step()
 
