@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,18 +101,18 @@ def converted_together(layers: Sequence[nn.Module], device: torch.device) -> Ite
     Results and gradients are those of autocast bit for bit, which converts weight by weight. Outside of autocast, and
     for torch.compile, which joins such conversions itself, it does nothing.
     """
-    if torch.compiler.is_compiling() or device.type == "meta" or not torch.is_autocast_enabled(device.type):
+    on = len(layers) > 0 and device.type != "meta" and not torch.compiler.is_compiling()
+    if not on or not torch.is_autocast_enabled(device.type):
         yield
         return
-    tables = [layer._parameters for layer in layers]
-    names = [(table, name, weight) for table in tables for name, weight in table.items() if weight is not None]
-    places = [(table, name) for table, name, weight in names if weight.dtype == torch.float32]
-    weights = [table[name] for table, name in places]
-    lowered = in_type(weights, torch.get_autocast_dtype(device.type))
+    tables = [cast(dict[str, Tensor | None], layer._parameters) for layer in layers]
+    named = [(table, name, weight) for table in tables for name, weight in table.items() if weight is not None]
+    kept = [(table, name, weight) for table, name, weight in named if weight.dtype == torch.float32]
+    converted = in_type([weight for _, _, weight in kept], torch.get_autocast_dtype(device.type))
     try:
-        for (table, name), weight in zip(places, lowered, strict=True):
+        for (table, name, _), weight in zip(kept, converted, strict=True):
             table[name] = weight
         yield
     finally:
-        for (table, name), weight in zip(places, weights, strict=True):
+        for table, name, weight in kept:
             table[name] = weight

@@ -29,7 +29,7 @@ def units(vectors: Sequence[Tensor]) -> list[Tensor]:
     return [x / length for x, length in zip(vectors, lengths, strict=True)]
 
 
-def sums(vectors: Sequence[Tensor], others: Sequence[Tensor]) -> list[Tensor]:
+def sums(vectors: list[Tensor], others: list[Tensor]) -> list[Tensor]:
     """Returns the inner products (N, 1, ...) of stacks of vectors with others, each (N, ...)."""
     products = torch._foreach_mul(vectors, others)  # pyright: ignore[reportPrivateImportUsage]
     return [x.sum(dim=tuple(range(1, x.dim())), keepdim=True) for x in products]

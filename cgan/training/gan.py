@@ -112,8 +112,10 @@ class TextToImageGAN(pl.LightningModule):
         copy = self.autocast_encoder and self.autocast_encoder.under_autocast(self.device.type)
         trained = self.generator, self.discriminator, self.posterior
         frozen = self.image_encoder, self.coattention
-        alone = num_processes() == 1 and not self.config.recompute  # several start to average the gradients at hand
-        converted = self.converted if alone else ()
+        apart = (
+            num_processes() > 1 or self.config.recompute or self.functions.compiled
+        )  # weight by weight, as is needed
+        converted = () if apart else self.converted
         return step.Networks(self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, copy), converted)
 
     @property
