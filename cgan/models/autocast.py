@@ -108,9 +108,9 @@ def converted_together(layers: Sequence[nn.Module], device: torch.device) -> Ite
     tables = [cast(dict[str, Tensor | None], layer._parameters) for layer in layers]
     named = [(table, name, weight) for table in tables for name, weight in table.items() if weight is not None]
     kept = [(table, name, weight) for table, name, weight in named if weight.dtype == torch.float32]
-    converted = in_type([weight for _, _, weight in kept], torch.get_autocast_dtype(device.type))
+    lowered = in_type([weight for _, _, weight in kept], torch.get_autocast_dtype(device.type))
     try:
-        for (table, name, _), weight in zip(kept, converted, strict=True):
+        for (table, name, _), weight in zip(kept, lowered, strict=True):
             table[name] = weight
         yield
     finally:
