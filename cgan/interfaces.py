@@ -156,7 +156,10 @@ class TextEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, captions: list[str]) -> TextFeatures:
-        """Returns TextFeatures of captions; the features of a caption do not depend on the others in the list."""
+        """Returns TextFeatures of captions, on the device of the encoder's weights, where it makes all of its tensors.
+
+        The features of a caption do not depend on the others in the list.
+        """
 
     def make_tokenizer(self) -> Tokenizer | None:
         """Returns what turns captions into the Tokens of `encode_tokens`; None where the encoder reads captions alone.

@@ -12,6 +12,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from cgan.cli.commands import parser_of_verb, root_parser
 from cgan.cli.parsing import Parser
+from cgan.errors import UserError
 
 SHELLS = ("bash", "zsh", "fish")
 EPILOG = """to have it in every new shell:
@@ -82,8 +83,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def script_of(shell: str) -> str:
-    """Returns the script by which a shell completes every verb."""
-    import shtab
+    """Returns the script by which a shell completes every verb; raises UserError without the package shtab."""
+    try:
+        import shtab
+    except ImportError:
+        raise UserError('the scripts are written by shtab: pip install "shtab>=1.13"') from None
 
     from cgan.config import RunConfig
 

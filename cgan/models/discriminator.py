@@ -181,6 +181,11 @@ class Discriminator(nn.Module):
         self.spectral_norms = add_spectral_norm(self) if config.spectral_norm else []
         self.register_load_state_dict_pre_hook(rename_vectors)
 
+    def let_norms_move(self, moving: bool) -> None:
+        """Has spectral norms take steps of the power method, or rest; nothing else here depends on the mode."""
+        for norms in self.spectral_norms:
+            norms.train(moving)
+
     def normalised(self) -> AbstractContextManager[None]:
         """Returns a context in which spectral norms are computed once, and take one step in training mode."""
         return normalised_once(cast("Sequence[SpectralNorms]", self.spectral_norms))

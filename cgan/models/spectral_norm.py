@@ -5,12 +5,13 @@ The numbers are those of torch.nn.utils.parametrizations.spectral_norm, whose st
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from cgan.models.autocast import in_type
 from cgan.models.float32 import in_float32
 
 EPS = 1e-12  # the smallest length that a vector is divided by
@@ -21,10 +22,17 @@ FIRST_ITERATIONS = 16  # of the power method, on the initial weights: 15, and th
 # of matrix products, which may round to TF32 on a GPU.
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Returns stacked vectors (N, ...) scaled to length 1."""
-    dims = tuple(range(1, vectors.dim()))
-    return vectors / torch.linalg.vector_norm(vectors, dim=dims, keepdim=True).clamp_min_(EPS)
+def units(vectors: Sequence[Tensor]) -> list[Tensor]:
+    """Returns stacks of vectors, each (N, ...), scaled to length 1."""
+    lengths = [torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())), keepdim=True) for x in vectors]
+    torch._foreach_clamp_min_(lengths, EPS)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
+    return [x / length for x, length in zip(vectors, lengths, strict=True)]
+
+
+def sums(vectors: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    """Returns the inner products (N, 1, ...) of stacks of vectors with others, each (N, ...)."""
+    products = torch._foreach_mul(vectors, others)  # pyright: ignore[reportPrivateImportUsage]
+    return [x.sum(dim=tuple(range(1, x.dim())), keepdim=True) for x in products]
 
 
 def left_product(weights: Tensor, right: Tensor) -> Tensor:
@@ -56,7 +64,7 @@ class Divided(torch.autograd.Function):
         """Returns the gradient of each weight."""
         normalised, left, right, sigma = ctx.saved_tensors
         along = (gradient * normalised).sum(dim=tuple(range(1, gradient.dim())), keepdim=True)  # (N, 1, ...)
-        return None, None, None, None, *(torch.addcmul(gradient, left * -along, right) / sigma).unbind()
+        return None, None, None, None, *(torch.addcmul(gradient, left * along, right, value=-1) / sigma).unbind()
 
 
 class SpectralNorm(nn.Module):
@@ -71,7 +79,7 @@ class SpectralNorm(nn.Module):
         (norms,) = self.norms
         if norms.normalised is None:  # outside of `normalised_once`
             with in_float32(weight):
-                return norms.normalise([weight], self.row)[0]
+                return normalised([norms.row(weight, self.row)])[0][0]
         if norms.lowered is None or autocast_dtype(weight) is None:
             return norms.normalised[self.row]
         return norms.lowered[self.row]
@@ -99,38 +107,21 @@ class SpectralNorms(nn.Module):
         left = weight.new_empty(len(weight)).normal_()
         right = weight.new_empty(weight[0].numel()).normal_().view(1, 1, *weight.shape[1:])
         for _ in range(FIRST_ITERATIONS):
-            left = unit(left_product(weight[None], right))
-            right = unit(right_product(weight[None], left))
+            (left,) = units([left_product(weight[None], right)])
+            (right,) = units([right_product(weight[None], left)])
         self.left, self.right = torch.cat([self.left, left.view(1, -1)]), torch.cat([self.right, right[0]])
         norm = SpectralNorm(self, len(self.names))
         parametrize.register_parametrization(layer, "weight", norm, unsafe=True)
         self.weights.append(cast(Any, layer.parametrizations).weight)
         self.names.append(name)
 
-    def normalise(self, weights: Sequence[Tensor], row: int | None = None) -> Tensor:
-        """Returns stacked normalised weights of all rows or of one. Autocast has to be off."""
-        kept = (self.left, self.right) if row is None else (self.left[row : row + 1], self.right[row : row + 1])
-        with torch.no_grad():
-            stacked = torch.stack(list(weights))  # (N, H, ...)
-            left, right = kept[0].view(*stacked.shape[:2], *[1] * (stacked.dim() - 2)), kept[1].unsqueeze(1)
-            if self.training:
-                left = unit(left_product(stacked, right))
-                product = right_product(stacked, left)
-                right = unit(product)
-                kept[0].copy_(left.view_as(kept[0]))
-                kept[1].copy_(right.squeeze(1))
-                sigma = (product * right).sum(dim=tuple(range(1, stacked.dim())), keepdim=True)
-            else:
-                sigma = (left_product(stacked, right) * left).sum(dim=1, keepdim=True)
-        if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
-            return stacked / sigma  # also as torch.compile can't trace a Function that nothing asks a gradient of
-        return cast(Tensor, Divided.apply(stacked, left, right, sigma, *weights))
+    def all_of_them(self) -> "Rows":
+        """Returns all weights with their vectors."""
+        return Rows([cast(Tensor, weight.original) for weight in self.weights], self.left, self.right, self.training)
 
-    def normalise_all(self, dtype: torch.dtype | None) -> None:
-        """Has each layer use its normalised weight, which is computed here, and within autocast in the type given."""
-        normalised = self.normalise([cast(Tensor, weight.original) for weight in self.weights])
-        self.normalised = normalised.unbind()
-        self.lowered = None if dtype is None else normalised.to(dtype).unbind()
+    def row(self, weight: Tensor, row: int) -> "Rows":
+        """Returns one weight with its vectors."""
+        return Rows([weight], self.left[row : row + 1], self.right[row : row + 1], self.training)
 
     def rename(self, state_dict: dict, own: str, network: str) -> None:
         """Gives vectors of torch's parametrizations, by the prefix of the network, the names below the own prefix."""
@@ -138,6 +129,43 @@ class SpectralNorms(nn.Module):
             keys = [f"{network}{layer}.parametrizations.weight.0.{theirs}" for layer in self.names]
             if all(key in state_dict for key in keys):
                 state_dict[own + name] = torch.stack([state_dict.pop(key) for key in keys]).view(buffer.shape)
+
+
+class Rows(NamedTuple):
+    """Weights of one shape, and the singular vectors of each, which a step of the power method writes over."""
+
+    weights: list[Tensor]  # N of them, each (H, W) or (H, C, K, K)
+    left: Tensor  # (N, H)
+    right: Tensor  # (N, W) or (N, C, K, K)
+    moving: bool  # whether a use is a step of the power method
+
+
+def normalised(groups: Sequence[Rows]) -> list[Tensor]:
+    """Returns the stacked normalised weights (N, H, ...) of each group; all of them move or none. Autocast is off.
+
+    What the groups have in common is computed by one kernel for all of them, as their shapes allow.
+    """
+    with torch.no_grad():
+        stacks = [torch.stack(group.weights) for group in groups]  # each (N, H, ...)
+        lefts = [x.left.view(*y.shape[:2], *[1] * (y.dim() - 2)) for x, y in zip(groups, stacks, strict=True)]
+        rights = [group.right.unsqueeze(1) for group in groups]
+        if groups[0].moving:
+            kept = lefts + rights
+            lefts = units([left_product(x, right) for x, right in zip(stacks, rights, strict=True)])
+            products = [right_product(x, left) for x, left in zip(stacks, lefts, strict=True)]
+            rights = units(products)
+            torch._foreach_copy_(kept, lefts + rights)  # pyright: ignore[reportPrivateImportUsage]
+            sigmas = sums(products, rights)
+        else:
+            sigmas = sums([left_product(x, right) for x, right in zip(stacks, rights, strict=True)], lefts)
+    return [divided(group.weights, *each) for group, *each in zip(groups, stacks, lefts, rights, sigmas, strict=True)]
+
+
+def divided(weights: list[Tensor], stacked: Tensor, left: Tensor, right: Tensor, sigma: Tensor) -> Tensor:
+    """Returns stacked weights over sigma; weights get the gradient where they want one."""
+    if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
+        return stacked / sigma  # also as torch.compile can't trace a Function that nothing asks a gradient of
+    return cast(Tensor, Divided.apply(stacked, left, right, sigma, *weights))
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
@@ -165,8 +193,10 @@ def normalised_once(groups: Sequence[SpectralNorms]) -> Iterator[None]:
         return
     dtype = autocast_dtype(groups[0].left)
     with in_float32(groups[0].left):
-        for group in groups:
-            group.normalise_all(dtype)
+        found = normalised([group.all_of_them() for group in groups])
+        lowered = [None] * len(groups) if dtype is None else in_type(found, dtype)
+    for group, exact, coarse in zip(groups, found, lowered, strict=True):
+        group.normalised, group.lowered = exact.unbind(), None if coarse is None else coarse.unbind()
     try:
         yield
     finally:

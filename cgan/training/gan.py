@@ -13,9 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.config import GANConfig
 from cgan.interfaces import Batch, ImageEncoder, Report, TextEncoder, TextFeatures, UserError, silent
-from cgan.models.autocast import AutocastCopy
+from cgan.models.autocast import AutocastCopy, layers_converted
 from cgan.models.coattention import CoAttention
 from cgan.models.discriminator import Discriminator
+from cgan.models.float32 import in_float32
 from cgan.models.generators import build_generator
 from cgan.models.inverter import config_of
 from cgan.models.picture_augment import augment_pictures
@@ -93,12 +94,16 @@ class TextToImageGAN(pl.LightningModule):
                 maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.adaptive = AdaptiveAugmentation(config) if config.adaptive_augmentation else None
+        self.averaging: tuple[list[Tensor], list[Tensor]] | None = None  # averaged weights and the generator's
         self.progress = 0.0  # fraction of the training that is over
         self.images_seen = 0
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
         self.generator.recompute = config.recompute
         self.functions = StepFunctions()
         self.autocast_encoder = AutocastCopy(self.image_encoder) if self.image_encoder is not None else None
+        apart = {id(layer) for layer in self.generator.latent_prior.modules()}  # it computes in float32
+        drawing = [layer for layer in layers_converted(self.generator) if id(layer) not in apart]
+        self.converted = tuple(drawing + layers_converted(self.posterior)) if self.posterior else tuple(drawing)
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -107,7 +112,11 @@ class TextToImageGAN(pl.LightningModule):
         copy = self.autocast_encoder and self.autocast_encoder.under_autocast(self.device.type)
         trained = self.generator, self.discriminator, self.posterior
         frozen = self.image_encoder, self.coattention
-        return step.Networks(self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, copy))
+        apart = (
+            num_processes() > 1 or self.config.recompute or self.functions.compiled
+        )  # weight by weight, as is needed
+        converted = () if apart else self.converted
+        return step.Networks(self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, copy), converted)
 
     @property
     def shares_fakes(self) -> bool:
@@ -134,12 +143,12 @@ class TextToImageGAN(pl.LightningModule):
         microbatches = self.prepare(batch)
         fakes = self.functions(step.generate_fakes, self.networks, microbatches[0]) if self.shares_fakes else None
         if self.is_adversarial():
-            self.discriminator.train(self.training)
+            self.discriminator.let_norms_move(self.training)
             self.update(discriminator_optimizer, self.discriminator_loss, microbatches, fakes)
-            self.discriminator.eval()  # spectral norms move on with its own steps alone
+            self.discriminator.let_norms_move(False)  # they move on with its own steps alone
             if self.adaptive is not None:
                 self.log_all([self.adaptive.follow(self.networks, len(batch.images))])
-        self.discriminator.eval()
+        self.discriminator.let_norms_move(False)
         self.update(generator_optimizer, self.generator_loss, microbatches, fakes)
         self.images_seen += len(batch.images) * num_processes()
         self.average_generator(len(batch.images) * num_processes())
@@ -176,7 +185,10 @@ class TextToImageGAN(pl.LightningModule):
             for part in microbatches:
                 loss, scalars = loss_of(part, fakes)
                 terms.append(scalars)
-                self.manual_backward(loss / len(microbatches))
+                with in_float32(
+                    loss
+                ):  # in the types of the forward pass: autocast would convert float32 products again
+                    self.manual_backward(loss if len(microbatches) == 1 else loss / len(microbatches))
             self.log_all(terms)
             optimizer.step()
 
@@ -238,9 +250,9 @@ class TextToImageGAN(pl.LightningModule):
         """Moves the averaged weights towards the generator's, with a half-life in images (Karras et al. 2020)."""
         half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(self.images_seen, 1))
         share = 1 - 0.5 ** (num_images / half_life)
-        averaged: list[Tensor] = list(self.generator_ema.parameters())
-        trained: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averaged, trained, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
+        if self.averaging is None:
+            self.averaging = list(self.generator_ema.parameters()), list(self.generator.parameters())
+        torch._foreach_lerp_(*self.averaging, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
 
     # ------------------------------------------------------------------------------------------ the schedule
 
@@ -312,7 +324,7 @@ class TextToImageGAN(pl.LightningModule):
         All weights are trained by Adam, except the generator's inner matrices, which Muon trains where
         gan.matrix_learning_rate is above 0.
         """
-        config = self.config
+        config, self.averaging = self.config, None  # the optimizers hold the weights of today's device as well
         prior = list(self.generator.latent_prior.parameters())
         inner = self.generator.inner_matrices() if config.matrix_learning_rate > 0 else []
         apart = {id(weight) for weight in prior + inner}

@@ -175,10 +175,8 @@ def multiscale_l1(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
 
 def feature_matching_loss(maps: list[Tensor], target: list[Tensor]) -> Tensor:
     """Returns the mean L1 distance of maps (B, C, H, W), relative to the mean size of each target map."""
-    terms = [
-        ((a.float() - b.float()).abs().mean(dim=(1, 2, 3)) / b.float().abs().mean(dim=(1, 2, 3)).clamp(min=1e-3)).mean()
-        for a, b in zip(maps, target, strict=True)
-    ]
+    pairs = [(a.float(), b.float()) for a, b in zip(maps, target, strict=True)]
+    terms = [((a - b).abs().mean(dim=(1, 2, 3)) / b.abs().mean(dim=(1, 2, 3)).clamp(min=1e-3)).mean() for a, b in pairs]
     return torch.stack(terms).mean()
 
 

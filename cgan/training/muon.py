@@ -64,9 +64,12 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # pyright: ignore[reportPrivateImportUsage]  # Nesterov
         with torch.autocast(weights[0].device.type, enabled=False), without_tf32():  # coarser it does not converge
             directions = orthogonalised([as_matrix(x) for x in ahead])
-        for weight, direction in zip(weights, directions, strict=True):
-            step = direction.view_as(channels_last(weight))
-            channels_last(weight).add_(step, alpha=-0.2 * rate * max(direction.shape) ** 0.5)
+        by_size: dict[int, list[tuple[Tensor, Tensor]]] = {}  # a weight and its step, by the long side of its matrix
+        for weight, direction in zip(map(channels_last, weights), directions, strict=True):
+            by_size.setdefault(max(direction.shape), []).append((weight, direction.view_as(weight)))
+        for size, pairs in by_size.items():
+            moved, steps = zip(*pairs, strict=True)
+            torch._foreach_add_(moved, steps, alpha=-0.2 * rate * size**0.5)  # pyright: ignore[reportPrivateImportUsage]
 
     def step_by_adam(self, weights: list[Tensor], rate: float, betas: tuple[float, float]) -> None:
         """Moves weights by torch's fused Adam."""

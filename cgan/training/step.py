@@ -3,16 +3,18 @@
 Nothing is logged, moved to another device or drawn at random in here, and no network changes its mode.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.config import GANConfig
 from cgan.interfaces import ImageEncoder, ImageFeatures
 from cgan.models.augment import augment
+from cgan.models.autocast import converted_together
 from cgan.models.coattention import CoAttention, padded
 from cgan.models.discriminator import Discriminator
 from cgan.models.float32 import inner_products
@@ -41,6 +43,7 @@ class Networks:
     coattention: CoAttention | None
     matching: bool  # whether fakes are compared with their captions in the latent of image_encoder
     autocast_encoder: ImageEncoder | None = None  # image_encoder with its weights in autocast's type, if there is one
+    converted: Sequence[nn.Module] = ()  # layers of generator and posterior whose weights are converted all together
 
     @property
     def on_features(self) -> bool:
@@ -90,14 +93,15 @@ def generate_fakes(networks: Networks, batch: MicroBatch) -> Fakes:
     if networks.uses_real_maps:
         with torch.no_grad():
             real_maps = frozen_features(networks, batch.images)[0]
-    if networks.posterior is None:
-        images, num_reconstructed, moments = networks.generator(batch.noise, batch.text), 0, None
-    else:
-        fraction, size = networks.config.reconstructed_fraction, len(batch.noise)
-        num_reconstructed = min(max(1, round(fraction * size)), size)
-        moments = networks.posterior(batch.images, real_maps, batch.text.sentence)
-        latent = latents_of(networks.generator, batch, moments, num_reconstructed)
-        images = networks.generator.synthesize(latent, batch.text)
+    with converted_together(networks.converted, batch.images.device):
+        if networks.posterior is None:
+            images, num_reconstructed, moments = networks.generator(batch.noise, batch.text), 0, None
+        else:
+            fraction, size = networks.config.reconstructed_fraction, len(batch.noise)
+            num_reconstructed = min(max(1, round(fraction * size)), size)
+            moments = networks.posterior(batch.images, real_maps, batch.text.sentence)
+            latent = latents_of(networks.generator, batch, moments, num_reconstructed)
+            images = networks.generator.synthesize(latent, batch.text)
     used = networks.matching or networks.uses_real_maps
     maps, embedding = frozen_features(networks, images) if used else ([], None)
     return Fakes(images, maps, embedding, num_reconstructed, moments, real_maps)

@@ -15,7 +15,7 @@ from cgan.models.text.lstm import LSTMConfig, Vocabulary
 
 def save_joint(path, caption_weight=0.1):
     """A tiny joint encoder that has learned nothing, but says different things of different pictures."""
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     config = JointConfig(
         image=ImageEncoderConfig(width=4, embedding_dim=16),
         text=LSTMConfig(dim=16, embedding_dim=8),
@@ -43,7 +43,8 @@ def pictures(tmp_path, monkeypatch):
 
 
 def test_a_picture_is_described_in_a_line(pictures, capsys):
-    joint = save_joint(Path("joint.safetensors"))
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # where cgan caption computes; devices round otherwise
+    joint = save_joint(Path("joint.safetensors")).to(device)
     main(["two.png", "--checkpoint", "joint.safetensors"])
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
     said = [joint.captions_of(image[None])[0] for image in images]

@@ -278,6 +278,13 @@ def script(tmp_path_factory) -> Path:
     return file
 
 
+def test_a_missing_package_is_named_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    with pytest.raises(UserError, match='pip install "shtab>=1.13"') as error:
+        completion.script_of("bash")
+    assert "\n" not in str(error.value)
+
+
 def completed(script: Path, *lines: str, cwd: Path = ROOT) -> list[list[str]]:
     """What bash would offer at the end of each line, split into words as readline does it."""
     asked = ""

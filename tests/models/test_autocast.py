@@ -1,9 +1,9 @@
-"""The copy of a frozen network for autocast."""
+"""Weights in the type of autocast, of frozen networks and of trained ones."""
 
 import pytest
 import torch
 
-from cgan.models.autocast import AutocastCopy
+from cgan.models.autocast import AutocastCopy, converted_together, layers_converted
 from cgan.models.encoders.resnet import SmallResNet
 from helpers.gan import tiny_gan
 
@@ -44,3 +44,41 @@ def test_checkpoints_hold_the_network_once_in_float32():
         assert gan.networks.autocast_encoder is not None
     assert list(gan.state_dict()) == names and len(list(gan.image_encoder.parameters())) > 0
     assert all(weight.dtype == torch.float32 for weight in gan.image_encoder.parameters())
+
+
+def gradients_of(network: torch.nn.Module, images: torch.Tensor, together: bool) -> list[torch.Tensor | None]:
+    """Of each weight, of a network that uses the weights of one layer twice and those of another not at all."""
+    network.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        layers = layers_converted(network) if together else []
+        with converted_together(layers, images.device):
+            assert network[1].weight.dtype == (torch.bfloat16 if together else torch.float32)
+            loss = network[1](network[1](network[0](images))).square().mean()
+    loss.backward()
+    return [weight.grad for weight in network.parameters()]
+
+
+def test_weights_converted_together_have_the_gradients_of_autocast_bit_for_bit():
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 8, 3, bias=False), *(torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))]
+    network, images = torch.nn.Sequential(*layers).to(memory_format=torch.channels_last), torch.randn(2, 3, 8, 8)
+    weights = list(network.parameters())
+    found, expected = (gradients_of(network, images, together) for together in (True, False))
+    assert all(
+        one is None if other is None else torch.equal(one, other) for one, other in zip(found, expected, strict=True)
+    )
+    assert found[-1] is None and found[0].dtype == torch.float32
+    assert all(one is other for one, other in zip(weights, network.parameters(), strict=True))
+
+
+def test_weights_are_themselves_outside_of_autocast_and_after_an_error():
+    layer = torch.nn.Linear(2, 2)
+    with converted_together([layer], torch.device("cpu")):
+        assert isinstance(layer.weight, torch.nn.Parameter)
+    with (
+        pytest.raises(ValueError),
+        torch.autocast("cpu", torch.bfloat16),
+        converted_together([layer], torch.device("cpu")),
+    ):
+        raise ValueError
+    assert isinstance(layer.weight, torch.nn.Parameter)

@@ -69,6 +69,15 @@ def test_spectral_norms_move_on_once_a_step(tmp_path):
     assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, expected, strict=True))
 
 
+def test_backward_passes_run_outside_of_autocast(tmp_path):
+    gan, inside = tiny_gan(), []
+    for network in (gan.generator, gan.discriminator):  # autocast would convert products of float32 once more
+        for weight in network.parameters():
+            weight.register_hook(lambda gradient: inside.append(torch.is_autocast_enabled("cpu")))
+    fit(gan, tmp_path, max_steps=1, precision="bf16-mixed")
+    assert inside and not any(inside)
+
+
 def gradients_of(gan: TextToImageGAN, tmp_path) -> list[dict[str, torch.Tensor]]:
     seen = Gradients()
     torch.manual_seed(1)

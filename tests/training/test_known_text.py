@@ -32,10 +32,11 @@ class Letters(TextEncoder):
 
     def forward(self, captions: list[str]) -> TextFeatures:
         self.asked += captions
-        longest = max(len(caption.split()) for caption in captions)
-        words, mask = torch.zeros(len(captions), longest, 8), torch.zeros(len(captions), longest, dtype=torch.bool)
+        longest, device = max(len(caption.split()) for caption in captions), self.table.weight.device
+        words = torch.zeros(len(captions), longest, 8, device=device)
+        mask = torch.zeros(len(captions), longest, dtype=torch.bool, device=device)
         for i, caption in enumerate(captions):
-            ids = torch.tensor([ord(word[0]) % 256 for word in caption.split()])
+            ids = torch.tensor([ord(word[0]) % 256 for word in caption.split()], device=device)
             words[i, longest - len(ids) :], mask[i, longest - len(ids) :] = self.table(ids), True
         return TextFeatures(words.sum(dim=1), words, mask)
 
@@ -120,6 +121,11 @@ def test_a_training_that_sees_few_pictures_reads_no_captions_ahead(tmp_path):
     assert len(caption_table(scenes, 16).texts) > 16
 
 
+def test_an_own_encoder_computes_where_its_weights_are():
+    text = Letters().to("meta")(["a red dog", "a cat"])
+    assert {x.device.type for x in text} == {"meta"}
+
+
 def test_captions_without_a_row_are_encoded_directly(table):
     encoder = encoder_of("own", table)
     known = encode_all(encoder, table.texts, CPU, True, print)
@@ -136,7 +142,7 @@ class Sentences(pl.Callback):
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
         self.captions += batch.captions
-        self.sentences += module.prepare(batch)[0].text.sentence
+        self.sentences += module.prepare(batch)[0].text.sentence.cpu()
 
 
 @pytest.mark.parametrize("more", [[], ["trainer.images=15", "trainer.batch_size=5"]])
@@ -144,7 +150,7 @@ def test_a_training_encodes_each_caption_of_an_own_encoder_once(more, tmp_path, 
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path / "cache"))
     encoder, seen = Letters(), Sentences()
     train(load_config([*TINY, "trainer.images=96", f"run_dir={tmp_path / 'run'}", *more]), None, encoder, [seen])
-    asked = list(encoder.asked)
+    asked = list(encoder.cpu().asked)
     for caption, sentence in zip(seen.captions, seen.sentences, strict=True):
         assert torch.allclose(sentence, encoder([caption]).sentence[0], atol=1e-5)
     if more:  # fewer images than pictures: nothing is encoded ahead

@@ -33,11 +33,12 @@ TINY = """gan.generator.noise_dim=8 gan.generator.style_dim=16 gan.generator.wid
 
 
 def gan_of(*arguments: str, resolution: int = 32, width: int = 4, dim: int = 16) -> TextToImageGAN:
-    """The networks of a configuration, on encoders that nobody trained."""
+    """The networks of a configuration of size tiny, on encoders that nobody trained."""
     torch.manual_seed(0)
     text = LSTMTextEncoder(LSTMConfig(dim=dim, embedding_dim=8), Vocabulary.of(CAPTIONS))
     image, attention = SmallResNet(width=width, embedding_dim=dim), CoAttention(4 * width, dim, dim)
-    return TextToImageGAN(load_config([SCENES, *arguments]).gan, text, image, resolution, coattention=attention)
+    config = load_config([SCENES, "gan.size=tiny", *arguments]).gan
+    return TextToImageGAN(config, text, image, resolution, coattention=attention)
 
 
 def num_weights(network: torch.nn.Module) -> int:
