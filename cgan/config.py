@@ -97,7 +97,7 @@ class TrainerConfig:
     minutes: float | None = None  # largest number of minutes for the GAN's training, whose schedules follow whichever
     # end is nearer; absent: no limit
     joint_batch_size: int = 128  # pictures in a step of the joint encoder, of all processes together
-    batch_size: int = 16  # pictures in a step of the GAN, of all processes together; learning rates mean the same on
+    batch_size: int = 32  # pictures in a step of the GAN, of all processes together; learning rates mean the same on
     # any number
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # number format of the networks; auto:
     # bf16-mixed where the hardware has bfloat16, else 32-true

@@ -1,6 +1,6 @@
 """The sizes of a GAN and its joint encoder, and the learning rates that fit a size: defaults that depend on settings.
 
-The recipe was tuned for size tiny in batches of 16 and 32. Larger networks take smaller steps and larger batches larger
+The recipe was tuned for size tiny in batches of 32. Larger networks take smaller steps and larger batches larger
 ones, by one rule, so that a configuration names a size at most. What a user gives is never changed.
 """
 
@@ -16,11 +16,11 @@ Size = Literal["auto", "tiny", "small", "base", "large"]
 SIZES: dict[str, dict[str, int]] = {  # parameters at 64 px, generator and discriminator: see docs/recipes.md
     "tiny": {
         "gan.generator.width": 16, "gan.generator.max_channels": 256, "gan.generator.noise_dim": 64,
-        "gan.generator.latent_prior_dim": 256, "gan.discriminator.width": 8, "gan.discriminator.max_channels": 64,
+        "gan.generator.latent_prior_dim": 384, "gan.discriminator.width": 8, "gan.discriminator.max_channels": 64,
         "gan.discriminator.head_resolution": 4, "joint.image.width": 32, "joint.image.embedding_dim": 128,
         "joint.text.dim": 128, "joint.decoder.width": 8, "joint.decoder.max_channels": 128,
         "joint.decoder.hidden_dim": 192, "joint.text.embedding_dim": 64, "joint.text.max_words": 32,
-        "trainer.batch_size": 16, "trainer.joint_batch_size": 128,
+        "trainer.batch_size": 32, "trainer.joint_batch_size": 128,
     },
     "small": {
         "gan.generator.width": 24, "gan.generator.max_channels": 384, "gan.generator.noise_dim": 96,
@@ -36,7 +36,7 @@ SIZES: dict[str, dict[str, int]] = {  # parameters at 64 px, generator and discr
         "gan.discriminator.head_resolution": 8, "joint.image.width": 64, "joint.image.embedding_dim": 256,
         "joint.text.dim": 256, "joint.decoder.width": 16, "joint.decoder.max_channels": 256,
         "joint.decoder.hidden_dim": 384, "joint.text.embedding_dim": 128, "joint.text.max_words": 40,
-        "trainer.batch_size": 64, "trainer.joint_batch_size": 256,
+        "trainer.batch_size": 128, "trainer.joint_batch_size": 256,
     },
     "large": {
         "gan.generator.width": 64, "gan.generator.max_channels": 1024, "gan.generator.noise_dim": 256,

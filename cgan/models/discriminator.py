@@ -38,8 +38,8 @@ class DiscriminatorConfig:
     # projection, or concatenated; separate: also logits without the caption
     width: int = 8  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 64  # largest number of channels in a layer of the pixel trunk
-    stem: Literal["full", "strided"] = "full"  # the first layer of trunk pooled: at full resolution, or with a stride,
-    # whose gradients have a pattern of two pixels
+    stem: Literal["strided", "full"] = "strided"  # the first layer of trunk pooled: with a stride of two pixels, or at
+    # full resolution
     patch: int = 1  # width and height in pixels that a paper's trunk takes at once in its first layer: 2 is far cheaper
     head_dim: int = 64  # channels inside a head
     head_resolution: int = 4  # size to which a head pools feature maps before it convolves them: 8 costs far more than

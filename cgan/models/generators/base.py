@@ -35,7 +35,7 @@ class GeneratorConfig:
     latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # the network that turns noise into latents
     latent_prior_layers: int = 3  # residual blocks, or couplings, of the latent prior; with 0 the noise itself is the
     # latent
-    latent_prior_dim: int = 256  # hidden units in each layer of the latent prior
+    latent_prior_dim: int = 384  # hidden units in each layer of the latent prior
     latent_prior_guidance: float = (
         2.0  # how far flow_matching goes with the caption, away from what it does without one
     )
