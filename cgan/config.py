@@ -101,7 +101,7 @@ class TrainerConfig:
     # any number
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"  # number format of the networks; auto:
     # bf16-mixed where the hardware has bfloat16, else 32-true
-    compile: Literal["auto", "true", "false", "reduce-overhead"] = "auto"  # compile the GAN's losses by torch.compile;
+    compile: Literal["auto", "true", "false", "reduce-overhead"] = "false"  # compile the GAN's losses by torch.compile;
     # auto: on a GPU, reduce-overhead: as CUDA graphs too
     devices: str = "1"  # how many GPUs or CPU processes, or which, such as [0,2]; auto: all GPUs
     num_nodes: int = 1  # number of machines that train together

@@ -193,7 +193,7 @@ def test_a_choice_of_the_configuration_compiles_or_does_not(choice, monkeypatch)
     assert len(lines) == {"true": 1, "True": 1, "reduce-overhead": 2}.get(str(choice), 0)
 
 
-def test_on_a_gpu_the_losses_are_compiled_by_themselves(monkeypatch):
+def test_on_a_gpu_auto_compiles_the_losses(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     by_itself, asked = tiny_gan(), tiny_gan()
     compile_losses(by_itself, "auto", lambda line: None)
