@@ -82,9 +82,17 @@ def draw_generator_noise(
         return GeneratorNoise(fake, real, None, None, None)
     latent = sharded_randn(size, PRIOR_SAMPLES, dim, device=device).flatten(0, 1)
     time, lottery = (sharded_rand(len(latent), 1, device=device) for _ in range(2))
-    without_caption = WITHOUT_CAPTION if config.generator.latent_prior_guidance != 1 else 0.0
+    return GeneratorNoise(fake, real, latent, time, draw_told(config.generator.latent_prior_guidance, lottery))
+
+
+def draw_told(guidance: float, lottery: Tensor) -> Tensor:
+    """Returns by uniform random numbers (N, 1) what a latent prior is told in training, (N, 2): sentences, and words.
+
+    1 is told and 0 is not. Whole captions are left out for guidance alone, which needs it.
+    """
+    without_caption = WITHOUT_CAPTION if guidance != 1 else 0.0
     told = [lottery >= without_caption, lottery >= without_caption + WITHOUT_WORDS]
-    return GeneratorNoise(fake, real, latent, time, torch.cat(told, dim=1).to(latent.dtype))
+    return torch.cat(told, dim=1).to(lottery.dtype)
 
 
 def mismatched_sentences(config: GANConfig, batch: Batch, sentence: Tensor) -> tuple[Tensor, Tensor]:
