@@ -10,6 +10,7 @@ from cgan.ranges import Range, check_number, check_seed
 
 SIZES = {"generated": Range(1), "latents": Range(0), "images": Range(0), "readings": Range(0)}
 SIZES |= {"batch_size": Range(2), "hidden_dim": Range(1)}
+PRIOR_SIZES = {"prior_images": Range(1), "prior_dim": Range(1)}
 
 
 def main(arguments: list[str]) -> None:
@@ -29,15 +30,24 @@ def main(arguments: list[str]) -> None:
     checkpoint = find(options.checkpoint)
     out = options.out or checkpoint.with_name(POSTERIOR)
     check_writable_file(out, "give another --out")
+    if options.prior is not None:
+        check_writable_file(options.prior, "give another --prior")
     pipe = TextToImage.load(checkpoint)
     joint = joint_encoder_for(checkpoint) if options.joint is None else joint_checkpoint_of(options.joint)
     data = load_config([*options.data, f"data.resolution={pipe.generator.resolution}"]).data
     config = PosteriorFitConfig(seed=options.seed, **{name: getattr(options, name) for name in SIZES})
     image_encoder = JointEncoder.load(joint).image
     start = None if options.init is None else pipe.inverter(options.init)
-    inverter = fit_posterior(pipe, image_encoder, build_dataset(data), config, start, lambda m: print(m, flush=True))
+    dataset, report = build_dataset(data), lambda message: print(message, flush=True)
+    inverter = fit_posterior(pipe, image_encoder, dataset, config, start, report)
     save_inverter(inverter, out, pipe.sha256, half=not options.full)
     print(out)
+    if options.prior is not None:
+        from cgan.training.prior_fit import PriorFitConfig, fit_prior
+
+        wanted = PriorFitConfig(images=options.prior_images, hidden_dim=options.prior_dim, seed=options.seed)
+        fit_prior(pipe, inverter, dataset, wanted, report).save(options.prior, half=not options.full)
+        print(options.prior)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,13 +69,17 @@ def parser() -> argparse.ArgumentParser:
     add("--init", type=Path, metavar="FILE", help="weights of a posterior to continue from")
     add("--full", action="store_true", help="weights in float32; default: half")
     add("--out", type=Path, metavar="FILE", help="default: posterior.safetensors next to the checkpoint")
+    add("--prior", type=Path, metavar="FILE", help="also fit a new latent prior, and write the weights with it there")
+    add("--prior-images", type=int, default=160_000, help="training of it, repeats included")
+    add("--prior-dim", type=int, default=384, help="hidden units per layer of it")
     return result
 
 
 def check(options: argparse.Namespace) -> None:
     """Raises UserError for numbers out of range and for a file of another kind."""
     check_seed(f"--seed={options.seed}", options.seed)
-    for name, allowed in SIZES.items():
+    for name, allowed in (SIZES | PRIOR_SIZES).items():
         check_number(f"--{name.replace('_', '-')}={getattr(options, name)}", getattr(options, name), allowed)
-    if options.out is not None and options.out.suffix != ".safetensors":
-        raise UserError(f"--out={options.out}: give it a name that ends in .safetensors")
+    for name, path in (("out", options.out), ("prior", options.prior)):
+        if path is not None and path.suffix != ".safetensors":
+            raise UserError(f"--{name}={path}: give it a name that ends in .safetensors")

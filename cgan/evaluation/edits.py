@@ -137,7 +137,7 @@ def drawn(pipe: TextToImage, sources: Tensor, captions: list[str], seeds: list[i
         some = slice(start, start + BATCH_SIZE)
         text, noise = pipe.encode(captions[some]), pipe.noise(seeds[some])
         if keep > 0:
-            start, sentence = pipe.found(sources[some], text.sentence)
+            start, sentence = pipe.found(sources[some], text)
             text = text._replace(sentence=torch.lerp(text.sentence, sentence, keep))
             noise = mixed(noise, start, keep)
         parts.append(torch.from_numpy(pipe.generate(noise, text)).permute(0, 3, 1, 2))

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from cgan.interfaces import ImageEncoder
+from cgan.interfaces import ImageEncoder, TextFeatures
 from cgan.models.encoders.restoring import image_encoder_spec, restore_image_encoder
-from cgan.models.latent_prior import Prior
+from cgan.models.latent_prior import Prior, sentence_alone
 from cgan.models.posterior import Posterior
 
 READER_CHANNELS = 8  # that each map is reduced to
@@ -32,7 +32,7 @@ class InverterConfig:
 
 
 class Inverter(nn.Module):
-    """inverter(images (B, 3, H, W), sentence (B, D), prior) -> noise (B, Z) from which a generator redraws the images.
+    """inverter(images (B, 3, H, W), text, prior) -> noise (B, Z) from which a generator redraws the images.
 
     The posterior finds latents. The inverse of the latent prior turns them into noise, which is normal for every
     caption, so that it can be drawn with another caption, and mixed with other noise. What is longer than normal noise
@@ -84,13 +84,15 @@ class Inverter(nn.Module):
             return sentence
         return self.reader(images, self.maps(images), sentence)[0]
 
-    def forward(self, images: Tensor, sentence: Tensor, prior: Prior) -> Tensor:
+    def forward(self, images: Tensor, text: TextFeatures, prior: Prior) -> Tensor:
         """Returns noise (B, Z) from which the generator redraws images (B, 3, H, W).
 
-        The sentences (B, D) are those of the pictures; a reader takes their place where there is one.
+        The text is that of the pictures; the sentence of a reader takes its place where there is one.
         """
-        own = sentence if self.reader is None else self.completed(images, torch.zeros_like(sentence))
-        noise = prior.inverse(self.moments(images, own)[0], own)
+        own = text
+        if self.reader is not None:
+            own = sentence_alone(self.completed(images, torch.zeros_like(text.sentence)))
+        noise = prior.inverse(self.moments(images, own.sentence)[0], own)
         longest = LONGEST * self.config.noise_dim**0.5
         return noise * (longest / noise.norm(dim=1, keepdim=True).clamp(min=1e-6)).clamp(max=1)
 

@@ -13,126 +13,50 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cgan.errors import UserError
-
-NUM_STEPS = 8  # from noise to a latent; more bring nothing
-NUM_ITERATIONS = 24  # by which each of these steps is undone, to less than 1e-4 of a latent
-NUM_WAVES = 4  # frequencies at which time is encoded, each by a sine and a cosine
+from cgan.interfaces import TextFeatures, UserError
 
 
 class Prior(nn.Module, ABC):
-    """Maps noise (B, Z) of a normal distribution and sentences (B, D) to latents (B, Z) like those of the posterior.
+    """Maps noise (B, Z) of a normal distribution and text to latents (B, Z) like those of the posterior.
 
-    Always computes in float32, regardless of autocast.
+    Samples are always computed in float32, regardless of autocast.
     """
 
     @abstractmethod
-    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
-        """Returns latents (B, Z) of standard normal noise (B, Z) and sentences (B, D)."""
+    def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
+        """Returns latents (B, Z) of standard normal noise (B, Z) and text of B captions."""
 
     @abstractmethod
-    def inverse(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the noise (B, Z) that becomes latents (B, Z) with sentences (B, D)."""
+    def inverse(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Returns the noise (B, Z) that becomes latents (B, Z) with text of B captions."""
 
     @abstractmethod
-    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Returns a scalar loss: how badly the prior explains latents (B, Z) of the posterior.
+    def loss(
+        self, latent: Tensor, text: TextFeatures, noise: Tensor, time: Tensor, told: Tensor | None = None
+    ) -> Tensor:
+        """Returns a scalar loss: how badly the prior explains latents (B N, Z) of the posterior, N for each caption.
 
-        Random numbers come from the caller: noise (B, Z), standard normal, and time (B, 1), uniform in [0, 1).
+        Random numbers come from the caller: noise (B N, Z), standard normal, time (B N, 1), uniform in [0, 1), and told
+        (B N, 2), which is 0 where a sentence, or where words, are kept from the prior, else 1; None: all are told.
         """
 
 
 class NoPrior(Prior):
     """Uses the noise itself as the latent."""
 
-    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
         """Returns the noise (B, Z) unchanged."""
         return noise
 
-    def inverse(self, latent: Tensor, sentence: Tensor) -> Tensor:
+    def inverse(self, latent: Tensor, text: TextFeatures) -> Tensor:
         """Returns the latents (B, Z) unchanged."""
         return latent
 
-    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    def loss(
+        self, latent: Tensor, text: TextFeatures, noise: Tensor, time: Tensor, told: Tensor | None = None
+    ) -> Tensor:
         """Returns a scalar 0, as there is nothing to learn."""
         return latent.new_zeros(())
-
-
-class FlowMatchingPrior(Prior):
-    """A velocity that carries noise at time 0 to latents at time 1, by straight lines on average (Lipman et al. 2023).
-
-    It finds separate modes of the latents of a caption better than couplings do (docs/results.md). A guidance above 1
-    goes beyond the velocity of the caption, away from that without one (Ho and Salimans 2022); training then has to
-    leave captions out now and then, which are sentences of zeros here.
-    """
-
-    def __init__(self, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int, guidance: float = 1.0) -> None:
-        super().__init__()
-        self.guidance = guidance
-        self.start = nn.Linear(noise_dim + text_dim + 2 * NUM_WAVES, hidden_dim)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.LayerNorm(hidden_dim),
-                nn.Linear(hidden_dim, hidden_dim),
-                nn.SiLU(),
-                nn.Linear(hidden_dim, hidden_dim),
-            )
-            for _ in range(num_layers)
-        )
-        self.end = nn.Linear(hidden_dim, noise_dim)
-        nn.init.zeros_(self.end.weight)
-        nn.init.zeros_(self.end.bias)
-
-    def velocity(self, x: Tensor, time: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the velocity (B, Z) at x (B, Z) and time (B, 1), for normalised sentences (B, D)."""
-        waves = time * math.pi * 2.0 ** torch.arange(NUM_WAVES, device=x.device)
-        hidden = self.start(torch.cat([x, sentence, waves.sin(), waves.cos()], dim=1))  # (B, hidden_dim)
-        for block in self.blocks:
-            hidden = hidden + block(hidden)
-        return self.end(F.silu(hidden))
-
-    def guided(self, x: Tensor, time: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the velocity (B, Z) by which sampling goes: with guidance, that of the caption and more."""
-        if self.guidance == 1:
-            return self.velocity(x, time, sentence)
-        both = torch.cat([sentence, torch.zeros_like(sentence)])
-        with_caption, without = self.velocity(torch.cat([x, x]), torch.cat([time, time]), both).chunk(2)
-        return torch.lerp(without, with_caption, self.guidance)
-
-    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
-        """Returns latents (B, Z), in float32, of noise (B, Z) and sentences (B, D), by NUM_STEPS Euler steps."""
-        with torch.autocast(noise.device.type, enabled=False):
-            x, sentence = noise.float(), normalised(sentence)
-            for step in range(NUM_STEPS):  # by Euler's rule
-                time = x.new_full((x.shape[0], 1), step / NUM_STEPS)  # not len(x), which torch.export takes as fixed
-                x = x + self.guided(x, time, sentence) / NUM_STEPS
-        return x
-
-    def inverse(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the noise (B, Z), in float32, that forward maps to latents (B, Z), with sentences (B, D).
-
-        Each Euler step is undone by a fixed-point iteration, not by a step back, so that it is exact up to rounding
-        where a step changes distances by less than a half. Elsewhere it is the best point that the iteration finds.
-        """
-        with torch.autocast(latent.device.type, enabled=False):
-            x, sentence = latent.float(), normalised(sentence)
-            for step in reversed(range(NUM_STEPS)):
-                x = self.undone(x, x.new_full((x.shape[0], 1), step / NUM_STEPS), sentence)
-        return x
-
-    def undone(self, after: Tensor, time: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the point (B, Z) at a time (B, 1) from which one Euler step leads to `after` (B, Z)."""
-        x = after
-        for _ in range(NUM_ITERATIONS):
-            x = (x + after - self.guided(x, time, sentence) / NUM_STEPS) / 2  # damped, so that it converges oftener
-        return x
-
-    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Returns the mean squared error of the velocity at a time on the way from noise to latents."""
-        with torch.autocast(latent.device.type, enabled=False):
-            latent = latent.float()
-            found = self.velocity(torch.lerp(noise, latent, time), time, normalised(sentence))
-            return (found - (latent - noise)).square().mean()
 
 
 class Coupling(nn.Module):
@@ -182,24 +106,27 @@ class CouplingPrior(Prior):
         layers = [Coupling(noise_dim, text_dim, hidden_dim) for _ in range(num_layers)]
         self.layers = cast("Sequence[Coupling]", nn.ModuleList(layers))
 
-    def forward(self, noise: Tensor, sentence: Tensor) -> Tensor:
-        """Returns latents (B, Z), in float32, of noise (B, Z) and sentences (B, D), coupling by coupling."""
+    def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
+        """Returns latents (B, Z), in float32, of noise (B, Z) and text, coupling by coupling."""
         with torch.autocast(noise.device.type, enabled=False):
-            latent, sentence = noise.float(), normalised(sentence)
+            latent, sentence = noise.float(), normalised(text.sentence)
             for layer in self.layers:
                 latent = layer(latent, sentence)
         return latent
 
-    def inverse(self, latent: Tensor, sentence: Tensor) -> Tensor:
-        """Returns the noise (B, Z), in float32, that forward maps to latents (B, Z), with sentences (B, D)."""
+    def inverse(self, latent: Tensor, text: TextFeatures) -> Tensor:
+        """Returns the noise (B, Z), in float32, that forward maps to latents (B, Z), with the same text."""
         with torch.autocast(latent.device.type, enabled=False):
-            noise, sentence = latent.float(), normalised(sentence)
+            noise, sentence = latent.float(), normalised(text.sentence)
             for layer in reversed(self.layers):
                 noise, _ = layer.inverse(noise, sentence)
         return noise
 
-    def loss(self, latent: Tensor, sentence: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Returns the mean negative log density; noise and time are not used."""
+    def loss(
+        self, latent: Tensor, text: TextFeatures, noise: Tensor, time: Tensor, told: Tensor | None = None
+    ) -> Tensor:
+        """Returns the mean negative log density of latents (B N, Z), N for each caption; the rest is not used."""
+        sentence = text.sentence.repeat_interleave(len(latent) // len(text.sentence), dim=0)
         return -self.log_density(latent, sentence).mean()
 
     def log_density(self, latent: Tensor, sentence: Tensor) -> Tensor:
@@ -213,20 +140,36 @@ class CouplingPrior(Prior):
             return log_determinant - 0.5 * (noise.square() + math.log(2 * math.pi)).sum(dim=1)
 
 
-def normalised(sentence: Tensor) -> Tensor:
-    """Returns sentences (B, D) in float32, each scaled to the length sqrt(D)."""
-    return F.normalize(sentence.float(), dim=1) * sentence.shape[1] ** 0.5
+def normalised(features: Tensor) -> Tensor:
+    """Returns sentences (B, D), or words (B, L, D), in float32, each scaled to the length sqrt(D)."""
+    return F.normalize(features.float(), dim=-1) * features.shape[-1] ** 0.5
+
+
+def sentence_alone(sentence: Tensor) -> TextFeatures:
+    """Returns text of sentences (B, D) whose words are not known."""
+    words = sentence.new_zeros(len(sentence), 0, sentence.shape[1])
+    return TextFeatures(sentence, words, words.new_zeros(words.shape[:2], dtype=torch.bool))
 
 
 def build_prior(
     form: str, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int, guidance: float = 1.0
 ) -> Prior:
-    """Returns the latent prior of a form, flow_matching or couplings; with num_layers=0 the noise is the latent.
+    """Returns the latent prior of a form; with num_layers=0 the noise is the latent.
 
     Raises UserError for couplings with noise_dim below 2.
     """
     if num_layers == 0:
         return NoPrior()
-    if form == "couplings":
-        return CouplingPrior(noise_dim, text_dim, num_layers, hidden_dim)
-    return FlowMatchingPrior(noise_dim, text_dim, num_layers, hidden_dim, guidance)
+    sizes = noise_dim, text_dim, num_layers, hidden_dim
+    match form:
+        case "couplings":
+            return CouplingPrior(*sizes)
+        case "flow_matching":
+            from cgan.models.flow_prior import FlowMatchingPrior
+
+            return FlowMatchingPrior(*sizes, guidance)
+        case "word_flow":
+            from cgan.models.flow_prior import WordFlowPrior
+
+            return WordFlowPrior(*sizes, guidance)
+    raise ValueError(f"unknown latent prior: {form}")

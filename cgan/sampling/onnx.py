@@ -25,7 +25,7 @@ class PlainGenerator(nn.Module):
     def forward(self, noise: Tensor, *text: Tensor) -> Tensor:
         """Returns images (B, 3, H, W) of noise (B, Z).
 
-        Text is the sentence and, with word attention, words and mask.
+        Text is the sentence and, where the generator uses them, words and mask.
         """
         sentence, words, mask = text if len(text) == 3 else (text[0], None, None)
         return self.generator(noise, TextFeatures(sentence, words, mask))  # pyright: ignore (a generator without words)
@@ -59,7 +59,7 @@ def axes_of(inputs: tuple[Tensor, ...], batch: Any, length: Any) -> tuple[dict[i
 
 
 def traced(pipe: TextToImage, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    """Returns the generator as a program for any batch size and, with word attention, any number of words.
+    """Returns the generator as a program for any batch size and, where it uses them, any number of words.
 
     torch.onnx would trace a module by itself, but then fixes these sizes silently if the module does not allow others.
     """
@@ -71,7 +71,7 @@ def inputs_of(pipe: TextToImage, num: int) -> tuple[Tensor, ...]:
     """Returns the generator's inputs for `num` pictures of one caption."""
     text = pipe.encode(["a dog on grass"] * num)
     noise = pipe.noise(list(range(num)))
-    inputs = (noise, *text) if pipe.generator.config.word_attention else (noise, text.sentence)
+    inputs = (noise, *text) if pipe.generator.config.uses_words else (noise, text.sentence)
     return tuple(x.clone() for x in inputs)  # inference tensors can't be traced
 
 

@@ -207,7 +207,7 @@ class TextToImage:
         if not self.sources or self.keep == 0:
             return noise, self.encode(captions)
         text = self.text_encoder(captions)
-        found = [self.found(one.image.expand(len(captions), -1, -1, -1), text.sentence) for one in self.sources]
+        found = [self.found(one.image.expand(len(captions), -1, -1, -1), text) for one in self.sources]
         start, sentence = found[0]
         if len(found) > 1:
             start, sentence = mixed(start, found[1][0], share), torch.lerp(sentence, found[1][1], share)
@@ -215,16 +215,16 @@ class TextToImage:
         return mixed(noise, start, self.keep), self.pushed(text)
 
     @torch.inference_mode()
-    def found(self, images: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
+    def found(self, images: Tensor, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """Returns what is found in images (B, 3, H, W), uint8 at the generator's resolution: noise and sentences.
 
-        Noise (B, Z) redraws them. Sentences (B, D) are the given ones, completed by what is in the images, and of the
-        same lengths. Raises UserError where there is no posterior.
+        Noise (B, Z) redraws them. Sentences (B, D) are those of the text, completed by what is in the images, and of
+        the same lengths. Raises UserError where there is no posterior.
         """
         pixels, inverter = as_floats(images.to(self.device)), self.inverter()
-        completed = inverter.completed(pixels, sentence)
-        lengths = sentence.norm(dim=1, keepdim=True) / completed.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        return inverter(pixels, sentence, self.generator.latent_prior), completed * lengths
+        completed = inverter.completed(pixels, text.sentence)
+        lengths = text.sentence.norm(dim=1, keepdim=True) / completed.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        return inverter(pixels, text, self.generator.latent_prior), completed * lengths
 
     def __call__(
         self,

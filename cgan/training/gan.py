@@ -132,7 +132,7 @@ class TextToImageGAN(pl.LightningModule):
     def uses_words(self) -> bool:
         """Whether a step uses the features of single words."""
         config = self.config
-        return config.generator.word_attention or config.matching == "attention" or bool(self.extra_losses)
+        return self.generator.config.uses_words or config.matching == "attention" or bool(self.extra_losses)
 
     # ------------------------------------------------------------------------------------------ the algorithm
 

@@ -22,6 +22,7 @@ SAME_MEANING = 0.8  # captions of a larger cosine may well mean the same
 SOFTNESS = 0.1  # temperature of cosines, when captions of similar meaning are preferred
 PRIOR_SAMPLES = 8  # latents of each image, by which a step trains the latent prior
 WITHOUT_CAPTION = 0.1  # share of them that it learns without their captions, for guidance
+WITHOUT_WORDS = 0.1  # share of them that it learns by sentences alone, as a reader completes sentences alone
 
 
 class MicroBatch(NamedTuple):
@@ -50,10 +51,10 @@ class GeneratorNoise(NamedTuple):
 
     fake: list[Tensor]
     real: list[Tensor]  # for the relativistic loss alone
-    latent: Tensor | None  # (8 B, Z), by which latents of the posterior are drawn; None without one
-    start: Tensor | None  # (8 B, Z), from which the latent prior carries noise to them
+    latent: Tensor | None  # (8 B, Z), by which latents of the posterior are drawn, and from which the latent prior
+    # carries noise to them; None without a posterior
     time: Tensor | None  # (8 B, 1) in [0, 1)
-    kept: Tensor | None  # (8 B, 1), 0 where the latent prior learns without the caption, else 1; None: with all of them
+    told: Tensor | None  # (8 B, 2), 0 where the latent prior learns without sentences, or without words, else 1
 
 
 def draw_discriminator_noise(
@@ -78,13 +79,20 @@ def draw_generator_noise(
     fake = draw_augmentation(kinds, size, device, probability)
     real = draw_augmentation(kinds, size, device, probability) if config.adversarial == "relativistic" else []
     if config.reconstruction_weight == 0:
-        return GeneratorNoise(fake, real, None, None, None, None)
+        return GeneratorNoise(fake, real, None, None, None)
     latent = sharded_randn(size, PRIOR_SAMPLES, dim, device=device).flatten(0, 1)
-    start = sharded_randn(*latent.shape, device=device)
-    time, kept = sharded_rand(len(latent), 1, device=device), None
-    if config.generator.latent_prior_guidance != 1:
-        kept = (sharded_rand(len(latent), 1, device=device) >= WITHOUT_CAPTION).to(latent.dtype)
-    return GeneratorNoise(fake, real, latent, start, time, kept)
+    time, lottery = (sharded_rand(len(latent), 1, device=device) for _ in range(2))
+    return GeneratorNoise(fake, real, latent, time, draw_told(config.generator.latent_prior_guidance, lottery))
+
+
+def draw_told(guidance: float, lottery: Tensor) -> Tensor:
+    """Returns by uniform random numbers (N, 1) what a latent prior is told in training, (N, 2): sentences, and words.
+
+    1 is told and 0 is not. Whole captions are left out for guidance alone, which needs it.
+    """
+    without_caption = WITHOUT_CAPTION if guidance != 1 else 0.0
+    told = [lottery >= without_caption, lottery >= without_caption + WITHOUT_WORDS]
+    return torch.cat(told, dim=1).to(lottery.dtype)
 
 
 def mismatched_sentences(config: GANConfig, batch: Batch, sentence: Tensor) -> tuple[Tensor, Tensor]:

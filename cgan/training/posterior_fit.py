@@ -149,10 +149,10 @@ class PosteriorFit:
 
         noise (N, Z) and captions are those of all of the pool.
         """
-        sentence = self.text([captions[row] for row in rows]).sentence
+        text = self.text([captions[row] for row in rows])
         with torch.no_grad():
-            latents = self.generator.latent_prior(noise[rows], sentence)
-        loss = negative_log_density(latents, *self.inverter.posterior(*pool.at(rows), sentence))
+            latents = self.generator.latent_prior(noise[rows], text)
+        loss = negative_log_density(latents, *self.inverter.posterior(*pool.at(rows), text.sentence))
         return self.config.latent_weight * loss, {"latent": float(loss.detach())}
 
     def sentences(self, edits: list[CaptionEdit]) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cgan.config import GANConfig
-from cgan.interfaces import ImageEncoder, ImageFeatures
+from cgan.interfaces import ImageEncoder, ImageFeatures, TextFeatures
 from cgan.models.augment import augment
 from cgan.models.autocast import converted_together
 from cgan.models.coattention import CoAttention, padded
@@ -24,7 +24,7 @@ from cgan.models.posterior import Posterior
 from cgan.sharding import num_processes
 from cgan.training import losses
 from cgan.training.distributed import all_gather_local_first
-from cgan.training.microbatch import PRIOR_SAMPLES, DiscriminatorNoise, GeneratorNoise, MicroBatch
+from cgan.training.microbatch import PRIOR_SAMPLES, DiscriminatorNoise, GeneratorNoise, MicroBatch, rows
 
 TEMPERATURE = 0.1  # of the matching terms
 
@@ -114,7 +114,7 @@ def latents_of(generator: Generator, batch: MicroBatch, moments: tuple[Tensor, T
     if count == len(noise):
         return latent
     # no gradient of the images reaches the latent prior, which learns from the posterior alone
-    fresh = generator.latent_prior(noise[count:], batch.text.sentence[count:]).detach()
+    fresh = generator.latent_prior(noise[count:], rows(batch.text, slice(count, None))).detach()
     return torch.cat([latent, fresh])
 
 
@@ -296,7 +296,7 @@ def reconstruction_loss(
     config, count, (mean, log_variance) = networks.config, fakes.num_reconstructed, fakes.moments
     pixels = losses.multiscale_l1(fakes.images[:count], batch.images[:count])
     divergence = losses.kl_to_normal(mean, log_variance)
-    prior = prior_loss(networks.generator, (mean.detach(), log_variance.detach()), batch.text.sentence, noise)
+    prior = prior_loss(networks.generator, (mean.detach(), log_variance.detach()), batch.text, noise)
     loss = config.reconstruction_weight * pixels + config.kl_weight * divergence + prior
     if fakes.maps:
         maps, real_maps = ([x[:count] for x in maps] for maps in (fakes.maps, fakes.real_maps))
@@ -305,14 +305,17 @@ def reconstruction_loss(
     return loss, {name: value.detach() for name, value in terms.items()}
 
 
-def prior_loss(generator: Generator, moments: tuple[Tensor, Tensor], sentence: Tensor, noise: GeneratorNoise) -> Tensor:
-    """Returns how badly the latent prior explains latents of the posterior, of which it sees several an image."""
-    assert noise.latent is not None and noise.start is not None and noise.time is not None  # drawn for a posterior
-    mean, log_variance, sentence = (x.repeat_interleave(PRIOR_SAMPLES, dim=0) for x in (*moments, sentence))
+def prior_loss(
+    generator: Generator, moments: tuple[Tensor, Tensor], text: TextFeatures, noise: GeneratorNoise
+) -> Tensor:
+    """Returns how badly the latent prior explains latents of the posterior, of which it sees several an image.
+
+    Each latent is to come from the very noise by which it is drawn.
+    """
+    assert noise.latent is not None and noise.time is not None  # drawn for a posterior
+    mean, log_variance = (x.repeat_interleave(PRIOR_SAMPLES, dim=0) for x in moments)
     latent = mean + noise.latent * (log_variance / 2).exp()
-    if noise.kept is not None:
-        sentence = sentence * noise.kept
-    return generator.latent_prior.loss(latent, sentence, noise.start, noise.time)
+    return generator.latent_prior.loss(latent, text, noise.latent, noise.time, noise.told)
 
 
 def with_matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, loss: Tensor, scalars: Scalars) -> Tensor:

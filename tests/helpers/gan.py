@@ -24,8 +24,8 @@ def some_batch() -> Batch:
 
 
 def some_text(batch: int = 2, length: int = 5, dim: int = 16) -> TextFeatures:
-    """Features of a sentence of that many words and of one of two words."""
-    mask = torch.arange(length)[None] < torch.tensor([length, 2])[:, None]
+    """Features of sentences, which have that many words and two words in turns."""
+    mask = torch.arange(length)[None] < torch.tensor([length, 2]).repeat(batch)[:batch, None]
     return TextFeatures(torch.randn(batch, dim), torch.randn(batch, length, dim), mask)
 
 

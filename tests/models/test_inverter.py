@@ -6,21 +6,29 @@ from cgan.models.encoders.restoring import image_encoder_spec
 from cgan.models.inverter import Inverter, config_of, restore_inverter
 from cgan.models.latent_prior import build_prior
 from cgan.models.posterior import Posterior
+from helpers.gan import some_text
 
 
 @pytest.mark.parametrize(
     "form, layers, guidance",
-    [("flow_matching", 2, 1.0), ("flow_matching", 2, 2.0), ("couplings", 3, 1.0), ("flow_matching", 0, 1.0)],
+    [
+        ("word_flow", 2, 1.0),
+        ("word_flow", 2, 2.0),
+        ("flow_matching", 2, 1.0),
+        ("flow_matching", 2, 2.0),
+        ("couplings", 3, 1.0),
+        ("flow_matching", 0, 1.0),
+    ],
 )
 def test_the_inverse_of_a_prior_gives_the_noise_back(form, layers, guidance):
     torch.manual_seed(0)
     prior = build_prior(form, 8, 16, layers, 32, guidance)
     for weight in prior.parameters():  # as after training, not the identity of the start
         torch.nn.init.normal_(weight, std=0.15)
-    noise, sentence = torch.randn(64, 8), torch.randn(64, 16)
+    noise, text = torch.randn(64, 8), some_text(64)
     with torch.no_grad():
-        latent = prior(noise, sentence)
-        assert torch.allclose(prior.inverse(latent, sentence), noise, atol=1e-3)
+        latent = prior(noise, text)
+        assert torch.allclose(prior.inverse(latent, text), noise, atol=1e-3)
     assert layers == 0 or (latent - noise).abs().mean() > 0.05
 
 

@@ -5,15 +5,16 @@ from torchvision.models import resnet18, resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
-from cgan.interfaces import UserError
+from cgan.interfaces import TextFeatures, UserError
 from cgan.models.augment import augment, cut_out, draw_augmentation, translate
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.imagenet import ImageNetEncoder
 from cgan.models.encoders.resnet import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
+from cgan.models.flow_prior import FlowMatchingPrior, WordFlowPrior
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import Generator, GeneratorConfig
-from cgan.models.latent_prior import CouplingPrior, FlowMatchingPrior, NoPrior, build_prior
+from cgan.models.latent_prior import CouplingPrior, NoPrior, build_prior, sentence_alone
 from cgan.models.posterior import Posterior
 from helpers.gan import some_text
 
@@ -75,57 +76,89 @@ def some_prior() -> CouplingPrior:
 
 def test_the_density_of_the_prior_is_that_of_the_noise_over_the_jacobian():
     prior, noise, sentence = some_prior(), torch.randn(4, 5), torch.randn(4, 3)
-    latent = prior(noise, sentence)
+    latent = prior(noise, sentence_alone(sentence))
     for i in range(4):
-        jacobian = torch.autograd.functional.jacobian(lambda z: prior(z[None], sentence[i : i + 1])[0], noise[i])  # noqa: B023
+        text = sentence_alone(sentence[i : i + 1])
+        jacobian = torch.autograd.functional.jacobian(lambda z: prior(z[None], text)[0], noise[i])  # noqa: B023
         expected = torch.distributions.Normal(0.0, 1.0).log_prob(noise[i]).sum() - jacobian.slogdet().logabsdet
         assert prior.log_density(latent, sentence)[i].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-3)
 
 
-@pytest.mark.parametrize(("form", "num_layers"), [("couplings", 6), ("flow_matching", 2)])
+@pytest.mark.parametrize(("form", "num_layers"), [("couplings", 6), ("flow_matching", 2), ("word_flow", 2)])
 def test_a_prior_learns_a_distribution_that_depends_on_the_caption(form, num_layers):
     torch.manual_seed(0)
     prior, generator = build_prior(form, 4, 2, num_layers, hidden_dim=32), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(prior.parameters(), 3e-3)
     sentence = torch.eye(2).repeat(128, 1)
+    text = sentence_alone(sentence)
     for _ in range(300):
         side = torch.randint(0, 2, (256, 1), generator=generator) * 2.0 - 1
         target = torch.cat([side, side, side, side], 1) * (1 + 2 * sentence[:, :1])  # two modes at 3 or at 1
         latent = target + 0.3 * torch.randn(256, 4, generator=generator)
         chance = torch.randn(256, 4, generator=generator), torch.rand(256, 1, generator=generator)
-        loss = prior.loss(latent, sentence, *chance)
+        loss = prior.loss(latent, text, *chance)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    size = prior(torch.randn(256, 4, generator=generator), sentence).detach().abs().mean(dim=1)
+    size = prior(torch.randn(256, 4, generator=generator), text).detach().abs().mean(dim=1)
     assert size[::2].mean() == pytest.approx(3, abs=0.4) and size[1::2].mean() == pytest.approx(1, abs=0.2)
 
 
 def test_a_prior_starts_as_the_noise_itself():
-    noise, sentence = torch.randn(3, 5), torch.randn(3, 4)
-    for prior in (build_prior("flow_matching", 5, 4, 2, 16), NoPrior()):
-        assert torch.allclose(prior(noise, sentence), noise)
+    noise, text = torch.randn(3, 5), some_text(3, dim=4)
+    for prior in (build_prior("word_flow", 5, 4, 2, 16), build_prior("flow_matching", 5, 4, 2, 16), NoPrior()):
+        assert torch.allclose(prior(noise, text), noise)
     assert isinstance(build_prior("couplings", 5, 4, num_layers=0, hidden_dim=16), NoPrior)
 
 
 def test_flow_matching_finds_the_straight_way_to_a_single_latent():
     """The best velocity towards a point z is (z - x) / (1 - t); its loss at any other is what it misses it by."""
-    prior, goal = FlowMatchingPrior(5, 4, 2, 16), torch.randn(1, 5)
-    prior.velocity = lambda x, time, sentence: (goal - x) / (1 - time)
-    noise, sentence = torch.randn(64, 5), torch.randn(64, 4)
-    assert torch.allclose(prior(noise, sentence), goal.expand(64, 5), atol=1e-4)
-    assert prior.loss(goal.expand(64, 5), sentence, noise, torch.rand(64, 1)) < 1e-8
-    prior.velocity = lambda x, time, sentence: (goal - x) / (1 - time) + 2
-    assert prior.loss(goal.expand(64, 5), sentence, noise, torch.rand(64, 1)).item() == pytest.approx(4, rel=1e-3)
+    prior, goal, text = FlowMatchingPrior(5, 4, 2, 16), torch.randn(1, 5), some_text(64, dim=4)
+    prior.velocity = lambda x, time, given, told: (goal - x) / (1 - time)
+    noise = torch.randn(64, 5)
+    assert torch.allclose(prior(noise, text), goal.expand(64, 5), atol=1e-4)
+    assert prior.loss(goal.expand(64, 5), text, noise, torch.rand(64, 1)) < 1e-8
+    prior.velocity = lambda x, time, given, told: (goal - x) / (1 - time) + 2
+    assert prior.loss(goal.expand(64, 5), text, noise, torch.rand(64, 1)).item() == pytest.approx(4, rel=1e-3)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0, 3.0])
 def test_guidance_goes_further_with_the_caption_away_from_none(guidance):
     """Without a caption latents are at 0; a caption moves them by its sentence, guidance that many times as far."""
-    prior, sentence = FlowMatchingPrior(5, 5, 2, 16, guidance), torch.randn(64, 5)
-    prior.velocity = lambda x, time, sentence: (sentence - x) / (1 - time)
-    goal = 5**0.5 * torch.nn.functional.normalize(sentence)  # the prior sees sentences at this length
-    torch.testing.assert_close(prior(torch.randn(64, 5), sentence), guidance * goal, atol=1e-4, rtol=1e-4)
+    prior, text = FlowMatchingPrior(5, 5, 2, 16, guidance), some_text(64, dim=5)
+    prior.velocity = lambda x, time, given, told: (given * told[..., :1] - x) / (1 - time)
+    goal = 5**0.5 * torch.nn.functional.normalize(text.sentence)  # the prior sees sentences at this length
+    torch.testing.assert_close(prior(torch.randn(64, 5), text), guidance * goal, atol=1e-4, rtol=1e-4)
+
+
+def some_word_prior(guidance: float = 1.0) -> WordFlowPrior:
+    torch.manual_seed(0)
+    prior = WordFlowPrior(5, 16, 2, 16, guidance)
+    for weight in prior.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return prior.requires_grad_(False)
+
+
+def test_latents_depend_on_words_but_not_on_padding():
+    prior, noise, text = some_word_prior(2.0), torch.randn(2, 5), some_text()
+    other = text.words + text.mask[..., None]
+    padded = text.words + 9 * ~text.mask[..., None]
+    assert not torch.allclose(prior(noise, text), prior(noise, text._replace(words=other)), atol=1e-3)
+    torch.testing.assert_close(prior(noise, text), prior(noise, text._replace(words=padded)))
+
+
+def test_words_that_are_kept_from_the_prior_are_as_none():
+    prior, noise, time, text = some_word_prior(), torch.randn(6, 5), torch.rand(6, 1), some_text()
+    told = torch.tensor([1.0, 0.0]).expand(6, 2)
+    without = prior.loss(noise + 1, sentence_alone(text.sentence), noise, time)
+    torch.testing.assert_close(prior.loss(noise + 1, text, noise, time, told), without)
+    assert abs(prior.loss(noise + 1, text, noise, time) - without) > 1e-4
+
+
+def test_the_loss_of_several_latents_of_a_caption_is_that_of_the_caption_repeated():
+    prior, noise, time, text = some_word_prior(), torch.randn(6, 5), torch.rand(6, 1), some_text()
+    repeated = TextFeatures(*(x.repeat_interleave(3, dim=0) for x in text))
+    torch.testing.assert_close(prior.loss(noise + 1, text, noise, time), prior.loss(noise + 1, repeated, noise, time))
 
 
 @pytest.mark.parametrize("maps", [None, [(6, 8), (12, 4), (24, 2)], [(10, 3)] * 3])

@@ -64,10 +64,10 @@ def as_image(path: str) -> torch.Tensor:
 
 def test_what_is_found_in_a_picture_draws_the_latent_that_the_posterior_means(tiny):
     text = tiny.encode(CAPTIONS[:1])
-    noise, sentence = tiny.found(as_image("one.png"), text.sentence)
+    noise, sentence = tiny.found(as_image("one.png"), text)
     with torch.no_grad():
         mean, _ = tiny.inverter().moments(as_image("one.png") / 127.5 - 1, text.sentence)
-        assert torch.allclose(tiny.generator.latent_prior(noise, text.sentence), mean, atol=1e-4)
+        assert torch.allclose(tiny.generator.latent_prior(noise, text), mean, atol=1e-4)
     assert torch.equal(sentence, text.sentence)  # a posterior without a reader completes none
 
 
@@ -75,7 +75,7 @@ def test_noise_that_is_found_is_no_longer_than_normal_noise(tiny):
     inverter = tiny.inverter()
     with torch.no_grad():
         inverter.posterior.moments.bias.fill_(9.0)
-        noise, _ = tiny.found(as_image("one.png"), tiny.encode(CAPTIONS[:1]).sentence)
+        noise, _ = tiny.found(as_image("one.png"), tiny.encode(CAPTIONS[:1]))
     assert abs(float(noise.norm()) - 8**0.5) < 1e-4
 
 
@@ -83,8 +83,9 @@ def test_a_reader_completes_the_sentence_as_far_as_the_picture_is_kept(tiny):
     save_inverter(Inverter(config_of(None, 32, 16, 8, reader_dim=8)), Path("read.safetensors"), tiny.sha256)
     starting = tiny.starting_from("one.png", 0.25)
     starting.inverter(Path("read.safetensors"))
-    given = tiny.encode(CAPTIONS[:1]).sentence
-    _, completed = starting.found(as_image("one.png"), given)
+    text = tiny.encode(CAPTIONS[:1])
+    given = text.sentence
+    _, completed = starting.found(as_image("one.png"), text)
     _, text = starting.start(starting.noise([0]), CAPTIONS[:1])
     assert torch.allclose(text.sentence, torch.lerp(given, completed, 0.25))
     assert torch.allclose(completed.norm(), given.norm(), atol=1e-4) and not torch.allclose(completed, given)

@@ -84,7 +84,7 @@ def test_a_gans_own_posterior_redraws_by_its_checkpoint(tmp_path, scenes):
     with torch.no_grad():
         mean, _ = gan.posterior(images, gan.image_encoder(images).maps, text.sentence)
         expected = gan.generator_ema.synthesize(mean, text)[0].permute(1, 2, 0).numpy()
-    assert gan.generator.latent_prior.inverse(mean, text.sentence).norm() < 8**0.5  # so that it is not shortened
+    assert gan.generator.latent_prior.inverse(mean, text).norm() < 8**0.5  # so that it is not shortened
     assert abs(redrawn / 127.5 - 1 - expected).max() < 0.02
 
 

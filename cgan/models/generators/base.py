@@ -26,20 +26,22 @@ class GeneratorConfig:
     patch: int = 2  # width and height in pixels that a position of the last feature map draws: 2 is far cheaper than 1
     equal_gain: bool = True  # one gain for all pixels of a patch, so that smooth areas have no lattice of its size; of
     # form modulated
-    low_pass: float = (
-        0.2  # share of each neighbour in a fixed filter of the pixels of a patch, against a lattice of two
-    )
+    low_pass: float = 0.2  # share of each neighbour in a fixed filter of a patch's pixels, against a lattice of two
     # pixels; 0: none; of form modulated
     positional_bias: bool = True  # learned constants for each position, which a style may show; of form modulated
     word_attention: bool = False  # attention from the feature map of 16 x 16 to the caption's words
-    latent_prior: Literal["flow_matching", "couplings"] = "flow_matching"  # the network that turns noise into latents
+    latent_prior: Literal["word_flow", "flow_matching", "couplings"] = "word_flow"  # the network that turns noise into
+    # latents: flow matching by attention to the caption's words, or by its sentence alone, or couplings
     latent_prior_layers: int = 3  # residual blocks, or couplings, of the latent prior; with 0 the noise itself is the
     # latent
     latent_prior_dim: int = 384  # hidden units in each layer of the latent prior
-    latent_prior_guidance: float = (
-        2.0  # how far flow_matching goes with the caption, away from what it does without one
-    )
+    latent_prior_guidance: float = 2.0  # how far a flow goes with the caption, away from what it does without one
     # (classifier-free guidance); 1: as learned, and no caption is left out in training
+
+    @property
+    def uses_words(self) -> bool:
+        """Whether pictures depend on the features of single words, not on those of sentences alone."""
+        return self.word_attention or (self.latent_prior == "word_flow" and self.latent_prior_layers > 0)
 
 
 class Generator(nn.Module, ABC):
@@ -57,7 +59,7 @@ class Generator(nn.Module, ABC):
 
     def forward(self, noise: Tensor, text: TextFeatures) -> Tensor:
         """Returns images (B, 3, H, W) in [-1, 1], in float32, of noise (B, Z) and text."""
-        return self.synthesize(self.latent_prior(noise, text.sentence), text)
+        return self.synthesize(self.latent_prior(noise, text), text)
 
     def through(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         """Returns a block's output; with `recompute` its activations are computed again in the backward pass."""
