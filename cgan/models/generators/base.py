@@ -30,8 +30,8 @@ class GeneratorConfig:
     # pixels; 0: none; of form modulated
     positional_bias: bool = True  # learned constants for each position, which a style may show; of form modulated
     word_attention: bool = False  # attention from the feature map of 16 x 16 to the caption's words
-    latent_prior: Literal["word_flow", "flow_matching", "couplings"] = "word_flow"  # the network that turns noise into
-    # latents: flow matching by attention to the caption's words, or by its sentence alone, or couplings
+    latent_prior: Literal["word_flow", "flow_matching", "couplings"] = "flow_matching"  # the network that turns noise
+    # into latents: flow matching with attention to the caption's words, or by its sentence alone, or couplings
     latent_prior_layers: int = 3  # residual blocks, or couplings, of the latent prior; with 0 the noise itself is the
     # latent
     latent_prior_dim: int = 384  # hidden units in each layer of the latent prior
