@@ -25,6 +25,7 @@ def shipped_weights(name: str | Path) -> Path | None:
 
 
 STARTER_GAN = shipped("assets", "scenes-64.safetensors")  # a generator of scenes at 64 px
+STARTER_EMOJI = shipped("assets", "emoji-128.safetensors")  # a generator of emoji at 128 px; emoji-128.md: licences
 STARTER_JOINT = shipped("assets", "joint-64.safetensors")  # a joint encoder of scenes at 64 px
 STARTER_POSTERIOR = shipped("assets", "posterior-64.safetensors")  # fitted to that generator, on that joint encoder
 SCENE_CLASSIFIER = shipped("assets", "judge.safetensors")  # reads the attributes of one object in a picture

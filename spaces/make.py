@@ -20,8 +20,9 @@ def make_space(folder: Path) -> Path:
     shutil.copytree(PROJECT / "configs", folder / "cgan/configs")
     shutil.copy(PROJECT / "LICENSE", folder / "LICENSE")
     (folder / "cgan/assets").mkdir()
-    for file in PROJECT.glob("assets/*.safetensors"):
-        shutil.copy(file, folder / "cgan/assets" / file.name)
+    for suffix in ("safetensors", "md"):  # weights, and whose pictures they were trained on
+        for file in PROJECT.glob(f"assets/*.{suffix}"):
+            shutil.copy(file, folder / "cgan/assets" / file.name)
     (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
     return folder
 

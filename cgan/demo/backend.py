@@ -37,6 +37,7 @@ TOO_LARGE = "too large"  # what the page sends in place of such a picture
 TOP = 8  # answers to a question
 MOST_KEPT = 50_000  # captions that an asker keeps encoded; with more of them it starts anew
 MAX_UPLOAD = 12_000_000  # bytes of a visitor's picture
+NO_READER = "these weights come without a joint encoder, which reads pictures; choose others"
 NO_EDITS = "these weights can't edit pictures; choose others, or fit a posterior with `cgan posterior`"
 STEPS = 16  # pictures of an interpolation
 NEAREST, THUMBNAIL = 8, 160  # pictures found; pixels
@@ -140,12 +141,28 @@ class Backend:
         content, reason = upright(InMemory(content_of(picture)))
         if content is None:
             raise UserError(f"the picture: {reason}; {HINT}")
-        asker, messages = asker_of(joint_encoder_for(self.path(PageRequest(checkpoint, "", 0)))), []
+        asker, messages = asker_of(self.joint(checkpoint)), []
         offered = cleaned(among).split(",") if among.strip() else None
         try:
             return ask_by(asker, content, cleaned(question), offered, TOP, messages.append), messages
         except UserError as error:
             raise UserError(str(error).replace("--among:", "answers:").replace("--among", "the answers")) from None
+
+    def joint(self, checkpoint: str) -> Path:
+        """Returns the joint encoder that reads pictures for the weights of a label; raises UserError without one."""
+        path = self.path(PageRequest(checkpoint, "", 0))
+        try:
+            return joint_encoder_for(path)
+        except UserError:
+            raise UserError(f"{title(checkpoint)}: {NO_READER}") from None
+
+    def can_ask(self, checkpoint: str) -> bool:
+        """Returns whether a joint encoder can answer questions for the weights of a label."""
+        try:
+            self.joint(checkpoint)
+        except UserError:
+            return False
+        return True
 
     def captions(self, checkpoint: str) -> tuple[str, ...]:
         """Returns example captions for the weights of a label; none where they know no such words."""
@@ -159,7 +176,7 @@ class Backend:
             raise UserError(
                 f"{request.checkpoint}: its training pictures are not here; start with cgan demo --images DIR"
             )
-        joint, index = opened(joint_encoder_for(self.path(request)), pictures, self.progress)
+        joint, index = opened(self.joint(request.checkpoint), pictures, self.progress)
         folder = self.new_folder()
         save_png(self.pipe(request).sample([caption], [request.seed], request.truncation)[0], folder / "sampled.png")
         by_caption = index.search_caption(joint, caption, NEAREST)

@@ -14,6 +14,7 @@ from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 
 STARTERS = {
     "assets/scenes-64.safetensors": "Scenes with one object (starter weights)",
+    "assets/emoji-128.safetensors": "Emoji (starter weights)",
     "assets/scenes-two-64.safetensors": "Scenes with two objects (starter weights)",
 }
 CHECKPOINTS = {"last.ckpt": "newest checkpoint", "best.ckpt": "best checkpoint"}
@@ -24,6 +25,16 @@ PAIR_CAPTIONS = (
     "a purple house and a black cat in the snow",
     "a green car to the right of a red house at night",
     "a blue ball over a white cat by a brick wall",
+)
+EMOJI_CAPTIONS = (
+    "face with tears of joy",
+    "smiling face with sunglasses",
+    "red apple",
+    "strawberry",
+    "unicorn",
+    "robot",
+    "light blue heart",
+    "yellow heart",
 )
 RESOLUTION = 64  # pixels of the pictures
 
@@ -61,7 +72,7 @@ def title(label: str) -> str:
 
 def captions_for(unknown_words: Callable[[list[str]], list[str]]) -> tuple[str, ...]:
     """Returns the first example captions of which a model knows all words; none where there are no such."""
-    for captions in (CAPTIONS, CHINESE_CAPTIONS, PAIR_CAPTIONS):
+    for captions in (CAPTIONS, CHINESE_CAPTIONS, PAIR_CAPTIONS, EMOJI_CAPTIONS):
         if not unknown_words(list(captions)):
             return captions
     return ()

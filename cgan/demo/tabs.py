@@ -16,6 +16,7 @@ from cgan.demo.backend import (
     MAX_TRUNCATION,
     NEAREST,
     NO_EDITS,
+    NO_READER,
     STEPS,
     Backend,
     PageRequest,
@@ -179,9 +180,14 @@ def edit_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
 def edit_examples(backend: Backend, label: str) -> str:
     """Returns the HTML of example pictures with new captions, or of the reason why there can be none."""
     if not backend.can_edit(label):
-        return f"<p>{html.escape(NO_EDITS[0].upper() + NO_EDITS[1:])}.</p>"
+        return reason(NO_EDITS)
     known = [each for each in EDITS if not backend.unknown(PageRequest(label, each.text, 0))]
     return picture_chips(known, "new-caption", EDIT_ZONE, Target("edit", "edited"))
+
+
+def reason(why: str) -> str:
+    """Returns the HTML of the reason why a tab is not available for the chosen weights."""
+    return f"<p>{html.escape(why[0].upper() + why[1:])}.</p>"
 
 
 # ------------------------------------------------------------------------------------------------ ask
@@ -213,7 +219,12 @@ def ask_part(backend: Backend, checkpoint: gr.Dropdown) -> Examples:
 
 
 def question_examples(backend: Backend, label: str) -> str:
-    """Returns the HTML of example pictures with questions, where the chosen weights are of such pictures."""
+    """Returns the HTML of example pictures with questions, if the chosen weights are of such pictures.
+
+    Where nothing can answer, it is the reason.
+    """
+    if not backend.can_ask(label):
+        return reason(NO_READER)
     known = bool(backend.captions(label))
     return picture_chips(QUESTIONS if known else (), "question", ASK_ZONE, Target("ask", "answer"))
 

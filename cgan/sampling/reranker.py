@@ -4,9 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cgan.errors import UserError
 from cgan.models.joint import JointEncoder
 from cgan.models.weights_hash import hash_weights
-from cgan.resources import STARTER_JOINT
+from cgan.resources import STARTER_EMOJI, STARTER_JOINT
 from cgan.sampling.weights import label
 
 
@@ -30,6 +31,13 @@ class Reranker:
 
 
 def joint_encoder_for(checkpoint: Path) -> Path:
-    """Returns the joint encoder in the folder of a checkpoint, or else the starter weights."""
+    """Returns the joint encoder in the folder of a checkpoint, or else the starter weights, which know scenes.
+
+    Raises UserError for the starter weights of emoji, which come without one.
+    """
     beside = checkpoint.with_name("joint.safetensors")
+    if checkpoint.name == STARTER_EMOJI.name and not beside.is_file():
+        raise UserError(
+            f"{checkpoint.name}: comes without a joint encoder, which reads pictures; give one with --joint"
+        )
     return beside if beside.is_file() else STARTER_JOINT

@@ -159,6 +159,18 @@ def test_the_best_of_several_is_drawn_again_byte_for_byte(capsys):
     assert Path(first).read_bytes() == Path(second).read_bytes()
 
 
+def test_weights_of_emoji_are_not_ranked_by_the_joint_encoder_of_scenes():
+    with pytest.raises(UserError, match="comes without a joint encoder.*--joint"):
+        main(["red apple", "--best-of", "2", "--checkpoint", "emoji-128.safetensors"])
+
+
+@pytest.mark.slow
+def test_weights_of_emoji_draw_at_128_pixels(capsys):
+    (path,) = sample(capsys, "red apple", "--checkpoint", "emoji-128.safetensors")
+    red, _, blue = pixels(path).astype(int)[40:90, 40:90].mean((0, 1))
+    assert pixels(path).shape == (128, 128, 3) and red > blue + 100
+
+
 def test_a_picture_of_other_weights_is_drawn_again_with_a_warning(pipe, capsys):
     pipe.save("half.safetensors", half=True)
     other = {name: value + 0.01 for name, value in pipe.tensors.items()}

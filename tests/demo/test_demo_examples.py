@@ -10,6 +10,7 @@ from cgan.demo.backend import Backend
 from cgan.demo.browser import Target, answer_bars, chips, picture_chips
 from cgan.demo.examples import (
     EDITS,
+    EMOJI_CAPTIONS,
     PAIR_CAPTIONS,
     QUESTIONS,
     as_data_url,
@@ -18,17 +19,20 @@ from cgan.demo.examples import (
     picture_of,
     title,
 )
+from cgan.errors import UserError
 from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.resources import shipped_weights
 from cgan.retrieval.asking import Answer, Answers
 from helpers import ROOT
 
 STARTER, TWO = "assets/scenes-64.safetensors", "assets/scenes-two-64.safetensors"
+EMOJI = "assets/emoji-128.safetensors"
 
 
 def test_examples_are_of_words_that_the_weights_know(tmp_path):
-    backend = Backend({label: shipped_weights(label) for label in (STARTER, TWO)}, tmp_path)
+    backend = Backend({label: shipped_weights(label) for label in (STARTER, TWO, EMOJI)}, tmp_path)
     assert backend.captions(STARTER) == CAPTIONS and backend.captions(TWO) == PAIR_CAPTIONS
+    assert backend.captions(EMOJI) == EMOJI_CAPTIONS
     assert captions_for(lambda captions: [] if list(captions) == list(CHINESE_CAPTIONS) else ["a"]) == CHINESE_CAPTIONS
     assert captions_for(lambda captions: ["a"]) == ()
     assert caption_pairs(CAPTIONS)[1] == CAPTIONS[2:4] and caption_pairs(()) == []
@@ -42,7 +46,7 @@ def test_runs_and_starter_weights_have_names_to_read():
         title(TWO) == "Scenes with two objects (starter weights)"
         and title("birds/model.safetensors") == "birds/model.safetensors"
     )
-    assert all((ROOT / label).is_file() for label in (STARTER, TWO))
+    assert all((ROOT / label).is_file() for label in (STARTER, TWO, EMOJI)) and title(EMOJI).startswith("Emoji")
 
 
 def test_every_edit_changes_what_its_picture_shows():
@@ -55,6 +59,13 @@ def test_every_edit_changes_what_its_picture_shows():
 @pytest.mark.parametrize("example, best", list(zip(QUESTIONS, ("blue", "snow", "right", "car", "big"), strict=True)))
 def test_every_question_is_answered_right(backend, example, best):
     assert backend.ask(STARTER, as_data_url(picture_of(example.scene)), example.text)[0].best == best
+
+
+def test_weights_of_emoji_say_in_one_line_why_they_neither_edit_nor_answer(tmp_path):
+    backend = Backend({EMOJI: shipped_weights(EMOJI)}, tmp_path)
+    assert not backend.can_edit(EMOJI) and not backend.can_ask(EMOJI)
+    with pytest.raises(UserError, match="^Emoji .*come without a joint encoder"):
+        backend.ask(EMOJI, as_data_url(picture_of(EDITS[0].scene)), "What colour is the dog?")
 
 
 def test_an_example_says_what_it_fills_in_and_presses_whatever_it_holds():

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from cgan.interfaces import UserError
 from helpers import ROOT
@@ -49,6 +50,8 @@ def test_the_best_of_a_words_names_is_compared(example):
     class Judge:
         """Embeds images and captions as unit vectors of what they show and say."""
 
+        resolution = 2
+
         def embed_images(self, images):
             return torch.eye(3)[images[:, 0, 0, 0].long()]
 
@@ -58,3 +61,17 @@ def test_the_best_of_a_words_names_is_compared(example):
     images = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, 3, 2, 2)
     found = example.scores(Judge(), images, [["heart", "dog"], ["cat"]])
     assert found.tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_held_out_name_counts_where_it_fits_best_of_all(example):
+    assert example.precision_among_all(torch.tensor([[0.9, 0.1], [0.2, 0.3], [0.8, 0.7]]), [0, 1, 1]) == pytest.approx(
+        2 / 3
+    )
+
+
+def test_held_out_pictures_are_read_with_their_names(example, tmp_path):
+    (tmp_path / "heldout").mkdir()
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "heldout" / "1f600.png")
+    (tmp_path / "heldout" / "metadata.jsonl").write_text(json.dumps({"file_name": "1f600.png", "name": "grin"}) + "\n")
+    files, names = example.read_heldout(tmp_path)
+    assert names == ["grin"] and example.read_pictures(files, 4)[0, :, 0, 0].tolist() == [1, -1, -1]

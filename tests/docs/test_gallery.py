@@ -1,5 +1,6 @@
-"""Each picture of docs/gallery.md is what the command below it draws."""
+"""Each picture of docs/gallery.md, and that of the README, is what its command draws."""
 
+import importlib.util
 import re
 import shlex
 
@@ -28,3 +29,14 @@ def test_a_picture_of_the_gallery_is_what_its_command_draws(shown, command, tmp_
 
 def test_every_picture_of_the_gallery_has_a_command():
     assert len(SHOWN.findall(PAGE)) == PAGE.count("![") == len(list((ROOT / "assets").glob("gallery-*.png")))
+
+
+@pytest.mark.slow
+def test_the_readmes_picture_is_what_its_script_draws(monkeypatch):
+    spec = importlib.util.spec_from_file_location("starter_picture", ROOT / "examples/starter_picture.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.chdir(ROOT)
+    difference = script.picture().astype(int) - pixels(ROOT / "assets/starters.png")
+    assert np.abs(difference).mean() < 0.5  # other processors round otherwise

@@ -41,7 +41,9 @@ def test_what_is_installed_is_what_the_package_asks_for():
 def test_the_page_offers_the_generators_that_come_with_cgan_and_no_other_weights():
     found = loaded("app").starter_weights()
     assert next(iter(found.values())) == STARTER_GAN
-    assert {"scenes-64.safetensors", "scenes-two-64.safetensors"} <= {file.name for file in found.values()}
+    assert {"emoji-128.safetensors", "scenes-64.safetensors", "scenes-two-64.safetensors"} <= {
+        file.name for file in found.values()
+    }
     assert not [file for file in found.values() if file.name.startswith(("joint", "judge"))]
 
 
@@ -67,6 +69,7 @@ def test_a_folder_is_made_that_holds_all_a_space_needs(tmp_path):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"app.py", "README.md", "requirements.txt", "LICENSE", ".gitattributes"} <= names
     assert {"cgan/demo/page.py", "cgan/assets/scenes-64.safetensors", "cgan/configs/gan/scenes.yaml"} <= names
+    assert {"cgan/assets/emoji-128.safetensors", "cgan/assets/emoji-128.md"} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
     with pytest.raises(FileExistsError):
         loaded("make").make_space(folder)

@@ -14,7 +14,7 @@ from PIL import Image
 from cgan.version import __version__
 from helpers import ROOT
 
-WEIGHTS = ("joint-64", "judge", "judge-two", "scenes-64", "scenes-two-64")
+WEIGHTS = ("emoji-128", "joint-64", "judge", "judge-two", "scenes-64", "scenes-two-64")
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +54,8 @@ def test_a_wheel_holds_the_package_its_configurations_and_weights(wheel):
     configs = {f"cgan/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "cgan").rglob("*.py")}
     weights = {f"cgan/assets/{name}.safetensors" for name in WEIGHTS}
-    assert len(configs) > 20 and configs | modules | weights | {"cgan/py.typed"} <= names
+    others = {"cgan/py.typed", "cgan/assets/emoji-128.md"}
+    assert len(configs) > 20 and configs | modules | weights | others <= names
     assert "cgan = cgan.__main__:main" in entry_points
 
 
