@@ -149,27 +149,3 @@ def sentence_alone(sentence: Tensor) -> TextFeatures:
     """Returns text of sentences (B, D) whose words are not known."""
     words = sentence.new_zeros(len(sentence), 0, sentence.shape[1])
     return TextFeatures(sentence, words, words.new_zeros(words.shape[:2], dtype=torch.bool))
-
-
-def build_prior(
-    form: str, noise_dim: int, text_dim: int, num_layers: int, hidden_dim: int, guidance: float = 1.0
-) -> Prior:
-    """Returns the latent prior of a form; with num_layers=0 the noise is the latent.
-
-    Raises UserError for couplings with noise_dim below 2.
-    """
-    if num_layers == 0:
-        return NoPrior()
-    sizes = noise_dim, text_dim, num_layers, hidden_dim
-    match form:
-        case "couplings":
-            return CouplingPrior(*sizes)
-        case "flow_matching":
-            from cgan.models.flow_prior import FlowMatchingPrior
-
-            return FlowMatchingPrior(*sizes, guidance)
-        case "word_flow":
-            from cgan.models.flow_prior import WordFlowPrior
-
-            return WordFlowPrior(*sizes, guidance)
-    raise ValueError(f"unknown latent prior: {form}")

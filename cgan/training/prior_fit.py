@@ -15,7 +15,8 @@ from torch import Tensor
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.inverter import Inverter
-from cgan.models.latent_prior import NoPrior, Prior, build_prior
+from cgan.models.latent_prior import NoPrior, Prior
+from cgan.models.priors import build_prior
 from cgan.pixels import as_floats
 from cgan.sampling.pipeline import TextToImage
 from cgan.sampling.weights import PARTS

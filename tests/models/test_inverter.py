@@ -4,8 +4,8 @@ import torch
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.encoders.restoring import image_encoder_spec
 from cgan.models.inverter import Inverter, config_of, restore_inverter
-from cgan.models.latent_prior import build_prior
 from cgan.models.posterior import Posterior
+from cgan.models.priors import build_prior
 from helpers.gan import some_text
 
 

@@ -14,8 +14,9 @@ from cgan.models.encoders.resnet import ImageEncoderConfig, ResNet50, SmallResNe
 from cgan.models.flow_prior import FlowMatchingPrior, WordFlowPrior
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import Generator, GeneratorConfig
-from cgan.models.latent_prior import CouplingPrior, NoPrior, build_prior, sentence_alone
+from cgan.models.latent_prior import CouplingPrior, NoPrior, sentence_alone
 from cgan.models.posterior import Posterior
+from cgan.models.priors import build_prior
 from helpers.gan import some_text
 
 

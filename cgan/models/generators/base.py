@@ -7,8 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cgan.interfaces import TextFeatures
-from cgan.models.latent_prior import build_prior
 from cgan.models.layers import recomputed
+from cgan.models.priors import build_prior
 from cgan.renamed import weights_renamed
 
 
