@@ -24,7 +24,7 @@ from cgan.models.joint import JointConfig
 from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
-from cgan.renamed import SETTINGS, rename_settings
+from cgan.renamed import OLDER_GENERATOR, SETTINGS, rename_settings
 from cgan.resources import shipped
 from cgan.sizes import Size, derived_defaults, origin_of_derived
 
@@ -181,9 +181,18 @@ def resolve_config(arguments: list[str], report: Callable[[str], None] = warning
     stored = Path(resume or "auto") / "config.yaml"
     if resume not in (None, "auto") and stored.is_file():
         with suppress(UserError):  # train() reports damage
-            resolved = merged([str(stored), *arguments], silent)
+            resolved = merged([*left_out(stored), str(stored), *arguments], silent)
     check_ranges(resolved.config)
     return resolved
+
+
+def left_out(stored: Path) -> list[str]:
+    """Returns the settings, as key=value, that a run's generator had before there were keys for them."""
+    known = {}
+    with suppress(OmegaConfBaseException, yaml.YAMLError, OSError):  # `merged` reports them
+        known = OmegaConf.select(renamed(layer_of_file(stored), silent), "gan.generator") or {}
+    missing = [name for name in OLDER_GENERATOR if known and name not in known]
+    return [f"gan.generator.{name}={OLDER_GENERATOR[name]}" for name in missing]
 
 
 def merged(arguments: list[str], report: Callable[[str], None]) -> ResolvedConfig:

@@ -13,6 +13,13 @@ SETTINGS = {  # dotted keys of RunConfig: the earlier name, and the present one
     "gan.generator.prior_dim": "gan.generator.latent_prior_dim",
     "gan.discriminator.head_places": "gan.discriminator.head_resolution",
 }
+OLDER_GENERATOR = {  # settings of generators that are older than these keys
+    "latent_prior": "couplings",
+    "positional_bias": False,
+    "equal_gain": False,
+    "latent_prior_guidance": 1.0,
+    "low_pass": 0.0,
+}
 
 
 def rename_settings(settings: Mapping, section: str = "", report: Callable[[str], None] = lambda hint: None) -> dict:

@@ -29,7 +29,7 @@ from cgan.models.text.lstm import UNKNOWN, LSTMTextEncoder
 from cgan.models.weights_hash import hash_tensors
 from cgan.pixels import as_bytes, as_floats
 from cgan.ranges import check_seed
-from cgan.renamed import rename_settings
+from cgan.renamed import OLDER_GENERATOR, rename_settings
 from cgan.sampling.guidance import away_from
 from cgan.sampling.mixing import mixed
 from cgan.sampling.request import MAX_GUIDANCE, MAX_SOURCES, check_keep
@@ -40,16 +40,6 @@ if TYPE_CHECKING:
     from cgan.sampling.sources import Source
 
 Score = Callable[[Tensor, str], Tensor]  # how well images (B, 3, H, W) fit a caption, (B,)
-
-
-# of generators older than these settings
-BEFORE = {
-    "latent_prior": "couplings",
-    "positional_bias": False,
-    "equal_gain": False,
-    "latent_prior_guidance": 1.0,
-    "low_pass": 0.0,
-}
 
 
 class TextToImage:
@@ -72,7 +62,7 @@ class TextToImage:
         self.negative: Tensor | None = None  # a sentence, (D,), from which captions are pushed away
         self.guidance = 0.0
         self.text_encoder: TextEncoder = (text_encoder or restore_text_encoder(spec["text"])).eval()
-        config = GeneratorConfig(**BEFORE | rename_settings(spec["generator"], "gan.generator"))
+        config = GeneratorConfig(**OLDER_GENERATOR | rename_settings(spec["generator"], "gan.generator"))
         self.generator = build_generator(config, spec["resolution"], self.text_encoder.dim).eval()
         for prefix, network in zip(PARTS, (self.generator, self.text_encoder), strict=True):
             mine = {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
