@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from cgan.benchmarks.meters import KeptMemory, Parts, clock, flops_counted, nbytes, replace, seconds_side_by_side
 from cgan.data.caption_table import CaptionTable, caption_ids
 from cgan.interfaces import Batch, TextFeatures, silent
+from cgan.models.layers import LowPass
 from cgan.training import step
 from cgan.training.gan import TextToImageGAN
 from cgan.training.known_text import encode_all
@@ -220,13 +221,15 @@ def layers_of(network: nn.Module, forward: Callable[[], object]) -> list[Callabl
 
     def note(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> None:
         (x,) = inputs
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, LowPass):
+            calls.append(partial(layer, x))
+        elif isinstance(layer, nn.Conv2d):
             calls.append(partial(convolve, x, layer.weight, layer.bias, layer.stride, layer.padding))
         else:
             assert isinstance(layer, nn.Linear)  # no others have the hook
             calls.append(partial(F.linear, x, layer.weight, layer.bias))
 
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear | LowPass)]
     hooks = [layer.register_forward_hook(note) for layer in layers]
     forward()
     for hook in hooks:

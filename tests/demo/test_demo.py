@@ -25,6 +25,7 @@ from cgan.sampling.weights import all_checkpoints
 from helpers.pictures import pixels
 
 STARTER, TWO = "assets/scenes-64.safetensors", "assets/scenes-two-64.safetensors"
+EMOJI = "assets/emoji-128.safetensors"
 DOG = PageRequest(STARTER, "a small red dog on grass", 4)
 CALL = "/gradio_api/call/sample"
 
@@ -198,8 +199,8 @@ def test_the_checkpoint_that_is_given_comes_first_then_runs_then_starter_weights
         Path(name, "last.ckpt").touch()
         os.utime(Path(name, "last.ckpt"), (10**9 - age, 10**9 - age))
     runs = ["new/last.ckpt", "old/last.ckpt"]
-    assert list(all_checkpoints(None)) == [*runs, STARTER, TWO]
-    assert list(all_checkpoints(Path("other"))) == ["other/last.ckpt", *runs, STARTER, TWO]
+    assert list(all_checkpoints(None)) == [*runs, STARTER, EMOJI, TWO]
+    assert list(all_checkpoints(Path("other"))) == ["other/last.ckpt", *runs, STARTER, EMOJI, TWO]
 
 
 def test_without_gradio_one_line_says_what_to_install(monkeypatch):

@@ -96,7 +96,7 @@ def test_settings_that_are_not_whole_are_refused_wherever_they_are_cut():
     write_settings(load_config([]), Path("r"))
     content = Path("r/config.yaml").read_text()
     ends = [i + 1 for i, letter in enumerate(content) if letter == "\n"]
-    for end in (*range(0, len(content) - 4, 311), *ends[:-2:8], ends[-2] - 1, ends[-2] - 3):
+    for end in (*range(0, len(content) - 4, 311), *ends[:-3:8], ends[-2] - 1, ends[-2] - 3):
         Path("r/config.yaml").write_text(content[:end])
         with pytest.raises(UserError, match=r"r.*(not whole|empty|damaged|other keys)") as caught:
             settings_in(Path("r"))

@@ -70,7 +70,8 @@ def test_a_training_for_gpus_is_not_held_up_by_grids_and_checkpoints(name):
         moments(cadence(every), settings.images, settings.batch_size)
         for cadence, every in ((grids, settings.sample_every), (checkpoints, settings.checkpoint_every))
     ]
-    assert [len(each) for each in found] == [100, 50] and settings.num_workers is None
+    assert [len(each) for each in found] in ([100, 50], [99, 49])  # the last one ends with the training or before it
+    assert settings.num_workers is None
 
 
 class Others:
