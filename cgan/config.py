@@ -24,7 +24,7 @@ from cgan.models.joint import JointConfig
 from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
-from cgan.renamed import OLDER_GENERATOR, SETTINGS, rename_settings
+from cgan.renamed import OLDER_GENERATOR, OLDER_IMAGE_ENCODER, SETTINGS, rename_settings
 from cgan.resources import shipped
 from cgan.sizes import Size, derived_defaults, origin_of_derived
 
@@ -187,12 +187,14 @@ def resolve_config(arguments: list[str], report: Callable[[str], None] = warning
 
 
 def left_out(stored: Path) -> list[str]:
-    """Returns the settings, as key=value, that a run's generator had before there were keys for them."""
-    known = {}
+    """Returns the settings, as key=value, that a run's networks had before there were keys for them."""
+    found: list[str] = []
     with suppress(OmegaConfBaseException, yaml.YAMLError, OSError):  # `merged` reports them
-        known = OmegaConf.select(renamed(layer_of_file(stored), silent), "gan.generator") or {}
-    missing = [name for name in OLDER_GENERATOR if known and name not in known]
-    return [f"gan.generator.{name}={OLDER_GENERATOR[name]}" for name in missing]
+        settings = renamed(layer_of_file(stored), silent)
+        for section, older in (("gan.generator", OLDER_GENERATOR), ("joint.image", OLDER_IMAGE_ENCODER)):
+            known = OmegaConf.select(settings, section)
+            found += [f"{section}.{name}={value}" for name, value in older.items() if known and name not in known]
+    return found
 
 
 def merged(arguments: list[str], report: Callable[[str], None]) -> ResolvedConfig:

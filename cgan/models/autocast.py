@@ -23,9 +23,8 @@ class AutocastCopy:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.tables = [
-            layer._parameters for layer in network.modules() if layer._parameters
-        ]  # far faster to go through
+        # going through these takes far less time than through network.parameters()
+        self.tables = [layer._parameters for layer in network.modules() if layer._parameters]
         self.copy: nn.Module | None = None
         self.made_of: tuple | None = None  # what the copy depends on, as it was then
 

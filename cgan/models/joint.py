@@ -30,6 +30,7 @@ from cgan.models.text import restore_text_encoder
 from cgan.models.text.clip import CLIPTextEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary, WordTokenizer, restore_vocabulary
 from cgan.models.text.projected import ProjectedTextEncoder
+from cgan.renamed import OLDER_IMAGE_ENCODER
 
 BLOCK = 128  # images and captions whose words and regions are compared at once: each pair takes L x R numbers
 
@@ -71,7 +72,7 @@ class JointConfig:
 def joint_config(settings: dict) -> JointConfig:
     """Returns a configuration from the nested dictionary that `asdict` made of it, without a file of first weights."""
     sections = {
-        "image": ImageEncoderConfig(**{"antialias": False} | settings["image"] | {"weights": None}),
+        "image": ImageEncoderConfig(**OLDER_IMAGE_ENCODER | settings["image"] | {"weights": None}),
         "text": LSTMConfig(**settings["text"]),
         "decoder": DecoderConfig(**settings["decoder"]),
     }

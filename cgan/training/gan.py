@@ -112,10 +112,8 @@ class TextToImageGAN(pl.LightningModule):
         copy = self.autocast_encoder and self.autocast_encoder.under_autocast(self.device.type)
         trained = self.generator, self.discriminator, self.posterior
         frozen = self.image_encoder, self.coattention
-        apart = (
-            num_processes() > 1 or self.config.recompute or self.functions.compiled
-        )  # weight by weight, as is needed
-        converted = () if apart else self.converted
+        one_by_one = num_processes() > 1 or self.config.recompute or self.functions.compiled  # see converted_together
+        converted = () if one_by_one else self.converted
         return step.Networks(self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, copy), converted)
 
     @property
@@ -185,9 +183,7 @@ class TextToImageGAN(pl.LightningModule):
             for part in microbatches:
                 loss, scalars = loss_of(part, fakes)
                 terms.append(scalars)
-                with in_float32(
-                    loss
-                ):  # in the types of the forward pass: autocast would convert float32 products again
+                with in_float32(loss):  # gradients in the types of the forward pass, which autocast would convert
                     self.manual_backward(loss if len(microbatches) == 1 else loss / len(microbatches))
             self.log_all(terms)
             optimizer.step()
