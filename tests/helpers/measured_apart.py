@@ -97,6 +97,8 @@ def main(rank: str, world: str, rendezvous: str, inception: str, clip: str, out:
         loop.shares = scenes.shares = shares_of_three
     values = on_pictures(inception, clip) | recalls() | on_scenes()
     Path(out).write_text(json.dumps(values))
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

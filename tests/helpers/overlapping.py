@@ -43,6 +43,7 @@ def train(rank: int, port: int, folder: Path) -> None:
     losses(layers, rank, 0, 1)[0].backward()
     found.append({"gradients": [w.grad for w in layers.parameters()], "early": len(average.completed)})
     torch.save({"buckets": len(average.buckets), "steps": found}, folder / f"{rank}.pt")
+    distributed.destroy_process_group()  # threads of gloo that outlive the interpreter abort the process now and then
 
 
 if __name__ == "__main__":
