@@ -43,6 +43,8 @@ class GANConfig:
     adversarial: Adversarial = "hinge"  # the adversarial loss; relativistic compares each fake with a real picture
     adversarial_weight: float = 0.2  # weight of the adversarial term in the generator's loss
     adversarial_from: float = 0.4  # share of the training before the discriminator joins
+    latent_prior_alone_from: float = 0.9  # share of the training after which the latent prior alone is trained, on
+    # latents that no longer move; 1: never
     mismatched_weight: float = 0.5  # weight of real pictures with another picture's caption in the discriminator's
     # loss; 0 switches them off
     mismatched: Literal["random", "soft", "hard"] = "random"  # how these captions are chosen; soft: rather near

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -53,6 +53,14 @@ def frozen_coattention(config: GANConfig, coattention: CoAttention | None) -> Co
     return coattention.eval().requires_grad_(False)
 
 
+class Averaging(NamedTuple):
+    """The averaged weights that move, and the trained ones which they follow."""
+
+    averaged: list[Tensor]
+    trained: list[Tensor]
+    prior_alone: bool  # whether these are those of the latent prior alone
+
+
 class TextToImageGAN(pl.LightningModule):
     """Alternates steps of a discriminator and of a generator; the fakes of a batch serve both.
 
@@ -94,7 +102,7 @@ class TextToImageGAN(pl.LightningModule):
                 maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.adaptive = AdaptiveAugmentation(config) if config.adaptive_augmentation else None
-        self.averaging: tuple[list[Tensor], list[Tensor]] | None = None  # averaged weights and the generator's
+        self.averaging: Averaging | None = None
         self.progress = 0.0  # fraction of the training that is over
         self.images_seen = 0
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
@@ -135,22 +143,38 @@ class TextToImageGAN(pl.LightningModule):
     # ------------------------------------------------------------------------------------------ the algorithm
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Steps the discriminator, once it takes part, and then the generator, on the same fakes."""
+        """Steps the discriminator, once it takes part, and then the generator, on the same fakes.
+
+        At the end of the training it steps the latent prior alone.
+        """
         generator_optimizer, discriminator_optimizer = self.both_optimizers()
         self.exclude_from_global_step(discriminator_optimizer)
         microbatches = self.prepare(batch)
+        if self.trains_prior_alone():
+            self.update(generator_optimizer, self.latent_prior_loss, microbatches, None)
+        else:
+            self.update_both(generator_optimizer, discriminator_optimizer, microbatches)
+        self.images_seen += len(batch.images) * num_processes()
+        self.average_generator(len(batch.images) * num_processes())
+        self.follow_schedule()
+
+    def update_both(
+        self,
+        generator_optimizer: LightningOptimizer,
+        discriminator_optimizer: LightningOptimizer,
+        microbatches: list[MicroBatch],
+    ) -> None:
+        """Steps the discriminator, once it takes part, and then the generator, on the same fakes."""
         fakes = self.functions(step.generate_fakes, self.networks, microbatches[0]) if self.shares_fakes else None
         if self.is_adversarial():
             self.discriminator.let_norms_move(self.training)
             self.update(discriminator_optimizer, self.discriminator_loss, microbatches, fakes)
             self.discriminator.let_norms_move(False)  # they move on with its own steps alone
             if self.adaptive is not None:
-                self.log_all([self.adaptive.follow(self.networks, len(batch.images))])
+                num_images = sum(len(part.images) for part in microbatches)
+                self.log_all([self.adaptive.follow(self.networks, num_images)])
         self.discriminator.let_norms_move(False)
         self.update(generator_optimizer, self.generator_loss, microbatches, fakes)
-        self.images_seen += len(batch.images) * num_processes()
-        self.average_generator(len(batch.images) * num_processes())
-        self.follow_schedule()
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> list[MicroBatch]:
@@ -191,7 +215,7 @@ class TextToImageGAN(pl.LightningModule):
     def discriminator_loss(self, batch: MicroBatch, fakes: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
         """Draws random numbers and returns step.discriminator_loss at the present weight of the penalty."""
         noise, config = draw_discriminator_noise(self.config, batch.images, self.probability), self.config
-        weight = by_cosine(self.progress, config.penalty_weight, config.last_penalty_weight)
+        weight = by_cosine(self.drawing_progress, config.penalty_weight, config.last_penalty_weight)
         penalty_weight = batch.images.new_full((), weight)  # a number would compile the loss anew with each value
         if fakes is None:
             return self.functions(step.discriminator_loss_on_new_fakes, self.networks, batch, noise, penalty_weight)
@@ -222,6 +246,11 @@ class TextToImageGAN(pl.LightningModule):
             loss, scalars[f"loss/{name}"] = loss + extra, extra.detach()
         return loss, scalars
 
+    def latent_prior_loss(self, batch: MicroBatch, _: step.Fakes | None) -> tuple[Tensor, step.Scalars]:
+        """Draws random numbers and returns step.latent_prior_loss."""
+        noise = draw_generator_noise(self.config, batch.noise, adversarial=False)
+        return step.latent_prior_loss(self.networks, batch, noise)
+
     def log_all(self, terms: list[step.Scalars]) -> None:
         """Logs the terms of a loss, given for each micro-batch, by their means; none of them is read here."""
         means = terms[0]
@@ -241,14 +270,34 @@ class TextToImageGAN(pl.LightningModule):
         alone = not self.matching and self.posterior is None
         return alone or self.progress >= self.config.adversarial_from
 
+    @property
+    def prior_alone_from(self) -> float:
+        """The share of the training after which the latent prior alone is trained; 1 where there is none."""
+        has_prior = self.posterior is not None and any(True for _ in self.generator.latent_prior.parameters())
+        return self.config.latent_prior_alone_from if has_prior else 1.0
+
+    @property
+    def drawing_progress(self) -> float:
+        """The fraction that is over of the training of all but the latent prior."""
+        return min(1.0, self.progress / max(self.prior_alone_from, 1e-9))
+
+    def trains_prior_alone(self) -> bool:
+        """Returns whether the latent prior alone is trained by now."""
+        return self.prior_alone_from < 1 and self.progress >= self.prior_alone_from
+
     @torch.no_grad()
     def average_generator(self, num_images: int) -> None:
-        """Moves the averaged weights towards the generator's, with a half-life in images (Karras et al. 2020)."""
+        """Moves the averaged weights towards the generator's, with a half-life in images (Karras et al. 2020).
+
+        Where the latent prior alone is trained, its averages alone move.
+        """
         half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(self.images_seen, 1))
         share = 1 - 0.5 ** (num_images / half_life)
-        if self.averaging is None:
-            self.averaging = list(self.generator_ema.parameters()), list(self.generator.parameters())
-        torch._foreach_lerp_(*self.averaging, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
+        alone = self.trains_prior_alone()
+        if self.averaging is None or alone != self.averaging.prior_alone:
+            averaged, trained = (x.latent_prior if alone else x for x in (self.generator_ema, self.generator))
+            self.averaging = Averaging(list(averaged.parameters()), list(trained.parameters()), alone)
+        torch._foreach_lerp_(self.averaging.averaged, self.averaging.trained, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
 
     # ------------------------------------------------------------------------------------------ the schedule
 
@@ -268,12 +317,19 @@ class TextToImageGAN(pl.LightningModule):
 
     def rate(self, step: int) -> float:
         """Returns the factor of the learning rates; the step is ignored, for progress may be of time."""
-        return late_decay(self.progress, self.config.decay_from, self.config.last_rate)
+        return late_decay(self.drawing_progress, self.config.decay_from, self.config.last_rate)
+
+    def prior_rate(self, step: int) -> float:
+        """Returns the factor of the latent prior's learning rate, which falls where it is trained alone."""
+        alone_from = self.prior_alone_from
+        if alone_from >= 1:
+            return self.rate(step)
+        return late_decay(self.progress, alone_from, self.config.last_rate)
 
     def betas(self) -> tuple[float, float]:
         """Returns the betas of Adam."""
         config = self.config
-        return config.first_beta, by_cosine(self.progress, config.second_beta, config.last_second_beta)
+        return config.first_beta, by_cosine(self.drawing_progress, config.second_beta, config.last_second_beta)
 
     # ------------------------------------------------------------------------------------------ Lightning and files
 
@@ -333,7 +389,8 @@ class TextToImageGAN(pl.LightningModule):
         ]
         discriminator = [{"params": self.discriminator.parameters(), "lr": config.discriminator_learning_rate}]
         optimizers = [Muon(groups, self.betas()) for groups in (generator, discriminator)]
-        return [{"optimizer": o, "lr_scheduler": LambdaLR(o, self.rate)} for o in optimizers]
+        rates = [[self.rate, self.prior_rate, self.rate], self.rate]
+        return [{"optimizer": o, "lr_scheduler": LambdaLR(o, rate)} for o, rate in zip(optimizers, rates, strict=True)]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Adds what sampling needs beside the weights, and the number of images seen."""

@@ -318,6 +318,16 @@ def prior_loss(
     return generator.latent_prior.loss(latent, text, noise.latent, noise.time, noise.told)
 
 
+def latent_prior_loss(networks: Networks, batch: MicroBatch, noise: GeneratorNoise) -> tuple[Tensor, Scalars]:
+    """Returns the loss of the latent prior alone, on latents of a posterior that is not trained, and this term."""
+    assert networks.posterior is not None  # nothing else trains a latent prior
+    with torch.no_grad():
+        maps = frozen_features(networks, batch.images)[0]
+        moments = networks.posterior(batch.images, maps, batch.text.sentence)
+    loss = prior_loss(networks.generator, moments, batch.text, noise)
+    return loss, {"loss/prior": loss.detach()}
+
+
 def with_matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, loss: Tensor, scalars: Scalars) -> Tensor:
     """Returns the loss with the weighted matching term, which is added to the scalars as well."""
     matching = matching_loss(networks, batch, fakes)

@@ -15,7 +15,7 @@ from cgan.training.distributed import SharedGradients
 from helpers.gan import tiny_gan
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree", "a red cat"]
-BATCH, STEPS = 8, 3
+BATCH, STEPS = 8, 4
 
 
 class Gradients(pl.Callback):
@@ -48,7 +48,7 @@ def main(num_processes: int, folder: Path, compiled: bool = False) -> None:
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
-    gan, gradients, chance = tiny_gan(penalty_weight=0.01), Gradients(), Chance()
+    gan, gradients, chance = tiny_gan(penalty_weight=0.01, latent_prior_alone_from=0.75), Gradients(), Chance()
     if compiled:
         gan.compile_losses("eager")
     strategy = SharedGradients() if num_processes > 1 else "auto"

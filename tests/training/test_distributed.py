@@ -41,7 +41,7 @@ def found(tmp_path_factory) -> tuple[list[dict], list[dict]]:
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_and_the_weights_of_one(found):
     (alone,), (first, second) = found
-    assert len(alone["gradients"]) == len(first["gradients"]) == 6  # of both players, three steps each
+    assert len(alone["gradients"]) == len(first["gradients"]) == 7  # three steps of both players, one of the prior
     for one, two in zip(alone["gradients"], first["gradients"], strict=True):
         assert one.keys() == two.keys() and len(one) > 20
         assert (flat(one) - flat(two)).norm() < 1e-5 * flat(one).norm()

@@ -1,0 +1,88 @@
+"""At the end of a training the latent prior alone is trained."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from cgan.training.callbacks.seeding import SeededSteps
+from cgan.training.gan import TextToImageGAN
+from helpers.gan import fit, moved, some_batch, tiny_gan
+
+PARTS = "generator", "latent_prior", "posterior", "discriminator", "generator_ema", "averaged_prior"
+
+
+def parts_of(gan: TextToImageGAN) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights of each part; those of both priors apart from their generators'."""
+    found: dict[str, dict[str, torch.Tensor]] = {name: {} for name in PARTS}
+    for name, weight in gan.named_parameters():
+        part, _, rest = name.partition(".")
+        if rest.startswith("latent_prior."):
+            part = {"generator": "latent_prior", "generator_ema": "averaged_prior"}[part]
+        if part in found:
+            found[part][name] = weight.detach().clone()
+    return found
+
+
+class Moves(pl.Callback):
+    """Which parts each step moved, and the rates by which it did."""
+
+    def __init__(self) -> None:
+        self.moved, self.rates = [], []
+
+    def on_train_batch_start(self, trainer, gan, *_) -> None:
+        self.before = parts_of(gan)
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups][:2])
+
+    def on_train_batch_end(self, trainer, gan, *_) -> None:
+        after = parts_of(gan)
+        same = {p: all(torch.equal(after[p][name], x) for name, x in self.before[p].items()) for p in PARTS}
+        self.moved.append({part for part in PARTS if not same[part]})
+
+
+def test_from_its_share_of_the_training_on_the_prior_and_its_average_alone_move(tmp_path):
+    moves, gan = Moves(), tiny_gan(latent_prior_alone_from=0.5)
+    fit(gan, tmp_path, max_steps=6, callbacks=[moves])
+    assert moves.moved == [set(PARTS)] * 3 + [{"latent_prior", "averaged_prior"}] * 3
+    assert gan.images_seen == 24
+
+
+def test_the_rate_of_the_prior_falls_then_and_those_of_all_else_before(tmp_path):
+    moves = Moves()
+    gan = tiny_gan(latent_prior_alone_from=0.5, learning_rate=0.01, latent_prior_learning_rate=0.02)
+    fit(gan, tmp_path, max_steps=8, callbacks=[moves])
+    drawing, prior = zip(*moves.rates, strict=True)
+    assert drawing[:4] == pytest.approx([0.01, 0.01, 0.01, 0.00525])  # on the way to a twentieth
+    assert prior == pytest.approx([0.02] * 5 + [0.01525, 0.0105, 0.00575])
+
+
+@pytest.mark.parametrize("changes", [{"reconstruction_weight": 0.0}, {"latent_prior_alone_from": 1.0}])
+def test_without_a_posterior_or_by_a_share_of_one_all_is_trained_to_the_end(changes, tmp_path):
+    moves, gan = Moves(), tiny_gan(**{"latent_prior_alone_from": 0.5} | changes)
+    fit(gan, tmp_path, max_steps=4, callbacks=[moves])
+    assert all({"generator", "generator_ema", "discriminator"} <= step for step in moves.moved)
+
+
+def test_a_share_of_zero_trains_a_prior_for_given_networks(tmp_path):
+    gan = tiny_gan(latent_prior_alone_from=0.0)
+    before = dict(copy.deepcopy(gan.generator.latent_prior).named_parameters())
+    fit(gan, tmp_path, max_steps=1)
+    assert moved(before, gan.generator.latent_prior)
+
+
+class Saving(pl.Callback):
+    """Saves a checkpoint after five steps."""
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == 5:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "part.ckpt")
+
+
+def test_a_training_resumed_while_the_prior_is_alone_ends_as_if_never_stopped(tmp_path):
+    batches, settings = [some_batch()] * 8, {"latent_prior_alone_from": 0.5, "adversarial_from": 0.2}
+    whole, resumed = tiny_gan(**settings), tiny_gan(seed=1, **settings)
+    fit(whole, tmp_path, max_steps=8, callbacks=[SeededSteps(0), Saving()], batches=batches)
+    fit(resumed, tmp_path, 8, tmp_path / "part.ckpt", batches, callbacks=[SeededSteps(0)])
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
