@@ -24,9 +24,12 @@ from cgan.models.joint import JointConfig
 from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
-from cgan.renamed import OLDER_GENERATOR, OLDER_IMAGE_ENCODER, SETTINGS, rename_settings
+from cgan.renamed import OLDER_GAN, OLDER_GENERATOR, OLDER_IMAGE_ENCODER, SETTINGS, rename_settings
 from cgan.resources import shipped
 from cgan.sizes import Size, derived_defaults, origin_of_derived
+
+# the settings of runs that are older than their keys, by section
+OLDER = {"gan": OLDER_GAN, "gan.generator": OLDER_GENERATOR, "joint.image": OLDER_IMAGE_ENCODER}
 
 # the adversarial losses of cgan.training.losses
 Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
@@ -45,6 +48,8 @@ class GANConfig:
     adversarial_from: float = 0.4  # share of the training before the discriminator joins
     latent_prior_alone_from: float = 0.9  # share of the training after which the latent prior alone is trained, on
     # latents that no longer move; 1: never
+    fake_weight: float = 1.0  # weight of fakes in the discriminator's loss, where that of real pictures is 1; the
+    # relativistic loss has none
     mismatched_weight: float = 0.5  # weight of real pictures with another picture's caption in the discriminator's
     # loss; 0 switches them off
     mismatched: Literal["random", "soft", "hard"] = "random"  # how these captions are chosen; soft: rather near
@@ -189,11 +194,11 @@ def resolve_config(arguments: list[str], report: Callable[[str], None] = warning
 
 
 def left_out(stored: Path) -> list[str]:
-    """Returns the settings, as key=value, that a run's networks had before there were keys for them."""
+    """Returns the settings, as key=value, that a run's networks and their training had before there were keys for them."""
     found: list[str] = []
     with suppress(OmegaConfBaseException, yaml.YAMLError, OSError):  # `merged` reports them
         settings = renamed(layer_of_file(stored), silent)
-        for section, older in (("gan.generator", OLDER_GENERATOR), ("joint.image", OLDER_IMAGE_ENCODER)):
+        for section, older in OLDER.items():
             known = OmegaConf.select(settings, section)
             found += [f"{section}.{name}={value}" for name, value in older.items() if known and name not in known]
     return found

@@ -20,6 +20,7 @@ OLDER_GENERATOR = {  # settings of generators that are older than these keys
     "latent_prior_guidance": 1.0,
     "low_pass": 0.0,
 }
+OLDER_GAN = {"latent_prior_alone_from": 1.0}  # the same of the GAN
 OLDER_IMAGE_ENCODER = {"antialias": False}  # the same of a joint encoder's image half
 
 

@@ -61,6 +61,7 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "gan.generator.noise_dim": "at least 96 for scenes of two objects",
     "gan.generator.latent_prior_dim": "at least 384 for scenes of two objects",
     "gan.generator.latent_prior": "word_flow for scenes of two objects",
+    "gan.generator.latent_prior_guidance": "1, which is none, for scenes of one object",
 }
 RATE, EMA = 1e-3, 10_000  # of Adam, for size tiny; images of the averaged generator's half-life
 TUNED_BATCH, LARGEST_FACTOR = 32, 1.5  # up to which rates stay, and the most by which a larger batch raises them
@@ -87,7 +88,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (two_objects, rates, joint_rates, decoders, augmentation, mirrored):
+    for rule in (two_objects, guidance, rates, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -109,6 +110,12 @@ def two_objects(value_of: Lookup) -> Mapping[str, int | str]:
     wider = {"gan.generator.noise_dim": 96, "gan.generator.latent_prior_dim": 384}
     found = {key: max(value, value_of(key)) for key, value in wider.items()}
     return found | {"gan.generator.latent_prior": "word_flow"}
+
+
+def guidance(value_of: Lookup) -> Mapping[str, float]:
+    """Returns no guidance for scenes of one object: their prior follows captions as it is, and guidance costs variety."""
+    alone = value_of("data.source") == "scenes" and value_of("data.level") == "one"
+    return {"gan.generator.latent_prior_guidance": 1.0} if alone else {}
 
 
 def rates(value_of: Lookup) -> Mapping[str, float]:

@@ -81,9 +81,10 @@ def test_an_old_key_is_read_with_a_hint_of_its_new_name(tmp_path):
 def test_a_resumed_run_keeps_the_networks_that_it_had_before_there_were_keys(tmp_path):
     config = OmegaConf.structured(load_config([]))
     del config.gan.generator.low_pass, config.gan.generator.latent_prior_guidance, config.joint.image.antialias
+    del config.gan.latent_prior_alone_from
     OmegaConf.save(config, tmp_path / "config.yaml")
     resumed = load_config([f"resume={tmp_path}"])
     generator = resumed.gan.generator
-    assert not resumed.joint.image.antialias
+    assert not resumed.joint.image.antialias and resumed.gan.latent_prior_alone_from == 1
     assert (generator.low_pass, generator.latent_prior_guidance) == (0.0, 1.0)
     assert generator.equal_gain and generator.latent_prior == "flow_matching"  # which the file has

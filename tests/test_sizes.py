@@ -49,6 +49,15 @@ def test_rates_fall_with_the_width_and_rise_with_the_batch():
     assert rates == [1e-3, 1e-3, 5e-4, 1.4e-3, 1.5e-3]
 
 
+@pytest.mark.parametrize(
+    "arguments, guidance", [([], 1.0), (["data.level=two"], 2.0), (["data.source=folder", "data.root=x"], 2.0)]
+)
+def test_the_prior_of_scenes_of_one_object_needs_no_guidance(arguments, guidance):
+    assert load_config(arguments).gan.generator.latent_prior_guidance == guidance
+    given = load_config([*arguments, "gan.generator.latent_prior_guidance=3"])
+    assert given.gan.generator.latent_prior_guidance == 3
+
+
 def test_a_gan_trains_its_joint_encoder_without_decoders():
     assert load_config([]).joint.picture_weight == load_config([]).joint.caption_weight == 0
     assert load_config(["task=joint"]).joint.picture_weight > 0

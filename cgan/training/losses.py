@@ -10,13 +10,16 @@ from torch.nn import functional as F
 from cgan.config import Adversarial
 
 
-def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor) -> Tensor:
-    """Returns how badly logits of real and fake images, each (B,) or (B, heads), are told apart."""
+def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor, fake_weight: float = 1.0) -> Tensor:
+    """Returns how badly logits of real and fake images, each (B,) or (B, heads), are told apart.
+
+    fake_weight is that of the fakes' term; the relativistic loss, which is of pairs, has one term.
+    """
     match kind:
         case "hinge":  # Lim and Ye 2017
-            return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+            return F.relu(1 - real).mean() + fake_weight * F.relu(1 + fake).mean()
         case "nonsaturating":  # Goodfellow et al. 2014
-            return F.softplus(-real).mean() + F.softplus(fake).mean()
+            return F.softplus(-real).mean() + fake_weight * F.softplus(fake).mean()
         case "relativistic":  # R3GAN, equation 3: each real against the fake in its place
             return F.softplus(fake - real).mean()
         case unknown:

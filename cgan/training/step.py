@@ -134,7 +134,7 @@ def discriminator_loss(
         mismatched = mismatched[:, -len(networks.discriminator.heads) :]  # those that depend on the caption
         matched = real[:, -len(networks.discriminator.heads) :]
         mismatch = losses.mismatch_loss(config.adversarial, matched, mismatched, batch.differs)
-        loss = losses.discriminator_loss(config.adversarial, real, fake)
+        loss = losses.discriminator_loss(config.adversarial, real, fake, config.fake_weight)
         scalars |= {"loss/discriminator": loss.detach(), "loss/mismatched": mismatch.detach()}
         if config.adaptive_augmentation:
             scalars |= logit_means(real.detach().float(), fake.detach().float())

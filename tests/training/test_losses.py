@@ -43,6 +43,16 @@ def test_telling_real_from_fake_lowers_the_discriminator_loss(kind):
     assert apart < confused
 
 
+@pytest.mark.parametrize("kind, parts", [("hinge", 2), ("nonsaturating", 2), ("relativistic", 1)])
+def test_the_weight_of_fakes_weighs_their_term_alone(kind, parts):
+    real, fake = torch.tensor([0.3, -0.2]), torch.tensor([0.1, 0.5])
+    of_all, half, of_real = (losses.discriminator_loss(kind, real, fake, weight) for weight in (1.0, 0.5, 0.0))
+    if parts == 1:
+        assert torch.equal(of_all, half)
+    else:
+        assert of_all > half > of_real > 0 and half.item() == pytest.approx((of_all + of_real).item() / 2)
+
+
 @pytest.mark.parametrize("kind", ["hinge", "nonsaturating", "relativistic"])
 def test_higher_logits_lower_the_generator_loss(kind):
     real = torch.zeros(4, 2)
