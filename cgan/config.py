@@ -194,7 +194,7 @@ def resolve_config(arguments: list[str], report: Callable[[str], None] = warning
 
 
 def left_out(stored: Path) -> list[str]:
-    """Returns the settings, as key=value, that a run's networks and their training had before there were keys for them."""
+    """Returns the settings, as key=value, that a run had before there were keys for them."""
     found: list[str] = []
     with suppress(OmegaConfBaseException, yaml.YAMLError, OSError):  # `merged` reports them
         settings = renamed(layer_of_file(stored), silent)

@@ -113,7 +113,7 @@ def two_objects(value_of: Lookup) -> Mapping[str, int | str]:
 
 
 def guidance(value_of: Lookup) -> Mapping[str, float]:
-    """Returns no guidance for scenes of one object: their prior follows captions as it is, and guidance costs variety."""
+    """Returns no guidance for scenes of one object, whose prior follows captions as it is: it would cost variety."""
     alone = value_of("data.source") == "scenes" and value_of("data.level") == "one"
     return {"gan.generator.latent_prior_guidance": 1.0} if alone else {}
 

@@ -163,7 +163,10 @@ class Betas(pl.Callback):
 
 
 def test_the_second_beta_goes_to_its_last_value(tmp_path):
-    betas, gan = Betas(), gan_of("gan.second_beta=0.9", "gan.last_second_beta=0.99", *TINY)
+    betas, gan = (
+        Betas(),
+        gan_of("gan.second_beta=0.9", "gan.last_second_beta=0.99", "gan.latent_prior_alone_from=1", *TINY),
+    )
     trainer = fit(gan, tmp_path, max_steps=4, callbacks=[betas])
     middle = [0.9 + 0.09 * (1 - math.cos(math.pi * share)) / 2 for share in (0, 0.25, 0.5, 0.75)]
     assert [row[0] for row in betas.seen] == pytest.approx(middle) and all(len(set(row)) == 1 for row in betas.seen)
