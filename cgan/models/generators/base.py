@@ -35,7 +35,7 @@ class GeneratorConfig:
     latent_prior_layers: int = 3  # residual blocks, or couplings, of the latent prior; with 0 the noise itself is the
     # latent
     latent_prior_dim: int = 384  # hidden units in each layer of the latent prior
-    latent_prior_guidance: float = 2.0  # how far a flow goes with the caption, away from what it does without one
+    latent_prior_guidance: float = 3.0  # how far a flow goes with the caption, away from what it does without one
     # (classifier-free guidance); 1: as learned, and no caption is left out in training
 
     @property
