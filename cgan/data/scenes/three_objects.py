@@ -87,7 +87,7 @@ def sample_trio(rng: np.random.Generator, split: Split) -> Trio:
         single = int(rng.integers(4))  # the position of the single object; 3 stands for none
         if single < 3:
             things[single] = (other, other_colour)
-        trio = Trio(*(number for thing in things for number in thing), int(rng.integers(len(GROUNDS))))
+        trio = Trio(*things[0], *things[1], *things[2], int(rng.integers(len(GROUNDS))))
         if is_heldout_trio(trio) == (split == "heldout"):
             return trio
 
