@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import cgan
 from cgan.cli.evaluate import main as evaluate
 from cgan.data.scenes.arrangements import draw_arrangement
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
@@ -33,6 +34,7 @@ from cgan.metrics.scenes import Reading, SceneClassifier, SceneClassifierConfig,
 from cgan.metrics.three_objects import NUM_VALUES, PARTS, ThreeObjectAccuracy
 from cgan.pixels import as_floats
 from cgan.resources import STARTER_GAN, TRIO_CLASSIFIER
+from helpers.runs import TINY
 
 DOG, CAR, BALL, FISH = (OBJECTS.index(name) for name in ("dog", "car", "ball", "fish"))
 RED, BLUE, GREEN = (COLOURS.index(name) for name in ("red", "blue", "green"))
@@ -249,6 +251,16 @@ def test_a_checkpoint_is_measured_on_scenes_of_three_objects(small_classifier, t
     assert report["protocol"]["reference"]["level"] == "three" and "three_object_accuracy" in capsys.readouterr().out
     shares = [report["anchors"]["real_of_captions"][part] for part in ("three_object_accuracy", "objects", "ground")]
     assert all(0 <= share <= 1 for share in shares) and set(PARTS) < set(JUDGES["three"].names())
+
+
+@pytest.mark.slow
+def test_the_configuration_of_three_objects_trains_and_is_measured(small_classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ["trainer.images=32", "trainer.evaluate_every=32", "trainer.evaluation_images=8"]
+    result = cgan.train(cgan.load_config(["gan/scenes-three.yaml", *TINY, *few, "run_dir=r"]))
+    assert {"three_object_accuracy", "counts", "ground_heldout"} <= set(result.metrics)
+    assert (tmp_path / "r/best.ckpt").is_file()
+    assert cgan.TextToImage.from_pretrained("r").unknown_words(["two red balls and a blue car on sand"]) == []
 
 
 def test_a_missing_classifier_is_one_line(tmp_path, monkeypatch):
