@@ -10,6 +10,7 @@ import torch
 
 import cgan
 from cgan.cli.evaluate import main as evaluate
+from cgan.cli.judge import main as train_classifier
 from cgan.data.scenes.arrangements import draw_arrangement
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.data.scenes.levels import level_of
@@ -283,3 +284,14 @@ def test_the_scene_classifier_of_trios_reads_real_scenes_and_rejects_spoilt_ones
     scores.update(real, torch.tensor([mentioned_in_trio(describe_trio(trio, rng)) for trio in trios]))
     assert min(scores.compute().values()) > 0.96
     assert other.recognisable.float().mean() < 0.1
+
+
+@pytest.mark.slow
+def test_a_scene_classifier_of_trios_is_trained_and_says_what_it_rejects(tmp_path):
+    sizes = ["--num-images", "16", "--images", "256", "--test-images", "16"]
+    train_classifier(["--level", "three", *sizes, "--out", str(tmp_path / "judge.safetensors")])
+    table = json.loads((tmp_path / "judge.json").read_text())
+    assert {f"rejected: {kind}" for kind in OBJECT_KINDS} < set(table)
+    reading = load_scene_classifier(tmp_path / "judge.safetensors").read(torch.zeros(2, 3, 64, 64))
+    assert reading.values.shape == (2, len(TRIO_ATTRIBUTES))
+    assert (tmp_path / "judge.safetensors").stat().st_size < 1_500_000
