@@ -1,4 +1,4 @@
-"""The machine and the code that a result came from: processor, cores, commit and command line; imports no torch."""
+"""The machine and the code that a result came from: processor, cores, commit and command line."""
 
 import platform
 import shlex
@@ -35,6 +35,14 @@ def processor() -> str:
         return names[0]
     brand = output_of("sysctl", "-n", "machdep.cpu.brand_string")
     return brand or platform.processor() or platform.machine() or "not known"
+
+
+def cpu_has_bfloat16() -> bool:
+    """Returns whether the CPU multiplies in bfloat16: by AVX-512 BF16, or by AMX."""
+    import torch
+
+    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def commit() -> str:

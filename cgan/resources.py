@@ -30,4 +30,5 @@ STARTER_JOINT = shipped("assets", "joint-64.safetensors")  # a joint encoder of 
 STARTER_POSTERIOR = shipped("assets", "posterior-64.safetensors")  # fitted to that generator, on that joint encoder
 SCENE_CLASSIFIER = shipped("assets", "judge.safetensors")  # reads the attributes of one object in a picture
 PAIR_CLASSIFIER = shipped("assets", "judge-two.safetensors")  # reads the attributes of two objects
+TRIO_CLASSIFIER = shipped("assets", "judge-three.safetensors")  # reads the attributes of three objects
 DEFAULT_CONFIG = shipped("configs", "gan/scenes.yaml")  # what `cgan train` trains without any YAML file

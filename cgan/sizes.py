@@ -58,9 +58,9 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "joint.temperature": "0.01 for a pretrained CLIP",
     "joint.picture_weight": "0 for a GAN's joint encoder and for CLIP",
     "joint.caption_weight": "0 for a GAN's joint encoder and for CLIP",
-    "gan.generator.noise_dim": "at least 96 for scenes of two objects",
-    "gan.generator.latent_prior_dim": "at least 384 for scenes of two objects",
-    "gan.generator.latent_prior": "word_flow for scenes of two objects",
+    "gan.generator.noise_dim": "at least 96 for scenes of two or three objects",
+    "gan.generator.latent_prior_dim": "at least 384 for scenes of two or three objects",
+    "gan.generator.latent_prior": "word_flow for scenes of two or three objects",
     "gan.generator.latent_prior_guidance": "less for scenes, none for those of one object",
 }
 RATE, EMA = 1e-3, 10_000  # of Adam, for size tiny; images of the averaged generator's half-life
@@ -88,7 +88,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (two_objects, guidance, rates, joint_rates, decoders, augmentation, mirrored):
+    for rule in (several_objects, guidance, rates, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -100,12 +100,12 @@ def origin_of_derived(key: str, value: object, size: str) -> str:
     return f"gan.size={size}" if SIZES[size].get(key) == value else DERIVED[key]
 
 
-def two_objects(value_of: Lookup) -> Mapping[str, int | str]:
-    """Returns the noise and the prior of scenes with two objects, which need more room in the latent.
+def several_objects(value_of: Lookup) -> Mapping[str, int | str]:
+    """Returns the noise and the prior of scenes with several objects, which need more room in the latent.
 
     Their prior attends to words, as a sentence alone hardly tells which colour is whose.
     """
-    if value_of("data.level") != "two":
+    if value_of("data.level") == "one":
         return {}
     wider = {"gan.generator.noise_dim": 96, "gan.generator.latent_prior_dim": 384}
     found = {key: max(value, value_of(key)) for key, value in wider.items()}

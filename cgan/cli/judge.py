@@ -10,11 +10,17 @@ from cgan.errors import UserError
 from cgan.files import check_writable_file
 from cgan.ranges import Range, check_number, check_seed
 
+DEFAULT_FILES = {  # by level
+    "one": Path("assets/judge.safetensors"),
+    "two": Path("assets/judge-two.safetensors"),
+    "three": Path("assets/judge-three.safetensors"),
+}
+
 
 def main(arguments: list[str]) -> None:
     """Train a scene classifier; write its weights, and write and print the table of its errors."""
     options = parser().parse_args(arguments)
-    options.out = options.out or Path(f"assets/judge{'' if options.level == 'one' else '-two'}.safetensors")
+    options.out = options.out or DEFAULT_FILES[options.level]
     check(options)
     from cgan.evaluation.scene_classifier_training import save_scene_classifier, train_scene_classifier
 
@@ -31,14 +37,14 @@ def main(arguments: list[str]) -> None:
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of cgan judge."""
     result = Parser(prog="cgan judge", description="Train the classifier that reads scenes.")
-    result.add_argument("--level", choices=("one", "two"), default="one", help="objects in a scene")
+    result.add_argument("--level", choices=tuple(DEFAULT_FILES), default="one", help="objects in a scene")
     result.add_argument("--num-images", type=int, default=30_000, help="real scenes; plus as many unrecognisable ones")
     result.add_argument("--images", type=int, default=600_000, help="pictures seen in training")
     result.add_argument("--young", type=Path, nargs="*", default=[], help="checkpoints with unrecognisable pictures")
     result.add_argument("--young-images", type=int, default=1500, help="pictures of each young checkpoint")
     result.add_argument("--test-images", type=int, default=3600, help="per kind, for the table of errors")
     result.add_argument("--seed", type=int, default=0)
-    result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-two.safetensors")
+    result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-LEVEL.safetensors")
     return result
 
 

@@ -35,8 +35,10 @@ class DataConfig:
     crop: Literal["center", "random"] = "center"  # how shards that are not square are cropped
     flip: bool = False  # mirror half of the pictures in each step; not where captions say left and right
     num_images: int = 20_000  # number of scenes to draw for training
-    level: Literal["one", "two"] = "one"  # number of objects in a scene; two stand in a relation
-    language: Literal["en", "zh"] = "en"  # language of the captions of scenes, English or Chinese
+    level: Literal["one", "two", "three"] = "one"  # number of objects in a scene; two stand in a relation, and three
+    # are counted
+    language: Literal["en", "zh"] = "en"  # language of the captions of scenes, English or Chinese; English only
+    # with level three
     test_images: int = 0  # pictures held out to evaluate retrieval; for scenes, drawn in addition
     seed: int = 0  # seed of the scenes, of the choice of test pictures, and of random crops and flips
     labels: str | None = None  # the file or folder of labels: COCO's instances, or CUB's folder attributes
@@ -63,6 +65,10 @@ def check_data(config: DataConfig) -> None:
         raise UserError(f"data.source={config.source}: data.crop=random is for shards; cgan prepare makes them")
     if config.source == "scenes" and config.flip:
         raise UserError("data.source=scenes: data.flip would make captions of left and right wrong; leave it out")
+    if config.source == "scenes" and config.language != "en":
+        from cgan.data.scenes.levels import level_of
+
+        level_of(config.level, config.language)  # raises where there are no such captions
 
 
 def check_labels(source: Source, labels: Path) -> None:

@@ -10,14 +10,14 @@ import torch
 
 from cgan.config import RunConfig, uses_joint_encoder
 from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.levels import LevelName
 from cgan.data.sources import build_dataset
 from cgan.evaluation.images import NUM_DISTRACTORS, EvalSet, Networks, PictureEvaluator, eval_set_of, other_captions
 from cgan.evaluation.loop import JointNetwork, device_of, of_dataset
 from cgan.evaluation.memorization import MOST_PICTURES, NO_TRAINING, Training
+from cgan.evaluation.multi_object import JUDGES, MultiLevel, MultiObjectEvaluator
 from cgan.evaluation.protocol import by_network
 from cgan.evaluation.scenes import FEWEST, SceneEvaluator, captions_of, contradicted_r_precision
-from cgan.evaluation.two_objects import NAMES as TWO_OBJECT_NAMES
-from cgan.evaluation.two_objects import TwoObjectEvaluator
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
 from cgan.metrics.clip import CLIPNetwork
 from cgan.metrics.features import Inception, SceneClassifierFeatures
@@ -41,7 +41,7 @@ from cgan.metrics.names import (
 from cgan.metrics.required_weights import MissingWeights, clip_source, in_lines, inception_weights, missing_weights
 from cgan.metrics.scenes import load_scene_classifier
 from cgan.models.joint import JointEncoder
-from cgan.resources import PAIR_CLASSIFIER, STARTER_JOINT
+from cgan.resources import STARTER_JOINT
 
 SEED = 1234  # of captions and noise, as in cgan evaluate
 
@@ -64,13 +64,13 @@ class Plan(NamedTuple):
     joint: bool  # whether R-precision, or what stands in for Inception, needs the run's own joint encoder
     clip: str | None
     independent: bool = False  # whether that joint encoder is another one than the generator is trained against
-    level: str = "one"  # objects in a scene
+    level: LevelName = "one"  # objects in a scene
 
     def names(self) -> list[str]:
         """Returns the names of the values that best.ckpt can follow; it follows the first where none is preferred."""
         names = [name for name in ("clip_score",) if name in self.wanted]
-        if "scenes" in self.wanted and self.level == "two":
-            names += TWO_OBJECT_NAMES
+        if "scenes" in self.wanted and self.level != "one":
+            names += JUDGES[self.level].names()
         elif "scenes" in self.wanted:
             names += ["scene_accuracy", "scene_accuracy_heldout", "frechet_distance", "diversity"]
             names += [*values_of("kid", SCENE_FEATURES), *values_of("prdc", SCENE_FEATURES)]
@@ -135,8 +135,8 @@ def plan_of(config: RunConfig, report: Report = silent) -> Plan | None:
 
 def possible(config: RunConfig, report: Report) -> Plan:
     """Returns the plan of what is possible here; weights of metrics that are requested by name may be downloaded."""
-    if config.data.source == "scenes" and config.data.level == "two":
-        return possible_of_two(config, report)
+    if config.data.source == "scenes" and config.data.level != "one":
+        return possible_of_several(config.data.level, config, report)
     settings, on_scenes = config.trainer, config.data.source == "scenes"
     asked = settings.metrics is not None
     default = evaluated_in_training("scenes" if on_scenes else "others")
@@ -164,15 +164,16 @@ def possible(config: RunConfig, report: Report) -> Plan:
     return Plan(frozenset(wanted), features, joint, clip, independent)
 
 
-def possible_of_two(config: RunConfig, report: Report) -> Plan:
-    """Returns the plan for scenes of two objects, which only their own classifier measures; raises UserError."""
+def possible_of_several(level: MultiLevel, config: RunConfig, report: Report) -> Plan:
+    """Returns the plan for scenes of several objects, which only their own classifier measures; raises UserError."""
     unfit = set(config.trainer.metrics or ()) - {"scenes"}
     if unfit:
-        raise UserError(f"trainer.metrics: {', '.join(sorted(unfit))} is not for data.level=two; give [scenes]")
-    if not PAIR_CLASSIFIER.is_file():
-        report(f"without scenes: {PAIR_CLASSIFIER} is not there; train it with `cgan judge --level two`")
-        return Plan(frozenset(), None, joint=False, clip=None, level="two")
-    return Plan(frozenset({"scenes"}), None, joint=False, clip=None, level="two")
+        raise UserError(f"trainer.metrics: {', '.join(sorted(unfit))} is not for data.level={level}; give [scenes]")
+    plan, path = Plan(frozenset({"scenes"}), None, joint=False, clip=None, level=level), JUDGES[level].classifier
+    if path.is_file():
+        return plan
+    report(f"without scenes: {path} is not there; train it with `cgan judge --level {level}`")
+    return plan._replace(wanted=frozenset())
 
 
 def features_of(wanted: set[str], missing: dict[str, str], stand_in: str | None, report: Report) -> str | None:
@@ -210,7 +211,7 @@ def measured_by(plan: Plan, config: RunConfig) -> str:
     by = dict.fromkeys(ON_INCEPTION, networks.get(plan.features or "")) | dict.fromkeys(ON_PIXELS, "pixels")
     if plan.features is not None:
         by["memorization"] = f"pixels and {networks[plan.features]}"
-    by["scenes"] = "the scene classifier of two objects" if plan.level == "two" else networks[SCENE_FEATURES]
+    by["scenes"] = networks[SCENE_FEATURES] + ("" if plan.level == "one" else f" of {plan.level} objects")
     by["clip_score"] = f"CLIP {plan.clip}"
     file = config.trainer.eval_joint_encoder or (STARTER_JOINT.name if config.data.source == "scenes" else None)
     joint = ["this run's own joint encoder" if file is None else f"the joint encoder {file}"]
@@ -231,8 +232,8 @@ def evaluator_of(
 
     report gets a line for each metric that the data set is too small for.
     """
-    if plan.level == "two":
-        return plan, of_two_objects(plan, config)
+    if plan.level != "one":
+        return plan, of_several_objects(plan.level, plan, config)
     if config.data.source == "scenes":
         return plan, of_scenes(plan, config)
     eval_set = eval_set_for(config, dataset)
@@ -320,11 +321,11 @@ def of_scenes(plan: Plan, config: RunConfig) -> Evaluator:
     return Evaluator(evaluate, plan.names(), count)
 
 
-def of_two_objects(plan: Plan, config: RunConfig) -> Evaluator:
-    """Returns an evaluator of both splits of scenes of two objects, by their own classifier."""
-    count = config.trainer.evaluation_images
-    evaluator = TwoObjectEvaluator(
-        load_scene_classifier(PAIR_CLASSIFIER), config.data.resolution, count, SEED, language=config.data.language
+def of_several_objects(level: MultiLevel, plan: Plan, config: RunConfig) -> Evaluator:
+    """Returns an evaluator of both splits of scenes of several objects, by the classifier of their level."""
+    count, classifier = config.trainer.evaluation_images, load_scene_classifier(JUDGES[level].classifier)
+    evaluator = MultiObjectEvaluator(
+        level, classifier, config.data.resolution, count, SEED, language=config.data.language
     )
     return Evaluator(evaluator, plan.names(), count)
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from cgan.config import load_config
 from cgan.evaluation.image_report import ImageEvaluation
+from cgan.evaluation.multi_object_report import evaluate_multi_object
 from cgan.evaluation.protocol import EvaluationReport
 from cgan.evaluation.settings import EvaluationSettings, evaluation_settings
-from cgan.evaluation.two_object_report import evaluate_two_objects
 from cgan.interfaces import Report, silent
 from cgan.workers import Progress
 
@@ -62,10 +62,10 @@ def evaluate(
 
 
 def evaluate_by(settings: EvaluationSettings, report: Report, progress: Progress) -> EvaluationReport:
-    """Evaluates scenes of two objects by their own classifier, all other images by ImageEvaluation."""
+    """Evaluates scenes of several objects by the classifier of their level, all other images by ImageEvaluation."""
     start, config = time.monotonic(), load_config(list(settings.data)).data
-    if settings.reference is None and config.source == "scenes" and config.level == "two":
-        result = evaluate_two_objects(settings, config, progress)
+    if settings.reference is None and config.source == "scenes" and config.level != "one":
+        result = evaluate_multi_object(config.level, settings, config, progress)
     else:
         result = ImageEvaluation(settings, config, report, progress).run()
     result.protocol["seconds"] = round(time.monotonic() - start, 1)

@@ -4,9 +4,10 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,20 +19,22 @@ from torchvision.transforms.v2.functional import resize
 from cgan.data.scenes.attributes import Split
 from cgan.data.scenes.corruptions import KINDS, slightly_changed, spoil
 from cgan.data.scenes.dataset import ONE, Level
-from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
-from cgan.data.scenes.two_objects import TWO
+from cgan.data.scenes.levels import LevelName
+from cgan.data.scenes.object_corruptions import OBJECT_KINDS, spoil_objects
+from cgan.data.scenes.three_objects import THREE, arrange_trio
+from cgan.data.scenes.two_objects import TWO, arrange_pair
 from cgan.files import write_bytes, write_json
 from cgan.interfaces import Report, silent
+from cgan.machine import cpu_has_bfloat16
 from cgan.metrics.scenes import METADATA, SceneClassifier, SceneClassifierConfig
-from cgan.metrics.two_objects import NUM_VALUES
+from cgan.metrics.three_objects import NUM_VALUES as TRIO_VALUES
+from cgan.metrics.two_objects import NUM_VALUES as PAIR_VALUES
 from cgan.pixels import as_floats
 from cgan.sampling.pipeline import TextToImage
 from cgan.workers import in_parallel
 
 SIZE, BATCH_SIZE = 64, 128  # pixels of the images; images of a training step
 NUM_YOUNG_TEST = 400  # images of each young checkpoint in the table of errors
-
-LevelName = Literal["one", "two"]
 
 
 class Task(NamedTuple):
@@ -71,7 +74,7 @@ def train_scene_classifier(
 ) -> TrainedSceneClassifier:
     """Trains a scene classifier on the CPU, and measures it on images that it has not seen.
 
-    level: scenes of one object or of two.
+    level: scenes of one, two or three objects.
     num_images: number of real scenes to draw, and of unrecognisable ones.
     images: number of images seen in training, at least 128.
     young: checkpoints of generators early in their training, whose images are to be rejected.
@@ -101,9 +104,13 @@ def save_scene_classifier(classifier: SceneClassifier, table: dict[str, float], 
 
 def task_of(level: LevelName) -> Task:
     """Returns the scenes, corruptions and attributes of a level."""
-    if level == "one":
-        return Task(ONE, KINDS, spoil, SceneClassifierConfig().num_values)
-    return Task(TWO, PAIR_KINDS, spoil_pair, NUM_VALUES)
+    match level:
+        case "one":
+            return Task(ONE, KINDS, spoil, SceneClassifierConfig().num_values)
+        case "two":
+            return Task(TWO, OBJECT_KINDS, partial(spoil_objects, arrange_pair), PAIR_VALUES)
+        case "three":
+            return Task(THREE, OBJECT_KINDS, partial(spoil_objects, arrange_trio), TRIO_VALUES)
 
 
 def spoilt_kinds(num_images: int, level: LevelName) -> list[str]:
@@ -154,16 +161,20 @@ def young_pictures(checkpoint: Path, count: int, seed: int, level_name: LevelNam
 def fit_classifier(
     examples: Examples, num_values: tuple[int, ...], steps: int, seed: int, report: Report
 ) -> SceneClassifier:
-    """Returns a new classifier, trained by AdamW with a one-cycle learning rate, in evaluation mode."""
+    """Returns a new classifier, trained by AdamW with a one-cycle learning rate, in evaluation mode.
+
+    Its networks compute in bfloat16 where the CPU has it.
+    """
     classifier = SceneClassifier(SceneClassifierConfig(num_values=num_values)).to(memory_format=torch.channels_last)
     recognisable = torch.tensor([kind == "real" for kind in examples.kinds])
-    generator = torch.Generator().manual_seed(seed)
+    generator, fast = torch.Generator().manual_seed(seed), cpu_has_bfloat16()
     optimizer = torch.optim.AdamW(classifier.parameters(), 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
     for step in range(steps):
         rows = torch.randint(len(examples.images), (BATCH_SIZE,), generator=generator)
         images = slightly_changed(as_floats(examples.images[rows]), generator)
-        loss = classification_loss(classifier, images, examples.values[rows], recognisable[rows])
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            loss = classification_loss(classifier, images, examples.values[rows], recognisable[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -176,9 +187,9 @@ def fit_classifier(
 def classification_loss(classifier: SceneClassifier, images: Tensor, values: Tensor, recognisable: Tensor) -> Tensor:
     """Returns the cross-entropy of recognisability, plus 0.2 times that of each attribute on recognisable images."""
     logits, score, _ = classifier(images.contiguous(memory_format=torch.channels_last))
-    loss = F.binary_cross_entropy_with_logits(score, recognisable.float())
+    loss = F.binary_cross_entropy_with_logits(score.float(), recognisable.float())
     for head, target in zip(logits, values.t(), strict=True):
-        loss = loss + 0.2 * F.cross_entropy(head[recognisable], target[recognisable])
+        loss = loss + 0.2 * F.cross_entropy(head[recognisable].float(), target[recognisable])
     return loss
 
 

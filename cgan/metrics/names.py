@@ -36,8 +36,8 @@ class MetricRow(NamedTuple):
 
 
 SCENE_VALUES: dict[str, Better] = dict.fromkeys(
-    ("scene_accuracy", "scene_accuracy_heldout", "two_object_accuracy", "objects", "colour_binding", "relation",
-     "diversity"), "higher",
+    ("scene_accuracy", "scene_accuracy_heldout", "two_object_accuracy", "three_object_accuracy", "objects",
+     "counts", "colour_binding", "relation", "ground", "diversity"), "higher",
 )  # fmt: skip
 SHARES: dict[str, Better] = dict.fromkeys(("precision", "recall", "density", "coverage"), "higher")
 METRICS = (
@@ -62,8 +62,9 @@ BETTER = {name: better for metric in METRICS for name, better in (metric.values 
 HIGHER = tuple(name for name, better in BETTER.items() if better == "higher")
 LOWER = tuple(name for name, better in BETTER.items() if better == "lower")
 NEAR_ONE = tuple(name for name, better in BETTER.items() if better == "near one")
-PREFERRED = ("scene_accuracy", "two_object_accuracy", "fid", "r_precision", "clip/r_precision", "joint/r_precision",
-             "clip_score", "kid")  # fmt: skip # the value that best.ckpt follows is the first of these that is measured
+PREFERRED = ("scene_accuracy", "two_object_accuracy", "three_object_accuracy", "fid", "r_precision",
+             "clip/r_precision", "joint/r_precision", "clip_score", "kid")  # fmt: skip
+# the value that best.ckpt follows is the first of these that is measured
 SCENE_FEATURES = "scene_classifier"  # the prefix of values on its features
 FORMER_PREFIX = "judge"  # the same in runs of before 2026-11-26
 

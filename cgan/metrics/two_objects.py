@@ -2,39 +2,24 @@
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from cgan.metrics.parts import PartAccuracy
 from cgan.metrics.scenes import Reading
 
 NUM_VALUES = (8, 8, 8, 8, 2, 6)  # of object and colour of the first and of the second, layout, ground
 PARTS = ("two_object_accuracy", "objects", "colour_binding", "relation")
 
 
-class TwoObjectAccuracy(Metric):
+class TwoObjectAccuracy(PartAccuracy):
     """Four shares of images: everything right, both objects found, colours on the right objects, relation right.
 
     two_object_accuracy and objects are shares of all images. colour_binding counts images in which both objects are
     found and whose caption names a colour, relation those whose caption names a relation.
+    update takes the captions' Pairs, (B, 6).
     """
 
-    right: Tensor  # (4,) int64, by PARTS
-    total: Tensor  # (4,) int64
-    full_state_update = False
-
     def __init__(self) -> None:
-        super().__init__()
-        self.add_state("right", torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros(len(PARTS), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, reading: Reading, mentioned: Tensor) -> None:
-        """Adds the readings of B images; mentioned (B, 6) holds the captions' Pairs, -1 where they name nothing."""
-        for place, (right, counted) in enumerate(compared(reading, mentioned)):
-            self.right[place] += (right & counted).sum()
-            self.total[place] += counted.sum()
-
-    def compute(self) -> dict[str, Tensor]:
-        """Returns the shares in [0, 1] by PARTS; NaN where no image counts."""
-        return dict(zip(PARTS, self.right.double() / self.total, strict=True))
+        super().__init__(PARTS, compared)
 
 
 def compared(reading: Reading, mentioned: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from cgan.machine import cpu_has_bfloat16
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -19,11 +21,3 @@ def chosen_precision(precision: Literal["auto"] | Precision) -> Precision:
     else:
         fast = cpu_has_bfloat16()
     return "bf16-mixed" if fast else "32-true"
-
-
-def cpu_has_bfloat16() -> bool:
-    """Returns whether the CPU multiplies in bfloat16: by AVX-512 BF16, or by AMX."""
-    import torch
-
-    names = "_is_avx512_bf16_supported", "_is_amx_tile_supported"
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)

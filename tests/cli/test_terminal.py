@@ -340,7 +340,7 @@ def test_files_subjects_and_choices_of_options_are_completed(script):
         "cgan caption READ",
     ]
     folders, files, subjects, crops, against, settings, pictures = completed(script, *lines)
-    scenes = ["scenes-long", "scenes-two", "scenes"]
+    scenes = ["scenes-long", "scenes-three", "scenes-two", "scenes"]
     assert folders == ["configs/"] and sorted(files) == sorted(f"configs/gan/{name}.yaml" for name in scenes)
     assert subjects == list(SUBJECTS) and crops == ["center", "random", "none"] and against == ["minutes"]
     assert settings == ["trainer.precision="] and pictures == ["README.md"]

@@ -6,6 +6,7 @@ import torch
 from cgan.data.loading import endless_loader
 from cgan.data.scenes.captions import mentioned_in
 from cgan.data.scenes.dataset import Scenes
+from cgan.data.scenes.levels import level_of
 from cgan.evaluation import joint as joint_evaluation
 from cgan.evaluation.joint import evaluate_joint, reconstruction_sheet
 from cgan.interfaces import Sample
@@ -92,6 +93,14 @@ def test_caption_accuracy_asks_whether_what_is_written_is_true(joint, scenes):
     assert report["caption_accuracy"] == pytest.approx(np.mean(right))
     assert report["caption_mentions"] == pytest.approx(np.mean(counts)) and np.mean(counts) > 1
     assert np.isfinite(list(report.values())).all()
+
+
+@pytest.mark.parametrize("level", ["two", "three"])
+def test_retrieval_is_measured_on_scenes_of_several_objects(level, tmp_path):
+    several = Scenes(12, 32, cache=tmp_path, level=level_of(level))
+    report = evaluate_joint(small_joint(several), several)
+    assert 0 <= report["text_to_image/recall@1"] <= report["ceiling/text_to_image/recall@1"] == 1
+    assert {"image_to_text/ndcg@10", "modality_gap"} < set(report) and "agreement" not in report
 
 
 def test_an_untrained_decoder_is_judged_as_well(scenes):

@@ -7,8 +7,8 @@ from torchmetrics import MetricCollection
 
 from cgan.data.scenes.dataset import Scenes
 from cgan.evaluation.loop import CollectedFrom, measure, of_dataset, real_features, shares
+from cgan.evaluation.multi_object import JUDGES, MultiObjectReading
 from cgan.evaluation.scenes import SceneReading
-from cgan.evaluation.two_objects import PairReading
 from cgan.metrics.features import GivenFeatures, MatchingNetwork
 from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
 from cgan.metrics.names import SCENE_FEATURES
@@ -50,7 +50,7 @@ def all_metrics() -> dict:
         "clip_score": CaptionScore(Colours()),
         "choice": GeneratedRPrecision(Colours(), captions(), others),
         "scenes": SceneReading(classifier(), PictureQuality(GivenFeatures(8, SCENE_FEATURES), torch.rand(COUNT, 8))),
-        "pairs": PairReading(classifier((8, 8, 8, 8, 2, 6)), pairs),
+        "pairs": MultiObjectReading(JUDGES["two"], classifier((8, 8, 8, 8, 2, 6)), pairs),
     }
 
 

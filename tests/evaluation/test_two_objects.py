@@ -12,12 +12,13 @@ from cgan.cli.evaluate import main as evaluate
 from cgan.cli.judge import main as train_classifier
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS
 from cgan.data.scenes.dataset import Scenes
-from cgan.data.scenes.pair_corruptions import PAIR_KINDS, spoil_pair
+from cgan.data.scenes.object_corruptions import OBJECT_KINDS, spoil_objects
 from cgan.data.scenes.two_objects import (
     PAIR_ATTRIBUTES,
     TWO,
     Pair,
     agrees,
+    arrange_pair,
     describe_pair,
     draw_pair,
     is_heldout_pair,
@@ -26,9 +27,8 @@ from cgan.data.scenes.two_objects import (
 )
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.errors import UserError
-from cgan.evaluation import two_object_report
+from cgan.evaluation.multi_object import JUDGES, MultiObjectEvaluator, captions_of_several
 from cgan.evaluation.scene_classifier_training import save_scene_classifier
-from cgan.evaluation.two_objects import NAMES, TwoObjectEvaluator, pair_captions
 from cgan.metrics.scenes import Reading, SceneClassifier, SceneClassifierConfig, load_scene_classifier
 from cgan.metrics.two_objects import NUM_VALUES, TwoObjectAccuracy
 from cgan.models.generators import build_generator
@@ -129,11 +129,11 @@ def test_a_data_set_of_two_objects_is_not_taken_for_one_of_one(tmp_path, monkeyp
     assert all(agrees(claim, Pair(*two.attributes[3].tolist())) for claim in claims)
 
 
-@pytest.mark.parametrize("kind", PAIR_KINDS)
+@pytest.mark.parametrize("kind", OBJECT_KINDS)
 def test_every_spoilt_kind_is_a_picture_that_differs_from_the_real_one(kind):
     pair = Pair(DOG, RED, BALL, BLUE, 0, SAND)
     real = draw_pair(pair, 64, np.random.default_rng(0)).astype(int)
-    spoilt = spoil_pair(kind, pair, 64, np.random.default_rng(0))
+    spoilt = spoil_objects(arrange_pair, kind, pair, 64, np.random.default_rng(0))
     assert spoilt.shape == (64, 64, 3) and spoilt.dtype == np.uint8 and np.abs(spoilt - real).mean() > 1
 
 
@@ -198,21 +198,24 @@ def test_an_evaluator_measures_both_splits_the_same_each_time(tmp_path, monkeypa
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
     torch.manual_seed(0)
     classifier = SceneClassifier(SceneClassifierConfig(num_values=NUM_VALUES, width=4, feature_dim=8)).eval()
-    captions = pair_captions("seen", 20, seed=0)
+    captions = captions_of_several("two", "seen", 20, seed=0)
     text = LSTMTextEncoder(LSTMConfig(dim=8, embedding_dim=4), Vocabulary.of(captions)).eval()
     generator = build_generator(GeneratorConfig(noise_dim=4, style_dim=4, width=4, max_channels=4), 32, 8).eval()
-    evaluator = TwoObjectEvaluator(classifier, 32, num_images=12)
+    evaluator = MultiObjectEvaluator("two", classifier, 32, num_images=12)
     first, second = (evaluator(generator, text) for _ in range(2))
-    assert set(first) == set(NAMES) and str(first) == str(second)  # a share of nothing is nan, unlike itself
+    assert set(first) == set(JUDGES["two"].names())
+    assert str(first) == str(second)  # a share of nothing is nan, unlike itself
 
 
 @pytest.mark.slow
 def test_the_scene_classifier_of_pairs_reads_real_scenes_and_rejects_spoilt_ones():
     classifier, rng, scores = load_scene_classifier(PAIR_CLASSIFIER), np.random.default_rng(5), TwoObjectAccuracy()
     pairs = [sample_pair(rng, ("seen", "heldout")[i % 2]) for i in range(200)]
-    pictures = np.stack([draw_pair(pair, 64, rng) for pair in pairs])
-    spoilt = np.stack([spoil_pair(PAIR_KINDS[i % len(PAIR_KINDS)], pair, 64, rng) for i, pair in enumerate(pairs)])
-    real, other = (classifier.read(as_floats(torch.from_numpy(x).permute(0, 3, 1, 2))) for x in (pictures, spoilt))
+    pictures = [draw_pair(pair, 64, rng) for pair in pairs]
+    kinds = [OBJECT_KINDS[i % len(OBJECT_KINDS)] for i in range(len(pairs))]
+    spoilt = [spoil_objects(arrange_pair, kind, pair, 64, rng) for kind, pair in zip(kinds, pairs, strict=True)]
+    as_images = (torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2) for some in (pictures, spoilt))
+    real, other = (classifier.read(as_floats(images)) for images in as_images)
     scores.update(real, torch.tensor([mentioned_in_pair(describe_pair(pair, rng)) for pair in pairs]))
     assert min(scores.compute().values()) > 0.97
     assert other.recognisable.float().mean() < 0.1
@@ -227,7 +230,7 @@ def small_classifier(tmp_path, monkeypatch):
         {},
         tmp_path / "two.safetensors",
     )
-    monkeypatch.setattr(two_object_report, "PAIR_CLASSIFIER", tmp_path / "two.safetensors")
+    monkeypatch.setitem(JUDGES, "two", JUDGES["two"]._replace(classifier=tmp_path / "two.safetensors"))
     monkeypatch.setenv("CGAN_CACHE", str(tmp_path))
 
 
@@ -237,7 +240,7 @@ def test_a_checkpoint_is_measured_on_scenes_of_two_objects(small_classifier, tmp
     report, table = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
     device = "cuda" if torch.cuda.is_available() else "cpu"  # where cgan evaluate measures; devices round otherwise
     pipe, classifier = TextToImage.load(STARTER_GAN).to(device), load_scene_classifier(tmp_path / "two.safetensors")
-    wanted = TwoObjectEvaluator(classifier, 64, num_images=12)(pipe.generator, pipe.text_encoder)
+    wanted = MultiObjectEvaluator("two", classifier, 64, num_images=12)(pipe.generator, pipe.text_encoder)
     assert report["metrics"] == pytest.approx(
         {name: value for name, value in wanted.items() if value == value}, rel=1e-3, abs=1e-3
     )  # no nan
@@ -270,7 +273,7 @@ def test_real_scenes_of_two_objects_are_measured_beside_a_checkpoint(small_class
     ],
 )
 def test_a_mistake_in_measuring_two_objects_is_one_line(arguments, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(two_object_report, "PAIR_CLASSIFIER", tmp_path / "none")
+    monkeypatch.setitem(JUDGES, "two", JUDGES["two"]._replace(classifier=tmp_path / "none"))
     with pytest.raises(UserError, match=said) as error:
         evaluate([*arguments, "--data", "data.level=two"])
     assert "\n" not in str(error.value)
@@ -281,6 +284,6 @@ def test_a_scene_classifier_of_pairs_is_trained_and_says_what_it_rejects(tmp_pat
     sizes = ["--num-images", "16", "--images", "256", "--test-images", "16"]
     train_classifier(["--level", "two", *sizes, "--out", str(tmp_path / "judge.safetensors")])
     table = json.loads((tmp_path / "judge.json").read_text())
-    assert {f"rejected: {kind}" for kind in PAIR_KINDS} < set(table)
+    assert {f"rejected: {kind}" for kind in OBJECT_KINDS} < set(table)
     reading = load_scene_classifier(tmp_path / "judge.safetensors").read(torch.zeros(2, 3, 64, 64))
     assert reading.values.shape == (2, len(PAIR_ATTRIBUTES))

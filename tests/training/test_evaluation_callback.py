@@ -16,6 +16,7 @@ from cgan.config import load_config
 from cgan.data.scenes.dataset import Scenes
 from cgan.data.sources import build_dataset
 from cgan.evaluation import plan as training_measures
+from cgan.evaluation.multi_object import JUDGES
 from cgan.interfaces import UserError
 from cgan.machine import session
 from cgan.metrics.names import HIGHER, LOWER, PREFERRED, is_better, is_known
@@ -75,6 +76,7 @@ def test_every_metric_knows_which_way_it_is_better():
         (["trainer.evaluation_images=3"], "take at least 8"),
         (["trainer.eval_joint_encoder=none.safetensors"], "no such file"),
         (["data.level=two", "trainer.metrics=[scenes,fid]"], "fid is not for data.level=two"),
+        (["data.level=three", "trainer.metrics=[scenes,fid]"], "fid is not for data.level=three"),
     ],
 )
 def test_a_mistake_in_what_to_measure_is_one_line(arguments, said):
@@ -118,12 +120,13 @@ def test_the_joint_encoder_of_another_run_evaluates_without_flattering():
     assert plan.followed(None) == "r_precision"
 
 
-def test_scenes_of_two_objects_have_a_scene_classifier_of_their_own(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(training_measures, "PAIR_CLASSIFIER", tmp_path / "judge")
-    assert plan_of("data.level=two") is None and "cgan judge --level two" in capsys.readouterr().out
+@pytest.mark.parametrize(("level", "part"), [("two", "relation_heldout"), ("three", "counts_heldout")])
+def test_scenes_of_several_objects_have_a_scene_classifier_of_their_own(level, part, monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(JUDGES, level, JUDGES[level]._replace(classifier=tmp_path / "judge"))
+    assert plan_of(f"data.level={level}") is None and f"cgan judge --level {level}" in capsys.readouterr().out
     (tmp_path / "judge").touch()
-    plan = plan_of("data.level=two")
-    assert plan.followed(None) == "two_object_accuracy" and {"colour_binding", "relation_heldout"} <= set(plan.names())
+    plan = plan_of(f"data.level={level}")
+    assert plan.followed(None) == f"{level}_object_accuracy" and {"colour_binding", part} <= set(plan.names())
 
 
 def test_nothing_is_planned_when_nothing_is_measured():

@@ -24,10 +24,11 @@ def test_scenes_in_chinese_train_sample_and_are_measured(tmp_path, monkeypatch):
 
 
 def test_two_objects_in_chinese_are_measured_in_chinese():
-    from cgan.evaluation.two_objects import TwoObjectEvaluator
+    from cgan.evaluation.multi_object import MultiObjectEvaluator
     from cgan.metrics.scenes import load_scene_classifier
     from cgan.resources import PAIR_CLASSIFIER
 
-    evaluator = TwoObjectEvaluator(load_scene_classifier(PAIR_CLASSIFIER), 32, num_images=12, language="zh")
+    classifier = load_scene_classifier(PAIR_CLASSIFIER)
+    evaluator = MultiObjectEvaluator("two", classifier, 32, num_images=12, language="zh")
     assert all("\u4e00" <= caption[0] <= "\u9fff" for split in evaluator.captions.values() for caption in split)
     assert evaluator.level.language == "zh"

@@ -33,7 +33,7 @@ class Level(NamedTuple):
     """The kind of scenes: how they are sampled, drawn and described by a tuple of attributes each."""
 
     name: str
-    scene: Callable[..., Any]  # Scene or Pair, of its attributes
+    scene: Callable[..., Any]  # Scene, Pair or Trio, of its attributes
     sample: Callable[[np.random.Generator, Split], Any]
     draw: Callable[[Any, int, np.random.Generator], np.ndarray]
     describe: Callable[[Any, np.random.Generator], str]
@@ -123,7 +123,7 @@ class Scenes(Dataset):
         return self.level.labels(self.scene_at(index))
 
     def scene_at(self, index: int) -> Any:
-        """Returns the Scene or Pair at an index."""
+        """Returns the Scene, Pair or Trio at an index."""
         return self.level.scene(*self.attributes[index].tolist())
 
     def with_label_captions(self) -> "Scenes":

@@ -1,4 +1,4 @@
-"""The levels of scenes, one object or two, in each language of their captions."""
+"""The levels of scenes, of one, two or three objects, in each language of their captions."""
 
 from typing import Literal
 
@@ -11,20 +11,28 @@ from cgan.data.scenes.chinese import (
     labels_of_pair_in_chinese,
 )
 from cgan.data.scenes.dataset import ONE, Level
+from cgan.data.scenes.three_objects import THREE
 from cgan.data.scenes.two_objects import TWO, mentioned_in_pair, pair_in_english
+from cgan.errors import UserError
 
 Language = Literal["en", "zh"]
-LevelName = Literal["one", "two"]
+LevelName = Literal["one", "two", "three"]
 LEVELS: dict[tuple[LevelName, Language], Level] = {
     ("one", "en"): ONE,
     ("two", "en"): TWO,
+    ("three", "en"): THREE,
     ("one", "zh"): ONE._replace(describe=describe_in_chinese, labels=labels_in_chinese, language="zh"),
     ("two", "zh"): TWO._replace(describe=describe_pair_in_chinese, labels=labels_of_pair_in_chinese, language="zh"),
 }
 
 
 def level_of(name: LevelName, language: Language = "en") -> Level:
-    """Returns the level of so many objects whose captions are in a language; their pictures are the same in each."""
+    """Returns the level of so many objects whose captions are in a language; their pictures are the same in each.
+
+    Raises UserError for a level without captions in that language.
+    """
+    if (name, language) not in LEVELS:
+        raise UserError(f"data.language={language}: captions of data.level={name} are in English only; leave it out")
     return LEVELS[name, language]
 
 

@@ -4,13 +4,12 @@ import re
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
 
+from cgan.data.scenes.arrangements import Arrangement, draw_arrangement
 from cgan.data.scenes.attributes import COLOURS, GROUNDS, OBJECTS, Split
 from cgan.data.scenes.captions import GROUND_WORDS
 from cgan.data.scenes.chinese import claims_of_pair_in_chinese, is_chinese
 from cgan.data.scenes.dataset import Level
-from cgan.data.scenes.drawing import DRAWERS, Brush, draw_ground, paint_of, shadow
 
 LAYOUTS = ("beside", "stacked")
 PAIR_ATTRIBUTES = {
@@ -22,6 +21,7 @@ RELATION_WORDS = (  # for each layout: of the first to the second, and of the se
     (("above", "over", "higher up than"), ("below", "underneath", "lower down than")),
 )
 COLOUR_CHANCE, RELATION_CHANCE, GROUND_CHANCE = 0.8, 0.8, 0.6  # of being mentioned
+RADII = (0.185, 0.215)  # of the objects, as fractions of the picture's size
 
 
 class Pair(NamedTuple):
@@ -167,32 +167,18 @@ def places_of(layout: int, rng: np.random.Generator) -> list[tuple[float, float]
     return [(0.5 + 2 * across[0], 0.3 + along[0]), (0.5 + 2 * across[1], 0.75 + along[1])]
 
 
+def arrange_pair(pair: Pair, rng: np.random.Generator) -> Arrangement:
+    """Returns the two objects of a pair at positions that vary with rng."""
+    things = [(pair.object, pair.colour), (pair.other, pair.other_colour)]
+    return Arrangement(things, places_of(pair.layout, rng), pair.ground, RADII)
+
+
 def draw_pair(pair: Pair, resolution: int, rng: np.random.Generator) -> np.ndarray:
     """Returns a picture of two objects, uint8 (resolution, resolution, 3).
 
     Pose, tone, light, size and position vary with rng.
     """
-    things = [(pair.object, pair.colour), (pair.other, pair.other_colour)]
-    return draw_things(things, places_of(pair.layout, rng), pair.ground, resolution, rng)
-
-
-def draw_things(
-    things: list[tuple[int, int]],
-    places: list[tuple[float, float]],
-    ground: int,
-    resolution: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Draws objects in their colours at their positions, one after another."""
-    size = resolution * 3 if resolution <= 128 else resolution * 2
-    picture = draw_ground(ground, size, rng)
-    for (object_, colour), (x, y) in zip(things, places, strict=True):
-        centre, radius = (x * size, y * size), size * rng.uniform(0.185, 0.215)
-        if GROUNDS[ground] not in ("night sky", "brick"):
-            shadow(picture, centre, radius)
-        brush = Brush(ImageDraw.Draw(picture), centre, radius, rng.uniform(-0.1, 0.1), int(rng.choice([-1, 1])))
-        DRAWERS[object_](brush, paint_of(colour, rng), rng)
-    return np.asarray(picture.resize((resolution, resolution), Image.Resampling.BOX))
+    return draw_arrangement(arrange_pair(pair, rng), resolution, rng)
 
 
 TWO = Level("two", Pair, sample_pair, draw_pair, describe_pair, labels_of_pair)

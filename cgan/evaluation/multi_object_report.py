@@ -1,4 +1,4 @@
-"""The evaluation of a checkpoint on scenes of two objects, by their own classifier alone."""
+"""The evaluation of a checkpoint on scenes of several objects, by the classifier of their level alone."""
 
 import math
 from dataclasses import asdict, replace
@@ -8,56 +8,50 @@ import torch
 from cgan.data.sources import DataConfig
 from cgan.evaluation.images import counted
 from cgan.evaluation.loop import of_generator
+from cgan.evaluation.multi_object import MultiLevel, MultiObjectEvaluator, classifier_of
 from cgan.evaluation.protocol import EvaluationReport, device_name, versions
 from cgan.evaluation.scenes import FEWEST, NUM_SCENES
 from cgan.evaluation.settings import EvaluationSettings
-from cgan.evaluation.two_objects import TwoObjectEvaluator
 from cgan.interfaces import UserError
 from cgan.metrics.names import SCENE_FEATURES
-from cgan.metrics.scenes import SceneClassifier, load_scene_classifier
+from cgan.metrics.scenes import SceneClassifier
 from cgan.models.weights_hash import hash_weights
-from cgan.resources import PAIR_CLASSIFIER
 from cgan.sampling.pipeline import TextToImage
 from cgan.workers import Progress
 
 
-def evaluate_two_objects(settings: EvaluationSettings, data: DataConfig, progress: Progress) -> EvaluationReport:
-    """Measures the images that a checkpoint generates for captions of two objects; raises UserError."""
-    check(settings)
+def evaluate_multi_object(
+    level: MultiLevel, settings: EvaluationSettings, data: DataConfig, progress: Progress
+) -> EvaluationReport:
+    """Measures the images that a checkpoint generates for captions of several objects; raises UserError."""
+    check(settings, level)
     assert settings.checkpoint is not None  # check has raised UserError without one
     pipe = TextToImage.from_pretrained(settings.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
     if not settings.sets_resolution:
         data = replace(data, resolution=pipe.generator.resolution)
-    classifier, count = pair_classifier(), settings.num_images or NUM_SCENES
-    evaluator = TwoObjectEvaluator(
-        classifier, data.resolution, count, settings.seed, settings.truncation, data.language
+    classifier, count = classifier_of(level), settings.num_images or NUM_SCENES
+    evaluator = MultiObjectEvaluator(
+        level, classifier, data.resolution, count, settings.seed, settings.truncation, data.language
     )
     metrics = evaluator(pipe.generator, pipe.text_encoder, progress)
     anchors = {"real_of_captions": known(evaluator.of_real(pipe.device, progress))} if settings.anchors else {}
     about = protocol(pipe, classifier, evaluator, settings)
-    about["reference"] = {"source": "scenes", "level": "two", "num_images": count, "data": asdict(data)}
+    about["reference"] = {"source": "scenes", "level": level, "num_images": count, "data": asdict(data)}
     return EvaluationReport(known(metrics), anchors, about)
 
 
-def check(settings: EvaluationSettings) -> None:
-    """Raises UserError for settings that scenes of two objects do not allow."""
+def check(settings: EvaluationSettings, level: MultiLevel) -> None:
+    """Raises UserError for settings that scenes of several objects do not allow."""
     unfit = set(settings.metrics or ()) - {"scenes"}
     if unfit:
-        raise UserError(f"metrics: {', '.join(sorted(unfit))} is not for data.level=two; give scenes, or leave it out")
+        names = ", ".join(sorted(unfit))
+        raise UserError(f"metrics: {names} is not for data.level={level}; give scenes, or leave it out")
     idle = "captions", "inception", "resize", "clip", "joint"
-    settings.refuse_unused(idle, "with data.level=two, which its own classifier measures")
+    settings.refuse_unused(idle, f"with data.level={level}, which its own classifier measures")
     if settings.checkpoint is None:
-        raise UserError("images with data.level=two: only a checkpoint's images are measured; give one")
+        raise UserError(f"images with data.level={level}: only a checkpoint's images are measured; give one")
     if settings.num_images is not None and settings.num_images < FEWEST:
         raise UserError(f"num_images={settings.num_images}: take at least {FEWEST}, better {NUM_SCENES}")
-
-
-def pair_classifier() -> SceneClassifier:
-    """Returns the classifier of scenes of two objects in the package; raises UserError if it is missing."""
-    if not PAIR_CLASSIFIER.is_file():
-        hint = "the scene classifier of two objects is not there; train it by `cgan judge --level two`"
-        raise UserError(f"{PAIR_CLASSIFIER}: {hint}")
-    return load_scene_classifier(PAIR_CLASSIFIER)
 
 
 def known(values: dict[str, float]) -> dict[str, float]:
@@ -66,7 +60,7 @@ def known(values: dict[str, float]) -> dict[str, float]:
 
 
 def protocol(
-    pipe: TextToImage, classifier: SceneClassifier, evaluator: TwoObjectEvaluator, settings: EvaluationSettings
+    pipe: TextToImage, classifier: SceneClassifier, evaluator: MultiObjectEvaluator, settings: EvaluationSettings
 ) -> dict:
     """Returns all that is needed to reproduce the values, JSON-able."""
     seen = evaluator.captions["seen"]
