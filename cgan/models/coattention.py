@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cgan.interfaces import UserError
 from cgan.models.float32 import in_float32, widened
 from cgan.models.layers import at_most
 
@@ -75,3 +76,13 @@ def mean_cosine(attention: Tensor, cosine: Tensor, gram: Tensor) -> Tensor:
     gram = gram[:, None] if gram.dim() == 3 else gram  # (B, 1, V, V) or (1, N, V, V)
     length = (attention @ gram * attention).sum(dim=3).clamp(min=1e-8).sqrt()
     return (attention * cosine).sum(dim=3) / length
+
+
+def frozen_coattention(matching: str, coattention: CoAttention | None) -> CoAttention | None:
+    """Returns the frozen co-attention where the matching term uses it; raises UserError where it is missing then."""
+    if matching != "attention":
+        return None
+    if coattention is None:
+        raise UserError("gan.matching=attention: the joint encoder has no co-attention; train it with "
+                        "joint.coattention_weight=0.5, or give another joint.checkpoint")  # fmt: skip
+    return coattention.eval().requires_grad_(False)

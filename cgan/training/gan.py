@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import NamedTuple, cast
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.config import GANConfig
-from cgan.interfaces import Batch, ImageEncoder, Report, TextEncoder, TextFeatures, UserError, silent
+from cgan.interfaces import Batch, ImageEncoder, Report, TextEncoder, TextFeatures, silent
 from cgan.models.autocast import AutocastCopy, layers_converted
-from cgan.models.coattention import CoAttention
+from cgan.models.coattention import CoAttention, frozen_coattention
 from cgan.models.discriminator import Discriminator
 from cgan.models.float32 import in_float32
 from cgan.models.generators import build_generator
@@ -25,6 +25,7 @@ from cgan.pixels import as_floats
 from cgan.sharding import num_processes, sharded_randn
 from cgan.training import step
 from cgan.training.adaptive import AdaptiveAugmentation
+from cgan.training.average import GeneratorAverage
 from cgan.training.compiled import StepFunctions, functions_to_compile
 from cgan.training.connected import profiler_of, record
 from cgan.training.known_text import KnownText, text_of
@@ -41,24 +42,6 @@ from cgan.training.schedule import by_cosine, late_decay, progress_of
 from cgan.training.turns import only_updated
 
 ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
-
-
-def frozen_coattention(config: GANConfig, coattention: CoAttention | None) -> CoAttention | None:
-    """Returns the frozen co-attention where the matching term uses it; raises UserError where it is missing then."""
-    if config.matching != "attention":
-        return None
-    if coattention is None:
-        raise UserError("gan.matching=attention: the joint encoder has no co-attention; train it with "
-                        "joint.coattention_weight=0.5, or give another joint.checkpoint")  # fmt: skip
-    return coattention.eval().requires_grad_(False)
-
-
-class Averaging(NamedTuple):
-    """The averaged weights that move, and the trained ones which they follow."""
-
-    averaged: list[Tensor]
-    trained: list[Tensor]
-    prior_alone: bool  # whether these are those of the latent prior alone
 
 
 class TextToImageGAN(pl.LightningModule):
@@ -84,7 +67,7 @@ class TextToImageGAN(pl.LightningModule):
         self.matching = config.matching_weight > 0 and image_encoder is not None and shared_latent
         if not (self.matching or config.reconstruction_weight > 0 or config.discriminator.form == "features"):
             image_encoder = None  # nothing uses it
-        self.coattention = frozen_coattention(config, coattention) if self.matching else None
+        self.coattention = frozen_coattention(config.matching, coattention) if self.matching else None
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.known_text: KnownText | None = None  # the features of all captions of a data set, where they are kept
         self.image_encoder = image_encoder.eval().requires_grad_(False) if image_encoder else None
@@ -102,7 +85,7 @@ class TextToImageGAN(pl.LightningModule):
                 maps = list(zip(image_encoder.map_channels, image_encoder.map_sizes(resolution), strict=True))
             self.posterior = Posterior(resolution, text_encoder.dim, generator.noise_dim, maps)
         self.adaptive = AdaptiveAugmentation(config) if config.adaptive_augmentation else None
-        self.averaging: Averaging | None = None
+        self.average = GeneratorAverage(config)
         self.progress = 0.0  # fraction of the training that is over
         self.images_seen = 0
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
@@ -285,19 +268,10 @@ class TextToImageGAN(pl.LightningModule):
         """Returns whether the latent prior alone is trained by now."""
         return self.prior_alone_from < 1 and self.progress >= self.prior_alone_from
 
-    @torch.no_grad()
     def average_generator(self, num_images: int) -> None:
-        """Moves the averaged weights towards the generator's, with a half-life in images (Karras et al. 2020).
-
-        Where the latent prior alone is trained, its averages alone move.
-        """
-        half_life = min(self.config.ema_half_life, self.config.ema_ramp_up * max(self.images_seen, 1))
-        share = 1 - 0.5 ** (num_images / half_life)
+        """Moves the averaged weights towards the generator's after a step of num_images."""
         alone = self.trains_prior_alone()
-        if self.averaging is None or alone != self.averaging.prior_alone:
-            averaged, trained = (x.latent_prior if alone else x for x in (self.generator_ema, self.generator))
-            self.averaging = Averaging(list(averaged.parameters()), list(trained.parameters()), alone)
-        torch._foreach_lerp_(self.averaging.averaged, self.averaging.trained, share)  # pyright: ignore[reportPrivateImportUsage]  # private in torch; one kernel for all
+        self.average.follow(self.generator_ema, self.generator, num_images, self.images_seen, alone)
 
     # ------------------------------------------------------------------------------------------ the schedule
 
@@ -376,7 +350,7 @@ class TextToImageGAN(pl.LightningModule):
         All weights are trained by Adam, except the generator's inner matrices, which Muon trains where
         gan.matrix_learning_rate is above 0.
         """
-        config, self.averaging = self.config, None  # the optimizers hold the weights of today's device as well
+        config, self.average.weights = self.config, None  # the optimizers hold the weights of today's device as well
         prior = list(self.generator.latent_prior.parameters())
         inner = self.generator.inner_matrices() if config.matrix_learning_rate > 0 else []
         apart = {id(weight) for weight in prior + inner}
@@ -400,7 +374,7 @@ class TextToImageGAN(pl.LightningModule):
             "resolution": self.resolution,
             "inverter": self.inverter_settings(),
         }
-        checkpoint["images_seen"] = self.images_seen
+        checkpoint["images_seen"], checkpoint["prior_alone_since"] = self.images_seen, self.average.prior_alone_since
         if self.adaptive is not None:
             checkpoint["adaptive_augmentation"] = self.adaptive.state()
 
@@ -414,6 +388,9 @@ class TextToImageGAN(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Restores the number of images seen, and the state of adaptive augmentation where there is one."""
-        self.images_seen = checkpoint["images_seen"]
+        self.images_seen, self.average.prior_alone_since = (
+            checkpoint["images_seen"],
+            checkpoint.get("prior_alone_since"),
+        )
         if self.adaptive is not None and "adaptive_augmentation" in checkpoint:
             self.adaptive.restore(checkpoint["adaptive_augmentation"])

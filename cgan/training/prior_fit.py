@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
+from cgan.machine import cpu_has_bfloat16
 from cgan.models.generators.base import GeneratorConfig
 from cgan.models.inverter import Inverter
 from cgan.models.latent_prior import NoPrior, Prior
@@ -24,7 +25,7 @@ from cgan.training.microbatch import PRIOR_SAMPLES, draw_told
 from cgan.training.posterior_fit import Steps
 
 AT_ONCE = 100  # pictures that the posterior sees at once
-HALF_LIFE, RAMP_UP = 10_000, 0.05  # of the averaged prior, in images, and at most this share of those seen
+HALF_LIFE, RAMP_UP = 30_000, 0.25  # of the averaged prior, in images, and at most this share of those seen
 
 
 @dataclass
@@ -37,7 +38,7 @@ class PriorFitConfig:
     guidance: float = 2.0
     pictures: int = 20_000  # real ones, in which the posterior finds latents once
     captions: int = 2  # of each of them, with which it looks
-    images: int = 160_000  # of these, again and again, that the prior is trained on
+    images: int = 400_000  # of these, again and again, that the prior is trained on
     batch_size: int = 32
     learning_rate: float = 3e-3  # of Adam; it falls along a cosine
     seed: int = 0
@@ -108,7 +109,8 @@ def fitted(pipe: TextToImage, found: Found, config: PriorFitConfig, rng: np.rand
         mean, log_variance = (x[rows].repeat_interleave(PRIOR_SAMPLES, dim=0) for x in found[1:])
         latent, time = mean + noise * (log_variance / 2).exp(), torch.rand(len(noise), 1)
         told = draw_told(config.guidance, torch.rand(len(noise), 1))
-        loss = prior.loss(latent, text, noise, time, told)
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
+            loss = prior.loss(latent, text, noise, time, told)
         steps.take(loss, {"prior": float(loss.detach())})
         half_life = min(HALF_LIFE, RAMP_UP * (step + 1) * config.batch_size)
         share = 1 - 0.5 ** (config.batch_size / half_life)

@@ -7,6 +7,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from cgan.config import GANConfig
+from cgan.training.average import GeneratorAverage
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.gan import TextToImageGAN
 from helpers.gan import fit, moved, some_batch, tiny_gan
@@ -86,3 +88,10 @@ def test_a_training_resumed_while_the_prior_is_alone_ends_as_if_never_stopped(tm
     fit(whole, tmp_path, max_steps=8, callbacks=[SeededSteps(0), Saving()], batches=batches)
     fit(resumed, tmp_path, 8, tmp_path / "part.ckpt", batches, callbacks=[SeededSteps(0)])
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_the_average_of_a_prior_alone_is_slower_but_never_longer_than_a_quarter_of_its_time():
+    average = GeneratorAverage(GANConfig(ema_half_life=1000, ema_ramp_up=0.05))
+    assert average.half_life(10, 100_000, prior_alone=False) == 1000
+    found = [average.half_life(10, 100_010 + 10 * seen, prior_alone=True) for seen in (0, 500, 999, 5000)]
+    assert found == [1000, 1252.5, 2500, 3000]
