@@ -1,8 +1,5 @@
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from cgan.figures.plots import Line
 from cgan.files import write_json
 from cgan.interfaces import UserError
 from helpers import ROOT
+from helpers.runs import script
 
 JOINT = ROOT / "configs/joint/scenes.yaml"
 TINY = """data.num_images=64 data.resolution=32 data.test_images=12 trainer.joint_images=1024
@@ -267,26 +265,21 @@ def test_where_minutes_are_known_there_are_curves_over_them_as_well():
 
 @pytest.mark.slow
 def test_a_race_trains_its_variants_goes_on_where_it_stopped_and_ends_in_a_table(tmp_path):
-    text = "variants: {InfoNCE: [], no reconstruction: [joint.picture_weight=0, joint.caption_weight=0]}\nseeds: [0, 1]"
+    text = "variants: {InfoNCE: [], no reconstruction: [joint.picture_weight=0, joint.caption_weight=0]}\nseeds: [0]"
     path, out = race_file(tmp_path, text), tmp_path / "out"
-    environment = {
-        **os.environ,
-        "CGAN_CACHE": str(tmp_path / "cache"),
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-m", "cgan", "benchmark", "quality", str(path), *TINY, "--jobs", "2", "--out", str(out)]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    command = ["cgan/__main__.py", "benchmark", "quality", str(path), *TINY, "--jobs", "2", "--out", str(out)]
+    ended = script(*command, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     written = json.loads((out / "results.json").read_text())
     assert [(r["variant"], r["seed"], r["images_seen"]) for r in written["runs"]] == [
-        (variant, seed, 1024) for seed in (0, 1) for variant in ("InfoNCE", "no reconstruction")
+        ("InfoNCE", 0, 1024),
+        ("no reconstruction", 0, 1024),
     ]
     assert {"agreement", "text_to_image/recall@1"} <= set(written["summary"]["InfoNCE"])
     assert "caption_accuracy" not in written["summary"]["InfoNCE"]  # without a decoder there is none
-    (out / "InfoNCE-1.json").unlink()
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0 and "3 of 4 runs were finished before" in ended.stdout
+    (out / "InfoNCE-0.json").unlink()
+    ended = script(*command, cwd=tmp_path)
+    assert ended.returncode == 0 and "1 of 2 runs were finished before" in ended.stdout
     assert ended.stdout.count("trained and evaluated") == 1
     again = json.loads((out / "results.json").read_text())["runs"]
     assert [run["measures"] for run in again] == [run["measures"] for run in written["runs"]]
@@ -294,24 +287,16 @@ def test_a_race_trains_its_variants_goes_on_where_it_stopped_and_ends_in_a_table
 
 @pytest.mark.slow
 def test_a_race_of_gans_shares_a_joint_encoder_and_ends_in_measures_and_curves(tmp_path):
-    environment = {
-        **os.environ,
-        "CGAN_CACHE": str(tmp_path / "cache"),
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": str(ROOT),
-    }
     tiny = """data.num_images=64 data.resolution=32 trainer.images=192 trainer.minutes=null trainer.evaluate_every=96
         trainer.evaluation_images=8 trainer.precision=32-true gan.generator.width=4 gan.generator.max_channels=16
         gan.discriminator.width=4 gan.discriminator.max_channels=16""".split()
     settings = ["trainer.joint_images=512", "joint.image.width=8", "joint.coattention_weight=0.5", "data.test_images=0"]
-    command = [sys.executable, "-m", "cgan", "train", str(JOINT), *tiny[:2], *settings, "run_dir=joint"]
-    trained = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    trained = script("train.py", str(JOINT), *tiny[:2], *settings, "run_dir=joint", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
     variants = f"default: [], AttnGAN: [{ROOT / 'configs/race/recipes/attngan.yaml'}]"
     path = race_file(tmp_path, f"variants: {{{variants}}}\nseeds: [0]", ROOT / "configs/gan/scenes.yaml")
     arguments = [*tiny, "joint.checkpoint=joint/joint.safetensors", "--out", "out"]
-    command = [sys.executable, "-m", "cgan", "benchmark", "quality", str(path), *arguments]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    ended = script("cgan/__main__.py", "benchmark", "quality", str(path), *arguments, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     runs = json.loads((tmp_path / "out/results.json").read_text())["runs"]
     assert [(run["variant"], run["images_seen"]) for run in runs] == [("default", 192), ("AttnGAN", 192)]

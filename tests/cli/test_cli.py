@@ -1,11 +1,9 @@
 import csv
 import json
-import os
 import platform
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +17,15 @@ from cgan.models.joint import JointEncoder
 from cgan.resources import STARTER_GAN
 from cgan.sampling.pipeline import TextToImage
 from helpers import ROOT
-from helpers.runs import EVALUATED, script
+from helpers.runs import EVALUATED, fresh, script, start, wait_for
+from helpers.runs import ended as end_of
 
 TINY_JOINT = [str(ROOT / "configs/joint/scenes.yaml"), *EVALUATED, "data.test_images=12", "trainer.joint_batch_size=32"]
 
 
 def verb(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """python -m cgan VERB in another folder than the source tree."""
-    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cgan", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    """cgan VERB in another folder than the source tree."""
+    return script("cgan/__main__.py", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +33,7 @@ def workplace(tmp_path_factory) -> Path:
     """A folder in which train.py has run to its end, in runs/tiny."""
     pytest.importorskip("wandb")
     folder = tmp_path_factory.mktemp("workplace")
-    ended = script("train.py", *EVALUATED, "run_dir=runs/tiny", cwd=folder)
+    ended = fresh("train.py", *EVALUATED, "run_dir=runs/tiny", cwd=folder)
     assert ended.returncode == 0, ended.stderr
     assert "next: cgan sample" in ended.stdout
     return folder
@@ -171,15 +168,13 @@ def test_pictures_are_retrieved_with_the_weights_of_a_run(joint_run, tmp_path):
 
 @pytest.mark.slow
 def test_without_a_run_the_starter_weights_draw(tmp_path):
-    ended = script("sample.py", "a dog on grass", "--num", "2", cwd=tmp_path)
+    ended = fresh("sample.py", "a dog on grass", "--num", "2", cwd=tmp_path)
     assert ended.returncode == 0 and Image.open(tmp_path / ended.stdout.strip()).size == (128, 64)
 
 
 @pytest.mark.slow
 def test_evaluate_prints_the_measures_as_json(workplace):
-    checkpoint = str(workplace / "runs/tiny/last.ckpt")
-    command = [sys.executable, "-m", "cgan", "evaluate", checkpoint, "--num-images", "64", "--json"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = verb("evaluate", "runs/tiny/last.ckpt", "--num-images", "64", "--json", cwd=workplace)
     assert 0 <= json.loads(ended.stdout)["scene_accuracy_heldout"] <= 1, ended.stderr
 
 
@@ -194,10 +189,8 @@ def test_export_halves_the_weights_and_hardly_changes_a_picture(workplace):
 
 @pytest.mark.slow
 def test_the_scene_classifier_is_trained_by_a_command(workplace):
-    command = [sys.executable, "-m", "cgan", "judge", "--num-images", "36", "--images", "512", "--test-images", "36"]
-    command += ["--young-images", "8", "--young", str(workplace / "runs/tiny/last.ckpt")]
-    command += ["--out", str(workplace / "judge.safetensors")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    sizes = "--num-images 18 --images 128 --test-images 18 --young-images 8".split()
+    ended = verb("judge", *sizes, "--young", "runs/tiny/last.ckpt", "--out", "judge.safetensors", cwd=workplace)
     assert ended.returncode == 0, ended.stderr
     assert load_scene_classifier(workplace / "judge.safetensors").read(torch.zeros(2, 3, 64, 64)).values.shape == (2, 5)
     assert "rejected: blob" in json.loads((workplace / "judge.json").read_text())
@@ -255,16 +248,10 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(tmp_path):
 
 def interrupted(*arguments: str, cwd: Path) -> tuple[int, str, str]:
     """train.py with run_dir=run until its first picture, then Ctrl-C: status, stdout and stderr."""
-    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / "train.py"), *arguments, "run_dir=run"]
-    reset = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731 (a shell may have it ignored)
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=-1, stderr=-1, text=True, preexec_fn=reset) as p:
-        deadline = time.monotonic() + 120
-        while not list(cwd.glob("run/samples/*.png")) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        p.send_signal(signal.SIGINT)
-        stdout, stderr = p.communicate(timeout=60)
-    return p.returncode, stdout, stderr
+    process = start(*arguments, "run_dir=run", cwd=cwd)
+    wait_for(cwd / "run", "samples/*.png", process)
+    process.send_signal(signal.SIGINT)
+    return end_of(process, timeout=60)
 
 
 @pytest.mark.slow

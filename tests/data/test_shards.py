@@ -145,12 +145,12 @@ def is_alive(number):
 def test_killed_at_a_random_moment_and_run_again_the_bytes_are_the_same(tmp_path, seed):
     root = tmp_path / "pictures"
     root.mkdir()
-    for i in range(400):
+    for i in range(160):
         a_picture(i, 500, 400).save(root / f"{i}.jpg")
         (root / f"{i}.txt").write_text(f"number {i}")
-    shards_of(root, tmp_path / "whole", format="jpg", shard_size=20)
+    shards_of(root, tmp_path / "whole", format="jpg", shard_size=8)
     command = [sys.executable, "-m", "cgan", "prepare", "configs/gan/folder.yaml", f"data.root={root}", "--size", "32"]
-    command += ["--out", str(tmp_path / "killed"), "--shard-size", "20", "--workers", "2"]
+    command += ["--out", str(tmp_path / "killed"), "--shard-size", "8", "--workers", "2"]
     chance = random.Random(seed)
     for wanted in sorted(chance.sample(range(1, 19), 2)):  # shards
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -3,8 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from argparse import ArgumentParser
 from functools import cache
@@ -20,7 +18,9 @@ from cgan.config import RunConfig, load_config
 from cgan.config_reference import config_rows
 from cgan.errors import UserError
 from helpers import ROOT
+from helpers.forked import Forked
 from helpers.pages import PAGES, command_of, commands_in, name_of
+from helpers.runs import ended
 
 EXTENDING = ROOT / "docs/extending.md"
 PARSERS = {verb: parser_of_verb(verb) for verb in VERBS}
@@ -144,8 +144,7 @@ def test_the_python_of_a_page_runs(page, monkeypatch):
 @pytest.mark.slow
 def test_what_the_page_on_extending_adds_works_and_trains(tmp_path):
     (tmp_path / "all.py").write_text("\n".join(blocks(EXTENDING, "python")))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CGAN_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "all.py"]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    assert "32 pictures at 32 px" in ended.stdout and (tmp_path / "red.png").is_file()
+    environment = {**os.environ, "CGAN_CACHE": str(tmp_path / "cache")}
+    status, stdout, stderr = ended(Forked(tmp_path / "all.py", cwd=tmp_path, environment=environment))
+    assert status == 0, stderr
+    assert "32 pictures at 32 px" in stdout and (tmp_path / "red.png").is_file()

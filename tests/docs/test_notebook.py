@@ -3,14 +3,14 @@
 import ast
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from helpers import ROOT
+from helpers.forked import Forked
+from helpers.runs import ended
 
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 SMALL = """[
@@ -55,10 +55,10 @@ def run_all(cells: list[str], folder: Path) -> tuple[str, list[tuple[int, int]]]
     script = [with_value_shown(cell, folder / f"{number:02d}.png") for number, cell in enumerate(cells)]
     (folder / "all.py").write_text("\n".join(script))
     places = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "CGAN_CACHE": str(folder / "cache")}
-    command = [sys.executable, str(folder / "all.py")]
-    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, **places}, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout, [Image.open(path).size for path in sorted(folder.glob("*.png"))]
+    process = Forked(folder / "all.py", cwd=ROOT, environment={**os.environ, **places})
+    status, stdout, stderr = ended(process, timeout=600)
+    assert status == 0, stderr
+    return stdout, [Image.open(path).size for path in sorted(folder.glob("*.png"))]
 
 
 @pytest.mark.slow

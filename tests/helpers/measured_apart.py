@@ -1,10 +1,10 @@
-"""measured_apart.py RANK WORLD RENDEZVOUS INCEPTION CLIP OUT: every metric, measured by one of WORLD processes.
+"""Every metric, measured by one of several processes.
 
 Of four processes the last one gets no picture, as happens where there are fewer pictures than processes.
 """
 
 import json
-import sys
+import os
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +46,12 @@ class AnyScene(ModulatedGenerator):
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def on_pictures(inception: str, clip: str) -> dict[str, float]:
+def on_pictures(inception: Path, clip: str) -> dict[str, float]:
     """By the loop that all pictures go through; a third of the captions is wrong, so that no share is 1."""
     fake, real = (of_dataset(Scenes(COUNT, 64, seed)) for seed in (1, 2))
     captions = [fake_caption(i) for i in range(COUNT)]
     classifier, joint = load_scene_classifier(), JointNetwork(JointEncoder.load(STARTER_JOINT))
-    networks = Inception(Path(inception), num_features=64), SceneClassifierFeatures(classifier)
+    networks = Inception(inception, num_features=64), SceneClassifierFeatures(classifier)
     measures = ("fid", "kid", "prdc", "mifid")
     metrics = {n.name or "inception": PictureQuality(n, real_features(n, real), measures) for n in networks}
     metrics["clip_score"] = CaptionScore(CLIPNetwork(clip))
@@ -90,16 +90,15 @@ def shares_of_three(count: int, batch: int = 64):
     return iter((torch.arange(rank, count, 3) if rank < 3 else torch.arange(0)).split(batch))
 
 
-def main(rank: str, world: str, rendezvous: str, inception: str, clip: str, out: str) -> None:
-    if int(world) > 1:
-        distributed.init_process_group("gloo", init_method=rendezvous, rank=int(rank), world_size=int(world))
-    if int(world) == 4:
+def measured(rank: int, world: int, inception: Path, clip: str, folder: Path) -> None:
+    """Writes what the process of this rank found into folder."""
+    os.environ |= {"CGAN_CACHE": str(folder / f"cache{world}"), "CUDA_VISIBLE_DEVICES": ""}
+    if world > 1:
+        meeting = f"file://{folder}/meet{world}"
+        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    if world == 4:
         loop.shares = scenes.shares = shares_of_three
     values = on_pictures(inception, clip) | recalls() | on_scenes()
-    Path(out).write_text(json.dumps(values))
+    (folder / f"{world}-{rank}.json").write_text(json.dumps(values))
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

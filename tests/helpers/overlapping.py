@@ -1,12 +1,10 @@
 """What test_overlap.py starts: two processes that average the gradients of a small network over gloo."""
 
 import os
-import sys
 from pathlib import Path
 
 import torch
 from torch import distributed, nn
-from torch.multiprocessing import spawn
 
 from cgan.training import overlap
 
@@ -44,7 +42,3 @@ def train(rank: int, port: int, folder: Path) -> None:
     found.append({"gradients": [w.grad for w in layers.parameters()], "early": len(average.completed)})
     torch.save({"buckets": len(average.buckets), "steps": found}, folder / f"{rank}.pt")
     distributed.destroy_process_group()  # threads of gloo that outlive the interpreter abort the process now and then
-
-
-if __name__ == "__main__":
-    spawn(train, (int(sys.argv[1]), Path(sys.argv[2])), nprocs=2)

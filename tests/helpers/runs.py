@@ -13,6 +13,7 @@ from cgan.config import load_config
 from cgan.training.run_directory import write_settings
 from cgan.training.run_lock import HOLDER, MARK
 from helpers import ROOT
+from helpers.forked import Forked
 
 NETWORKS = """data.num_images=64 data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16
     gan.discriminator.width=4 joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16
@@ -26,34 +27,45 @@ EVALUATED = f"""{NETWORKS} trainer.joint_images=256 trainer.images=1600 trainer.
 # ---------------------------------------------------------------------------------------------- processes
 
 
-def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    """train.py or sample.py, run to its end in another folder than the source tree."""
-    environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, str(ROOT / name), *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def start(*arguments: str, cwd: Path, **settings) -> subprocess.Popen:
-    """train.py in a session of its own, so that all of its processes can be killed at once."""
+def environment_in(cwd: Path) -> dict[str, str]:
+    """For a command in this folder: a cache of its own, no GPU, one thread."""
     environment = {**os.environ, "CGAN_CACHE": str(cwd / "cache"), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     environment.pop("WANDB_SERVICE", None)  # of a run in this process, which would hold on to the run's id
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env=environment, start_new_session=True, **pipes, **settings)
+    return environment
 
 
-def ended(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str, str]:
+def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """train.py, sample.py or cgan/__main__.py, run to its end in another folder than the source tree."""
+    process = Forked(ROOT / name, *arguments, cwd=cwd, environment=environment_in(cwd))
+    status, stdout, stderr = ended(process)
+    return subprocess.CompletedProcess([name, *arguments], status, stdout, stderr)
+
+
+def fresh(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """The same, by a new interpreter, which imports all that the script needs."""
+    command = [sys.executable, str(ROOT / name), *arguments]
+    settings = {"env": environment_in(cwd), "capture_output": True, "text": True, "timeout": 300}
+    return subprocess.run(command, cwd=cwd, **settings)
+
+
+def start(*arguments: str, cwd: Path) -> Forked:
+    """train.py in a session of its own, so that all of its processes can be killed at once."""
+    return Forked(ROOT / "train.py", *arguments, cwd=cwd, environment=environment_in(cwd))
+
+
+def ended(process: Forked, timeout: float = 300) -> tuple[int, str, str]:
     """Status, stdout and stderr."""
     stdout, stderr = process.communicate(timeout=timeout)
+    assert process.returncode is not None
     return process.returncode, stdout, stderr
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: Forked) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
 
-def wait_for(paths: Path, pattern: str, process: subprocess.Popen, seconds: float = 200) -> None:
+def wait_for(paths: Path, pattern: str, process: Forked, seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not list(paths.glob(pattern)):
         assert process.poll() is None, process.communicate()

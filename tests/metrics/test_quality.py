@@ -1,9 +1,6 @@
 """Distances of pictures: against torch-fidelity, against loops over all pairs, and between processes."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -32,8 +29,9 @@ from cgan.metrics.neighbours import neighbourhoods
 from cgan.metrics.quality import PictureQuality
 from cgan.metrics.required_weights import MissingWeights, in_lines, inception_weights, missing_weights
 from cgan.pixels import as_bytes, as_floats
-from helpers import ROOT
 from helpers.clip import save_clip
+from helpers.forked import in_processes
+from helpers.measured_apart import measured
 
 
 class Pictures(Dataset):
@@ -356,18 +354,11 @@ def test_a_file_that_is_not_inception_s_is_one_line(tmp_path):
 def test_several_processes_find_what_one_finds(random_inception, tmp_path):
     """A set of 53 pictures: the shares of two are 27 and 26; of four processes one has none."""
     found, clip = {}, tmp_path / "clip"
-    script = [sys.executable, "-m", "helpers.measured_apart"]
     clip.mkdir()
     save_clip(clip)
     for world in (1, 2, 4):
-        environment = {**os.environ, "CGAN_CACHE": str(tmp_path / f"cache{world}"), "OMP_NUM_THREADS": "1"}
-        environment |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
-        outs = [tmp_path / f"{world}-{rank}.json" for rank in range(world)]
-        shared = [str(world), f"file://{tmp_path}/meet{world}", str(random_inception), str(clip)]
-        commands = [[*script, str(r), *shared, str(out)] for r, out in enumerate(outs)]
-        processes = [subprocess.Popen(command, env=environment) for command in commands]
-        assert [process.wait(timeout=500) for process in processes] == [0] * world
-        found[world] = [json.loads(out.read_text()) for out in outs]
+        in_processes(world, measured, world, random_inception, str(clip), tmp_path)
+        found[world] = [json.loads((tmp_path / f"{world}-{rank}.json").read_text()) for rank in range(world)]
     (one,), (first, second) = found[1], found[2]
     assert first == second and all(values == found[4][0] for values in found[4]) and set(first) == set(one)
     assert first == pytest.approx(one, rel=1e-6) and found[4][0] == pytest.approx(one, rel=1e-6)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
 
 from cgan.metrics.retrieval import (
     ImageTextRecall,
@@ -18,6 +18,7 @@ from cgan.metrics.retrieval import (
     hit_probability,
     standing,
 )
+from helpers.forked import in_processes
 
 KS = (1, 5, 10)
 
@@ -216,7 +217,7 @@ def one_rank(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_with_unequal_shares_compute_what_one_does(tmp_path):
-    multiprocessing.spawn(one_rank, (tmp_path,), nprocs=2)
+    in_processes(2, one_rank, tmp_path)
     expected = recall_of(pairs_with_ties([5, 2, 3] * 7), num_folds=3)
     for rank in range(2):
         found = {name: float(x) for name, x in torch.load(tmp_path / f"{rank}.pt").items()}

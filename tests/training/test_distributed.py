@@ -1,8 +1,5 @@
 """Several processes train as one: real ones, over gloo."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +8,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgan import sharding
 from helpers import ROOT
+from helpers.forked import Forked
+from helpers.runs import ended, environment_in
 
 
 def train_in(num_processes: int, folder: Path, *more: str) -> list[dict]:
     """What each process found: the gradients of each player's steps, and the weights at the end."""
-    environment = {
-        **os.environ,
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "helpers.two_processes", str(num_processes), str(folder), *more]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert ended.returncode == 0, ended.stderr
+    environment = environment_in(folder) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    arguments = [str(num_processes), str(folder), *more]
+    program = ROOT / "tests/helpers/two_processes.py"
+    status, _, stderr = ended(Forked(program, *arguments, cwd=folder, environment=environment))
+    assert status == 0, stderr
     return [torch.load(folder / f"{num_processes}-{rank}.pt", weights_only=True) for rank in range(num_processes)]
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import multiprocessing
 from torch.nn import functional as F
 
 from cgan.data.scenes.dataset import Scenes
@@ -23,6 +22,7 @@ from cgan.pixels import as_floats
 from cgan.training import losses
 from cgan.training.joint import JointTraining
 from helpers import ROOT
+from helpers.forked import in_processes
 from helpers.gan import fit
 
 NEGATIVES = ["all", "hardest", "semihard", "weighted"]
@@ -210,7 +210,7 @@ def test_two_processes_find_the_gradient_of_one_with_the_whole_batch(batch, tmp_
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(one_process, (batch, port, tmp_path), nprocs=2)
+    in_processes(2, one_process, batch, port, tmp_path)
     of_ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for case, *found in zip(CASES, *of_ranks, strict=True):
         expected = gradients(batch, *case)

@@ -1,16 +1,13 @@
 """Gradients are averaged during the backward pass: two real processes, over gloo."""
 
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from cgan.training import overlap
-from helpers import ROOT
-from helpers.overlapping import losses, network
+from helpers.forked import in_processes
+from helpers.overlapping import losses, network, train
 
 
 def free_port() -> int:
@@ -23,10 +20,7 @@ def free_port() -> int:
 def found(tmp_path_factory) -> list[dict]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("overlap")
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "helpers.overlapping", str(free_port()), str(folder)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 0, ended.stderr
+    in_processes(2, train, free_port(), folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

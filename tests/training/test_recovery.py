@@ -73,7 +73,7 @@ def killed_again_and_again(folder: Path, devices: int, num_kills: int, images: i
         elif attempt < num_kills:
             goal = min(before + 16 * chance.randint(3, 12), images - 48)
             while process.poll() is None and so_far(run) < goal:
-                time.sleep(0.01)
+                time.sleep(0.05)
             time.sleep(chance.random() * 0.3)
             kill(process)
             assert images_in(run) >= before, "a checkpoint is lost"
@@ -91,11 +91,11 @@ def so_far(run: Path) -> int:
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_killed_three_times_ends_as_if_never_stopped(tmp_path):
+def test_a_run_of_two_processes_killed_twice_ends_as_if_never_stopped(tmp_path):
     whole = start(*TINY, "trainer.images=640", "trainer.devices=2", "run_dir=whole", cwd=tmp_path)
     status, _, stderr = ended(whole)
     assert status == 0, stderr
-    killed_again_and_again(tmp_path, devices=2, num_kills=3, images=640, seed=0)
+    killed_again_and_again(tmp_path, devices=2, num_kills=2, images=640, seed=0)
     one, two = (state(tmp_path / name) for name in ("whole", "killed"))
     assert one["global_step"] == two["global_step"] == 40
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
@@ -149,8 +149,7 @@ def test_a_run_goes_on_with_another_number_of_processes_until_it_is_finished(sto
 @pytest.mark.slow
 def test_sigterm_in_the_joint_stage_starts_that_stage_again(tmp_path):
     process = start(*TINY, "trainer.joint_images=1000000", "trainer.images=64", "run_dir=run", cwd=tmp_path)
-    wait_for(tmp_path / "run", "joint/*", process)
-    time.sleep(3)
+    wait_for(tmp_path / "run", "joint/metrics.csv", process)  # which the first steps have been logged to
     process.send_signal(signal.SIGTERM)
     status, stdout, stderr = ended(process, timeout=60)
     assert status == 75 and "the joint encoder starts again" in stdout, stderr

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import multiprocessing
 from torch.nn import functional as F
 
 from cgan import load_config, train
@@ -20,6 +19,7 @@ from cgan.pixels import as_floats
 from cgan.training.joint import JointTraining
 from cgan.training.loss_scaling import ScalerForEach
 from cgan.training.shared_labels import num_shared, shared_labels_loss, weighted_contrast
+from helpers.forked import in_processes
 from helpers.gan import fit
 from helpers.runs import TINY
 
@@ -196,7 +196,7 @@ def test_two_processes_find_the_gradient_of_one_with_the_whole_batch(labelled, t
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(one_process, ((batch, labelled[1]), port, tmp_path), nprocs=2)
+    in_processes(2, one_process, (batch, labelled[1]), port, tmp_path)
     expected = gradients((batch, labelled[1]), slice(0, 8), tmp_path)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")

@@ -1,7 +1,6 @@
 """What W&B is told of a training that goes wrong, and of a race's runs."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,9 @@ from cgan.training.callbacks.interrupts import Signals, StopOnSignal, Stopped
 from cgan.training.callbacks.tracking import RunTracking, finish, same_images
 from cgan.training.loggers import loggers
 from helpers import ROOT
+from helpers.forked import Forked
 from helpers.gan import fit, tiny_gan
-from helpers.runs import TINY
+from helpers.runs import TINY, ended, environment_in
 
 pytest.importorskip("wandb")
 SWEEP = ROOT / "configs/sweeps/gan.yaml"
@@ -133,10 +133,10 @@ def test_two_trials_of_the_sweep_run_as_an_agent_starts_them(tmp_path):
     ]
     for number, command in enumerate(trials(2)):
         agent = {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "sweep", "WANDB_RUN_ID": f"trial{number}"}
-        environment = os.environ | agent | {"CGAN_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *command[1:], *small, f"run_dir={tmp_path / str(number)}"]
-        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert ended.returncode == 0, ended.stderr
+        arguments = [*command[2:], *small, f"run_dir={tmp_path / str(number)}"]
+        environment = environment_in(tmp_path) | agent
+        status, _, stderr = ended(Forked(ROOT / command[1], *arguments, cwd=ROOT, environment=environment))
+        assert status == 0, stderr
         (run,) = records(tmp_path / str(number), "run")
         assert run["run_id"] == f"trial{number}" and run["sweep_id"] == "sweep"
         (history,) = (
