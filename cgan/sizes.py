@@ -61,7 +61,7 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "gan.generator.noise_dim": "at least 96 for scenes of two or three objects",
     "gan.generator.latent_prior_dim": "at least 384 for scenes of two or three objects",
     "gan.generator.latent_prior": "word_flow for scenes of two or three objects",
-    "gan.generator.latent_prior_guidance": "less for scenes, none for those of one object",
+    "gan.generator.latent_prior_guidance": "1, which is none, for scenes of one object",
 }
 RATE, EMA = 1e-3, 10_000  # of Adam, for size tiny; images of the averaged generator's half-life
 TUNED_BATCH, LARGEST_FACTOR = 32, 1.5  # up to which rates stay, and the most by which a larger batch raises them
@@ -113,10 +113,9 @@ def several_objects(value_of: Lookup) -> Mapping[str, int | str]:
 
 
 def guidance(value_of: Lookup) -> Mapping[str, float]:
-    """Returns less guidance for scenes, and none for those of one object, whose prior follows captions as it is."""
-    if value_of("data.source") != "scenes":
-        return {}
-    return {"gan.generator.latent_prior_guidance": 1.0 if value_of("data.level") == "one" else 2.0}
+    """Returns no guidance for scenes of one object, whose prior follows captions as it is: it would cost variety."""
+    alone = value_of("data.source") == "scenes" and value_of("data.level") == "one"
+    return {"gan.generator.latent_prior_guidance": 1.0} if alone else {}
 
 
 def rates(value_of: Lookup) -> Mapping[str, float]:

@@ -50,9 +50,9 @@ def test_rates_fall_with_the_width_and_rise_with_the_batch():
 
 
 @pytest.mark.parametrize(
-    "arguments, guidance", [([], 1.0), (["data.level=two"], 2.0), (["data.source=folder", "data.root=x"], 3.0)]
+    "arguments, guidance", [([], 1.0), (["data.level=two"], 3.0), (["data.source=folder", "data.root=x"], 3.0)]
 )
-def test_the_prior_of_scenes_needs_less_guidance_than_others(arguments, guidance):
+def test_the_prior_of_scenes_of_one_object_needs_no_guidance(arguments, guidance):
     assert load_config(arguments).gan.generator.latent_prior_guidance == guidance
     given = load_config([*arguments, "gan.generator.latent_prior_guidance=4"])
     assert given.gan.generator.latent_prior_guidance == 4

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("--full", action="store_true", help="weights in float32; default: half")
     add("--out", type=Path, metavar="FILE", help="default: posterior.safetensors next to the checkpoint")
     add("--prior", type=Path, metavar="FILE", help="also fit a new latent prior, and write the weights with it there")
-    add("--prior-images", type=int, default=400_000, help="training of it, repeats included")
+    add("--prior-images", type=int, default=600_000, help="training of it, repeats included")
     add("--prior-dim", type=int, default=384, help="hidden units per layer of it")
     return result
 

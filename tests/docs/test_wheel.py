@@ -14,7 +14,7 @@ from PIL import Image
 from cgan.version import __version__
 from helpers import ROOT
 
-WEIGHTS = ("emoji-128", "joint-64", "judge", "judge-two", "scenes-64", "scenes-two-64")
+WEIGHTS = ("emoji-128", "joint-64", "judge", "judge-three", "judge-two", "scenes-64", "scenes-two-64")
 
 pytestmark = pytest.mark.slow
 

@@ -272,7 +272,6 @@ def test_a_missing_classifier_is_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TRIO_CLASSIFIER.is_file(), reason="cgan judge --level three has not been run here")
 def test_the_scene_classifier_of_trios_reads_real_scenes_and_rejects_spoilt_ones():
     classifier, rng, scores = load_scene_classifier(TRIO_CLASSIFIER), np.random.default_rng(5), ThreeObjectAccuracy()
     trios = [sample_trio(rng, ("seen", "heldout")[i % 2]) for i in range(200)]
