@@ -36,8 +36,8 @@ class PriorFitConfig:
     num_layers: int = 3
     hidden_dim: int = 384
     guidance: float = 3.0
-    pictures: int = 20_000  # real ones, in which the posterior finds latents once
-    captions: int = 2  # of each of them, with which it looks
+    pictures: int = 60_000  # real ones, in which the posterior finds latents once
+    captions: int = 3  # of each of them, with which it looks
     images: int = 600_000  # of these, again and again, that the prior is trained on
     batch_size: int = 32
     learning_rate: float = 3e-3  # of Adam; it falls along a cosine
