@@ -76,7 +76,7 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
     needed = uses_joint_encoder(config)
     joint = build_joint(config, vocabulary).eval() if needed else None
     gan = build_gan(config, joint)
-    gan.config = replace(gan.config, adversarial_from=0.0)
+    gan.config = replace(gan.config, adversarial_from=0.0, latent_prior_alone_from=1.0)
     return gan.to(device)
 
 

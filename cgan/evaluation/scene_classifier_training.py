@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import numpy as np
 import torch
@@ -111,6 +111,8 @@ def task_of(level: LevelName) -> Task:
             return Task(TWO, OBJECT_KINDS, partial(spoil_objects, arrange_pair), PAIR_VALUES)
         case "three":
             return Task(THREE, OBJECT_KINDS, partial(spoil_objects, arrange_trio), TRIO_VALUES)
+        case unknown:
+            assert_never(unknown)
 
 
 def spoilt_kinds(num_images: int, level: LevelName) -> list[str]:
