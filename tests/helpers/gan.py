@@ -16,6 +16,7 @@ from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.training.gan import TextToImageGAN
 
 CAPTIONS = ["a red dog", "a blue cat", "a red dog", "a tree"]
+LONGER = ["a red dog and a blue cat", *CAPTIONS[1:]]
 
 
 def some_batch() -> Batch:
@@ -63,3 +64,16 @@ def fit(
 def moved(before: dict, network: torch.nn.Module) -> bool:
     """Whether any weight is another one than before."""
     return any(not torch.equal(before[name], value) for name, value in network.named_parameters())
+
+
+def uneven_batches(count: int = 8) -> list[Batch]:
+    """Batches with captions of few words and, in every second, of more."""
+    torch.manual_seed(1)
+    return [some_batch()._replace(captions=[CAPTIONS, LONGER][i % 2]) for i in range(count)]
+
+
+def weights_after(gan: TextToImageGAN, folder: Path, steps: int = 2, **settings) -> torch.Tensor:
+    """All weights in one row after a training."""
+    torch.manual_seed(2)
+    fit(gan, folder, max_steps=steps, batches=uneven_batches(), **settings)
+    return torch.cat([value.detach().flatten() for value in gan.parameters()])

@@ -1,6 +1,5 @@
 """The losses of a step as torch.compile makes them: whole, once each, equal to eager ones, or not at all."""
 
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cgan.config import GANConfig, load_config
-from cgan.interfaces import Batch
 from cgan.models.coattention import CoAttention
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -20,12 +18,11 @@ from cgan.training.compiled import StepFunctions, with_scalars_cloned
 from cgan.training.gan import TextToImageGAN
 from cgan.training.gan_run import compile_losses
 from helpers import ROOT
-from helpers.gan import CAPTIONS, fit, some_batch, tiny_gan
+from helpers.gan import LONGER, fit, some_batch, tiny_gan, uneven_batches, weights_after
 
 TINY = """gan.generator.noise_dim=8 gan.generator.style_dim=16 gan.generator.width=4 gan.generator.max_channels=16
     gan.generator.latent_prior_dim=8 gan.discriminator.width=4 gan.discriminator.max_channels=16
     gan.discriminator.head_dim=8""".split()
-LONGER = ["a red dog and a blue cat", *CAPTIONS[1:]]
 
 
 def small_configs() -> dict[str, GANConfig]:
@@ -50,26 +47,13 @@ def gan_of(config: GANConfig) -> TextToImageGAN:
     return TextToImageGAN(config, text, image, 32, coattention=attention)
 
 
-def batches(count: int = 8) -> list[Batch]:
-    """Batches with captions of few words and, in every second, of more."""
-    torch.manual_seed(1)
-    return [some_batch()._replace(captions=[CAPTIONS, LONGER][i % 2]) for i in range(count)]
-
-
 def graphs_of(gan: TextToImageGAN, folder: Path, steps: int = 5, report=pytest.fail, **settings) -> list[int]:
     """How many compilations there were after each step of a training."""
     count, seen = CompileCounterWithBackend("eager"), []  # graphs and guards are those of any backend
     gan.compile_losses(count, report=report)
     gan.on_train_batch_end = lambda *_: seen.append(count.frame_count)
-    fit(gan, folder, max_steps=steps, batches=batches(), **settings)
+    fit(gan, folder, max_steps=steps, batches=uneven_batches(), **settings)
     return seen
-
-
-def weights_after(gan: TextToImageGAN, folder: Path, steps: int = 2, **settings) -> torch.Tensor:
-    """All weights in one row after a training."""
-    torch.manual_seed(2)
-    fit(gan, folder, max_steps=steps, batches=batches(), **settings)
-    return torch.cat([value.detach().flatten() for value in gan.parameters()])
 
 
 @pytest.mark.slow
@@ -96,19 +80,6 @@ def test_the_time_before_the_adversary_takes_one_compilation_more(tmp_path):
 def test_settings_that_save_memory_and_other_losses_compile_whole(settings, tmp_path):
     expected = 2 if "accumulate" in settings else 3  # a loss that makes its own fakes is one function
     assert graphs_of(tiny_gan(**settings), tmp_path, steps=3) == [expected] * 3
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_inductor_gives_the_weights_of_an_eager_training(tmp_path):
-    small = {"matching_weight": 0.0, "reconstruction_weight": 0.0}  # whose kernels compile in half of the time
-    eager, compiled = (tiny_gan(**small) for _ in range(2))
-    names = list(compiled.state_dict())
-    start = torch.cat([value.detach().flatten() for value in eager.parameters()])
-    compiled.compile_losses(report=pytest.fail)
-    one, two = (weights_after(gan, tmp_path) - start for gan in (eager, compiled))
-    assert (one - two).norm() < 0.02 * one.norm()  # Adam's first steps
-    assert list(compiled.state_dict()) == names
 
 
 def broken(*_) -> None:
