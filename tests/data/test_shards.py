@@ -1,12 +1,13 @@
 import hashlib
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import random
-import subprocess
-import sys
+import signal
 import tarfile
+import threading
 import time
 
 import numpy as np
@@ -24,6 +25,7 @@ from cgan.data.shards import ShardedPictures, read_shards, scanned, sidecar_of
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 from helpers.disks import contents
+from helpers.forked import SERVER
 from helpers.pictures import no_one, shards_of
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -129,15 +131,25 @@ def test_what_was_interrupted_goes_on_to_the_same_bytes(tmp_path, after):
     assert len(finished) == (after - 1) // 8 and contents(tmp_path / "halted") == contents(tmp_path / "whole")
 
 
-def children_of(process):
-    return [int(number) for number in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]
+def until_stopped(root, out, wanted, delay):
+    """Write shards; `delay` seconds after so many pictures this process stops where it is, to be killed there."""
+
+    def advance(done, total):
+        if done == wanted:
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+        if done >= wanted:
+            time.sleep(0.05)  # what is left takes longer than the delay
+
+    multiprocessing.set_start_method(None, force=True)  # workers are forks of this process
+    shards_of(root, out, format="jpg", shard_size=8, num_workers=2, advance=advance)
 
 
-def is_alive(number):
+def state_of(number):
+    """The letter of a process, Z where it has ended."""
     try:
-        return open(f"/proc/{number}/stat").read().rpartition(")")[2].split()[0] != "Z"
+        return open(f"/proc/{number}/stat").read().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return "Z"
 
 
 @pytest.mark.slow
@@ -149,23 +161,22 @@ def test_killed_at_a_random_moment_and_run_again_the_bytes_are_the_same(tmp_path
         a_picture(i, 500, 400).save(root / f"{i}.jpg")
         (root / f"{i}.txt").write_text(f"number {i}")
     shards_of(root, tmp_path / "whole", format="jpg", shard_size=8)
-    command = [sys.executable, "-m", "cgan", "prepare", "configs/gan/folder.yaml", f"data.root={root}", "--size", "32"]
-    command += ["--out", str(tmp_path / "killed"), "--shard-size", "8", "--workers", "2"]
     chance = random.Random(seed)
-    for wanted in sorted(chance.sample(range(1, 19), 2)):  # shards
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while len(list((tmp_path / "killed").glob("*.tar"))) < wanted and process.poll() is None:
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.1))
-        workers = children_of(process) if process.poll() is None else []
+    for wanted in sorted(chance.sample(range(8, 145), 2)):  # pictures
+        process = SERVER.Process(target=until_stopped, args=(root, tmp_path / "killed", wanted, chance.uniform(0, 0.1)))
+        process.start()
+        while state_of(process.pid) != "T":
+            assert process.is_alive()
+            time.sleep(0.01)
+        workers = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()
         process.kill()
-        process.wait()
+        process.join()
         deadline = time.monotonic() + 30
-        while any(is_alive(worker) for worker in workers):  # none is left behind
+        while any(state_of(worker) != "Z" for worker in workers):  # none is left behind
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert (tmp_path / "killed" / "unfinished.json").is_file()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        assert len(workers) == 2 and (tmp_path / "killed" / "unfinished.json").is_file()
+    shards_of(root, tmp_path / "killed", format="jpg", shard_size=8)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
