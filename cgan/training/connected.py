@@ -1,6 +1,6 @@
 """Typed access to attributes that Lightning's connectors set on a Trainer, whose class does not declare them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar, cast
 
 import torch
@@ -69,7 +69,8 @@ class StepMetrics(_ResultCollection):
 def record(trainer: Trainer | None, values: Mapping[str, Tensor | float]) -> None:
     """Makes scalars metrics of the present step, as self.log does: for loggers and for trainer.callback_metrics.
 
-    A metric stays until it is recorded again. Tensors may be on any device; none is copied, moved or waited for.
+    A metric stays until it is recorded again, or until `keep_recorded` drops it. Tensors may be on any device; none
+    is copied, moved or waited for.
     Without a trainer, for a module that is called by itself, it does nothing.
     """
     if trainer is None:
@@ -80,3 +81,12 @@ def record(trainer: Trainer | None, values: Mapping[str, Tensor | float]) -> Non
     for name, value in values.items():
         kept = value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
         cast(StepMetrics, loop._results).latest[name] = kept
+
+
+def keep_recorded(trainer: Trainer | None, prefix: str, names: Collection[str]) -> None:
+    """Drops the recorded metrics whose names start with prefix and are not among names: nothing updates them now."""
+    if trainer is None or not isinstance(results := trainer.fit_loop.epoch_loop._results, StepMetrics):
+        return
+    for name in [name for name in results.latest if name.startswith(prefix) and name not in names]:
+        del results.latest[name]
+        trainer.callback_metrics.pop(name, None)  # where Lightning keeps what has been logged

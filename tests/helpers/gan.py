@@ -51,10 +51,10 @@ def fit(
     batches: Sequence[Batch] | None = None,
     **settings,
 ) -> pl.Trainer:
-    """So many steps on eight of some_batch, or on other batches, on the CPU unless said otherwise."""
+    """So many steps on eight of some_batch, or on other batches; on the CPU, without a logger unless said otherwise."""
     trainer = pl.Trainer(
-        max_steps=max_steps, logger=False, enable_progress_bar=False, default_root_dir=folder,
-        enable_checkpointing=False, enable_model_summary=False, **{"accelerator": "cpu"} | settings,
+        max_steps=max_steps, enable_progress_bar=False, default_root_dir=folder, enable_checkpointing=False,
+        enable_model_summary=False, **{"accelerator": "cpu", "logger": False} | settings,
     )  # fmt: skip
     batches = [some_batch() for _ in range(8)] if batches is None else batches
     trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=ckpt_path)

@@ -1,6 +1,7 @@
 """At the end of a training the latent prior alone is trained."""
 
 import copy
+import csv
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 
 from cgan.config import GANConfig
 from cgan.training.average import GeneratorAverage
+from cgan.training.callbacks.progress import losses_of
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.gan import TextToImageGAN
+from cgan.training.metrics_file import MetricsFile
 from helpers.gan import fit, moved, some_batch, tiny_gan
 
 PARTS = "generator", "latent_prior", "posterior", "discriminator", "generator_ema", "averaged_prior"
@@ -58,6 +61,22 @@ def test_the_rate_of_the_prior_falls_then_and_those_of_all_else_before(tmp_path)
     drawing, prior = zip(*moves.rates, strict=True)
     assert drawing[:4] == pytest.approx([0.01, 0.01, 0.01, 0.00525])  # on the way to a twentieth
     assert prior == pytest.approx([0.02] * 5 + [0.01525, 0.0105, 0.00575])
+
+
+def test_only_the_loss_of_the_prior_is_logged_and_shown_then(tmp_path):
+    gan, logger, shown = tiny_gan(latent_prior_alone_from=0.5), MetricsFile(tmp_path / "metrics.csv"), []
+
+    class Shown(pl.Callback):
+        def on_train_batch_end(self, trainer, *_) -> None:
+            shown.append(losses_of(trainer))
+
+    fit(gan, tmp_path, max_steps=4, callbacks=[Shown()], logger=logger, log_every_n_steps=1)
+    rows = list(csv.DictReader(open(tmp_path / "metrics.csv")))
+    filled = [{name for name, value in row.items() if name.startswith("loss/") and value} for row in rows]
+    assert len(rows) == 4 and all({"loss/generator", "loss/prior"} < names for names in filled[:2])
+    assert filled[2:] == [{"loss/prior"}] * 2
+    assert [", reconstruction " in line for line in shown] == [True, True, False, False]
+    assert all(line.startswith(", prior ") for line in shown[2:])
 
 
 @pytest.mark.parametrize("changes", [{"reconstruction_weight": 0.0}, {"latent_prior_alone_from": 1.0}])

@@ -104,8 +104,12 @@ class ProgressLine(pl.Callback):
 
 
 def losses_of(trainer: pl.Trainer) -> str:
-    """Returns the losses that are SHOWN, as text behind a comma each; the CPU waits for the device once."""
-    found = {name: trainer.callback_metrics.get(f"loss/{name}") for name in SHOWN}
-    values = {name: value for name, value in found.items() if value is not None}
+    """Returns the losses that are SHOWN, as text behind a comma each; the CPU waits for the device once.
+
+    Where none of them is computed any more, the latent prior is trained alone, and its loss is returned.
+    """
+    metrics = trainer.callback_metrics
+    names = [name for name in SHOWN if f"loss/{name}" in metrics] or [n for n in ("prior",) if f"loss/{n}" in metrics]
+    values = {name: metrics[f"loss/{name}"] for name in names}
     numbers = torch.stack(list(values.values())).tolist() if values else []
     return "".join(f", {name} {number:.3f}" for name, number in zip(values, numbers, strict=True))
