@@ -10,13 +10,20 @@ from cgan.models.augment import augment, cut_out, draw_augmentation, translate
 from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.imagenet import ImageNetEncoder
-from cgan.models.encoders.resnet import ImageEncoderConfig, ResNet50, SmallResNet, build_image_encoder
+from cgan.models.encoders.resnet import (
+    ImageEncoderConfig,
+    ResNet50,
+    SmallResNet,
+    SubsampledConv2d,
+    build_image_encoder,
+)
 from cgan.models.flow_prior import FlowMatchingPrior, WordFlowPrior
 from cgan.models.generators import build_generator
 from cgan.models.generators.base import Generator, GeneratorConfig
 from cgan.models.latent_prior import CouplingPrior, NoPrior, sentence_alone
 from cgan.models.posterior import Posterior
 from cgan.models.priors import build_prior
+from helpers.forked import SERVER
 from helpers.gan import some_text
 
 
@@ -362,3 +369,32 @@ def test_the_gradient_of_antialiased_features_has_no_pattern_of_two_pixels():
         return float(power[len(power) // 2] / power.mean())
 
     assert nyquist(True) < 0.02 < 0.2 < nyquist(False)
+
+
+def test_every_second_place_taken_first_gives_what_a_strided_convolution_gives():
+    torch.manual_seed(0)
+    ours = SubsampledConv2d(4, 8).to(memory_format=torch.channels_last)
+    theirs = torch.nn.Conv2d(4, 8, 1, 2, bias=False)  # in the usual order of memory, in which nothing is overwritten
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 4, 10, 10)
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    outputs = [net(given) for net, given in zip((ours, theirs), inputs, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def train_narrow_encoders():
+    for width in (4, 8, 12):
+        encoder = SmallResNet(width, 16).to(memory_format=torch.channels_last)
+        for _ in range(6):
+            encoder(torch.rand(32, 3, 32, 32)).embedding.square().mean().backward()
+
+
+def test_narrow_image_encoders_train_in_channels_last_order():
+    process = SERVER.Process(target=train_narrow_encoders)  # which ends at once where a kernel spoils its memory
+    process.start()
+    process.join()
+    assert process.exitcode == 0

@@ -11,6 +11,8 @@ from torchvision.models.resnet import BasicBlock
 from cgan.interfaces import ImageEncoder, ImageFeatures
 from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
 
+FEWEST_STRIDED = 16  # channels with which a strided convolution of 1 x 1 is used as it is
+
 
 @dataclass
 class ImageEncoderConfig:
@@ -36,9 +38,27 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
             assert_never(unknown)
 
 
+class SubsampledConv2d(nn.Conv2d):
+    """A convolution of 1 x 1 with stride 2 that takes every second row and column before it convolves them.
+
+    With 4 channels oneDNN's strided kernel for AVX2 writes beyond its memory, which ends the process (torch 2.14).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
+        return F.conv2d(x[:, :, ::2, ::2], self.weight)
+
+
 def stage(in_channels: int, out_channels: int) -> nn.Module:
     """Returns a residual block that halves the resolution."""
-    shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, 2, bias=False), nn.BatchNorm2d(out_channels))
+    if in_channels < FEWEST_STRIDED:
+        halved = SubsampledConv2d(in_channels, out_channels)
+    else:
+        halved = nn.Conv2d(in_channels, out_channels, 1, 2, bias=False)
+    shortcut = nn.Sequential(halved, nn.BatchNorm2d(out_channels))
     return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
 
 
