@@ -22,7 +22,7 @@ def killed_at_five(number):
 
 
 def slow(number):
-    time.sleep(60 if number else 0)
+    time.sleep(600 if number else 0)
     return number
 
 
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_while_it_hands_over_a_result_hangs_nothing():
     with pytest.raises(UserError, match="a worker was killed"):
         with in_parallel(killed_in_the_midst_of_its_answer, [1, 2], 1, 2) as results:
             list(results)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 300
 
 
 @pytest.mark.parametrize("reason", [SystemExit, KeyboardInterrupt, ValueError])
@@ -98,7 +98,7 @@ def test_workers_end_at_once_where_the_work_is_given_up(reason):
         with in_parallel(slow, range(4), 1, num_workers=2) as results:
             next(results)
             raise reason
-    assert time.monotonic() - start < 20 and not active_children()
+    assert time.monotonic() - start < 300 and not active_children()
 
 
 def test_the_error_of_a_job_is_raised():

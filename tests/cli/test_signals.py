@@ -16,7 +16,7 @@ import cgan.cli.signals as signals
 
 def wait():
     print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 
 class Wait:
     def __del__(self):
@@ -43,7 +43,7 @@ def test_a_signal_ends_a_process_with_the_status_to_requeue_on(way, number):
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.1)
         process.send_signal(number)
-        process.communicate(timeout=20)
+        process.communicate(timeout=300)
     assert process.returncode == 75
 
 

@@ -39,7 +39,7 @@ def killed(scene, resolution, rng):
 
 def asked_to_stop(scene, resolution, rng):
     os.kill(os.getppid(), signal.SIGTERM)
-    time.sleep(60)
+    time.sleep(600)
 
 
 def forbidden(scene, resolution, rng):
@@ -153,7 +153,7 @@ def test_of_several_processes_one_draws_and_the_others_wait(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert (tmp_path / "n").read_bytes() == b"x" * 6 and len(names(tmp_path / "cache")) == 1
 
@@ -250,7 +250,7 @@ def test_who_waits_says_so_and_finds_what_was_made(tmp_path, caplog):
         while not caplog.messages:
             assert waiting.is_alive()
             time.sleep(0.01)
-    waiting.join(10)
+    waiting.join(300)
     assert found == ["made by another"] and names(tmp_path) == []
     assert caplog.messages == [f"waiting for another process that makes {tmp_path / 'x.npy'}"]
 

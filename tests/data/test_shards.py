@@ -25,7 +25,7 @@ from cgan.data.shards import ShardedPictures, read_shards, scanned, sidecar_of
 from cgan.data.sources import DataConfig, build_dataset
 from cgan.interfaces import UserError
 from helpers.disks import contents
-from helpers.forked import SERVER
+from helpers.forked import SERVER, state_of
 from helpers.pictures import no_one, shards_of
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -144,14 +144,6 @@ def until_stopped(root, out, wanted, delay):
     shards_of(root, out, format="jpg", shard_size=8, num_workers=2, advance=advance)
 
 
-def state_of(number):
-    """The letter of a process, Z where it has ended."""
-    try:
-        return open(f"/proc/{number}/stat").read().rpartition(")")[2].split()[0]
-    except OSError:
-        return "Z"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_a_random_moment_and_run_again_the_bytes_are_the_same(tmp_path, seed):
@@ -171,7 +163,7 @@ def test_killed_at_a_random_moment_and_run_again_the_bytes_are_the_same(tmp_path
         workers = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()
         process.kill()
         process.join()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while any(state_of(worker) != "Z" for worker in workers):  # none is left behind
             assert time.monotonic() < deadline
             time.sleep(0.05)

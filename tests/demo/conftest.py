@@ -1,7 +1,6 @@
 """What the tests of the demo share: pictures, what answers requests, and cgan demo in a process of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.demo.backend import Backend
 from cgan.resources import STARTER_GAN
 from helpers import ROOT
+from helpers.ports import free_port
 
 RECORDER = """
 import os, socket
@@ -55,9 +55,7 @@ def served(tmp_path_factory, pictures) -> Iterator[SimpleNamespace]:
     (home / "recorder" / "sitecustomize.py").write_text(RECORDER)
     (home / "temporary").mkdir()
     (home / "secret.txt").write_text("secret")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PYTHONPATH": f"{home / 'recorder'}{os.pathsep}{ROOT}", "TMPDIR": f"{home}/temporary",
                    "CONNECTIONS": str(home / "connections"), "CGAN_CACHE": str(home / "cache")}  # fmt: skip
     command = [sys.executable, "-m", "cgan", "demo", "--port", str(port), "--images", str(pictures)]
@@ -65,5 +63,5 @@ def served(tmp_path_factory, pictures) -> Iterator[SimpleNamespace]:
     assert "the page is at" in process.stdout.readline()
     yield SimpleNamespace(home=home, port=port, url=f"http://127.0.0.1:{port}/")
     process.terminate()
-    process.wait(30)
+    process.wait(300)
     assert not list((home / "temporary").glob("cgan-demo-*"))  # nothing is left

@@ -230,7 +230,7 @@ def client(served):
 
 def answer(served, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
     """Of a path that is sent as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=600)
     connection.request(method, path, body, headers)
     response = connection.getresponse()
     return response.status, response.read()

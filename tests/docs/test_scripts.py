@@ -26,7 +26,7 @@ def call(tmp_path):
     def called(script: str, *arguments: str, **environment: str) -> tuple[int, list[str], str]:
         settings = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **environment}
         command = ["bash", str(ROOT / script), *arguments]
-        ended = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=600)
         return ended.returncode, ended.stdout.splitlines(), ended.stderr
 
     return called

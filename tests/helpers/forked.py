@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from unittest import mock
 
+from torch import distributed
 from torch.multiprocessing import start_processes
 
 from helpers import ROOT
@@ -55,6 +56,30 @@ def call(rank: int, function: Callable, environment: dict[str, str], arguments: 
     os.environ.clear()
     os.environ.update(environment)
     function(rank, *arguments)
+
+
+def stat_of(number: int | str) -> list[str]:
+    """What Linux tells of a process after its name; nothing where it has ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def state_of(number: int | str) -> str:
+    """The letter of a process: T where it has been stopped, Z where it has ended."""
+    return (stat_of(number) or "Z")[0]
+
+
+def cpu_seconds(number: int) -> float:
+    """What a process has computed until now, which other processes do not prolong; 0 where it has ended."""
+    return sum(map(int, stat_of(number)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def meet(rank: int, count: int, folder: Path) -> None:
+    """Connects so many processes by gloo: over a file, as a port that is free now may be taken by another process."""
+    place = f"file://{folder}/meeting-of-{count}"
+    distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=count)
 
 
 def empty_file() -> str:

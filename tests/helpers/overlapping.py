@@ -1,12 +1,12 @@
 """What test_overlap.py starts: two processes that average the gradients of a small network over gloo."""
 
-import os
 from pathlib import Path
 
 import torch
 from torch import distributed, nn
 
 from cgan.training import overlap
+from helpers.forked import meet
 
 
 def network() -> nn.ModuleList:
@@ -22,9 +22,8 @@ def losses(layers: nn.ModuleList, rank: int, step: int, num_parts: int) -> list[
     return [nn.Sequential(*used)(part).square().mean() for part in x.chunk(num_parts)]
 
 
-def train(rank: int, port: int, folder: Path) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
+def train(rank: int, folder: Path) -> None:
+    meet(rank, 2, folder)
     overlap.LEAST_NUMBERS = 40  # a bucket for each layer
     layers, found = network(), []
     average = overlap.OverlappedAverage(layers.parameters())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from cgan.config import load_config
 from cgan.training.run_directory import write_settings
 from cgan.training.run_lock import HOLDER, MARK
 from helpers import ROOT
-from helpers.forked import Forked
+from helpers.forked import Forked, state_of
 
 NETWORKS = """data.num_images=64 data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16
     gan.discriminator.width=4 joint.image.width=8 joint.decoder.width=4 joint.decoder.max_channels=16
@@ -44,7 +45,7 @@ def script(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 def fresh(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     """The same, by a new interpreter, which imports all that the script needs."""
     command = [sys.executable, str(ROOT / name), *arguments]
-    settings = {"env": environment_in(cwd), "capture_output": True, "text": True, "timeout": 300}
+    settings = {"env": environment_in(cwd), "capture_output": True, "text": True, "timeout": 900}
     return subprocess.run(command, cwd=cwd, **settings)
 
 
@@ -53,7 +54,7 @@ def start(*arguments: str, cwd: Path) -> Forked:
     return Forked(ROOT / "train.py", *arguments, cwd=cwd, environment=environment_in(cwd))
 
 
-def ended(process: Forked, timeout: float = 300) -> tuple[int, str, str]:
+def ended(process: Forked, timeout: float = 900) -> tuple[int, str, str]:
     """Status, stdout and stderr."""
     stdout, stderr = process.communicate(timeout=timeout)
     assert process.returncode is not None
@@ -65,7 +66,21 @@ def kill(process: Forked) -> None:
     process.communicate()
 
 
-def wait_for(paths: Path, pattern: str, process: Forked, seconds: float = 200) -> None:
+def killed_in_training(
+    images: int, delay: float, *arguments: str, cwd: Path, kill: Callable[[int, int], None] = os.killpg
+) -> None:
+    """train.py, killed where it has stopped: so many seconds after its GAN has seen so many images."""
+    moment = {"STOP_AFTER": str(images), "STOP_DELAY": str(delay)}
+    program = ROOT / "tests/helpers/stopped.py"
+    process = Forked(program, *arguments, cwd=cwd, environment=environment_in(cwd) | moment)
+    while state_of(process.pid) != "T":
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for(paths: Path, pattern: str, process: Forked, seconds: float = 900) -> None:
     deadline = time.monotonic() + seconds
     while not list(paths.glob(pattern)):
         assert process.poll() is None, process.communicate()

@@ -124,14 +124,14 @@ def test_a_search_for_more_than_there_is_finds_all():
     assert scores.shape == (3, 3) and rows[:, 0].tolist() == [0, 1, 2]
 
 
-def test_a_hundred_thousand_pictures_are_searched_in_half_a_second():
+def test_a_hundred_thousand_pictures_are_searched_in_half_a_second_of_a_core():
     points = np.random.default_rng(0).standard_normal((100_000, 128), dtype=np.float32)
     index = EmbeddingIndex(points, [File("x.png", 0, 0)] * len(points), Origin("", ""))
     times = []
     for row in (0, 1, 2):
-        start = time.perf_counter()
+        start = time.process_time()  # other processes don't prolong it
         assert index.search(points[row : row + 1], 10)[1][0, 0] == row
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times[1:]) < 0.5
 
 

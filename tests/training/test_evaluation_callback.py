@@ -175,7 +175,7 @@ def records(run: Path) -> list[dict]:
     """What W&B's own command reads from the files of an offline run."""
     (folder,) = run.glob("wandb/offline-run-*")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
     return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
 
@@ -259,7 +259,7 @@ from cgan.cli.train import main
 main({[*FAST, "trainer.evaluate_every=0", "trainer.images=64", "trainer.wandb=disabled"]!r})
 heavy = "training.callbacks.evaluation evaluation.scenes evaluation.images metrics.quality metrics.features".split()
 print([name for name in heavy if f"cgan.{{name}}" in sys.modules])"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert ended.stdout.splitlines()[-1] == "[]", ended.stderr
     assert not (tmp_path / "run/best.ckpt").exists()
 

@@ -1,7 +1,6 @@
 import copy
 import math
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from cgan.pixels import as_floats
 from cgan.training import losses
 from cgan.training.joint import JointTraining
 from helpers import ROOT
-from helpers.forked import in_processes
+from helpers.forked import in_processes, meet
 from helpers.gan import fit
 
 NEGATIVES = ["all", "hardest", "semihard", "weighted"]
@@ -194,9 +193,10 @@ def gradients(batch: Batch, negatives: str, coattention_weight: float, **setting
     return kept.seen
 
 
-def one_process(rank: int, batch: Batch, port: int, folder: Path) -> None:
+def one_process(rank: int, batch: Batch, folder: Path) -> None:
     """What one of two processes of Lightning finds for its half of a batch."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    meet(rank, 2, folder)
+    os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     half = slice(4 * rank, 4 * rank + 4)
     settings = {"part": Batch(*(column[half] for column in batch[:3])), "strategy": "ddp", "devices": 2}
     found = [gradients(batch, *case, **settings, use_distributed_sampler=False) for case in CASES]
@@ -207,10 +207,7 @@ def one_process(rank: int, batch: Batch, port: int, folder: Path) -> None:
 def test_two_processes_find_the_gradient_of_one_with_the_whole_batch(batch, tmp_path):
     captions = [*batch.captions[:4], *(" ".join(caption.split()[:3]) for caption in batch.captions[4:8])]  # unequal
     batch = Batch(batch.images[:8], captions, torch.tensor([0, 1, 2, 3, 4, 1, 6, 7]))  # two pairs are of one picture
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    in_processes(2, one_process, batch, port, tmp_path)
+    in_processes(2, one_process, batch, tmp_path)
     of_ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for case, *found in zip(CASES, *of_ranks, strict=True):
         expected = gradients(batch, *case)

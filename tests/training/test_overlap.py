@@ -1,7 +1,5 @@
 """Gradients are averaged during the backward pass: two real processes, over gloo."""
 
-import socket
-
 import pytest
 import torch
 
@@ -10,17 +8,11 @@ from helpers.forked import in_processes
 from helpers.overlapping import losses, network, train
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> list[dict]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("overlap")
-    in_processes(2, train, free_port(), folder)
+    in_processes(2, train, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

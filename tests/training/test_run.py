@@ -139,7 +139,7 @@ def test_a_library_call_prints_nothing(tmp_path):
         from test_run import Cards, Hashed, TINY
         from cgan import load_config, train
         train(load_config([*TINY, "run_dir=run", "trainer.images=16"]), Cards(), Hashed())"""
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0 and ended.stdout == "", ended.stderr
     assert (tmp_path / "run/last.ckpt").is_file()
 

@@ -1,6 +1,5 @@
 import copy
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from cgan.pixels import as_floats
 from cgan.training.joint import JointTraining
 from cgan.training.loss_scaling import ScalerForEach
 from cgan.training.shared_labels import num_shared, shared_labels_loss, weighted_contrast
-from helpers.forked import in_processes
+from helpers.forked import in_processes, meet
 from helpers.gan import fit
 from helpers.runs import TINY
 
@@ -182,9 +181,10 @@ def gradients(labelled: tuple[Batch, int], part: slice, folder: Path, **settings
     return kept.seen
 
 
-def one_process(rank: int, labelled: tuple[Batch, int], port: int, folder: Path) -> None:
+def one_process(rank: int, labelled: tuple[Batch, int], folder: Path) -> None:
     """What one of two processes of Lightning finds for its half of a batch."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    meet(rank, 2, folder)
+    os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     settings = {"strategy": "ddp_find_unused_parameters_true", "devices": 2, "use_distributed_sampler": False}
     torch.save(gradients(labelled, slice(4 * rank, 4 * rank + 4), folder, **settings), folder / f"{rank}.pt")
 
@@ -193,10 +193,7 @@ def one_process(rank: int, labelled: tuple[Batch, int], port: int, folder: Path)
 def test_two_processes_find_the_gradient_of_one_with_the_whole_batch(labelled, tmp_path):
     batch = labelled[0]._replace(labels=labelled[0].labels.clone(), image_ids=torch.tensor([0, 1, 2, 3, 4, 1, 6, 7]))
     batch.labels[2] = -1  # a picture without labels
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    in_processes(2, one_process, (batch, labelled[1]), port, tmp_path)
+    in_processes(2, one_process, (batch, labelled[1]), tmp_path)
     expected = gradients((batch, labelled[1]), slice(0, 8), tmp_path)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")

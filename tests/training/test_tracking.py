@@ -38,7 +38,7 @@ def records(folder: Path, kind: str) -> list[dict]:
     """The records of a kind in the files of an offline run."""
     (run,) = folder.glob("wandb/offline-run-*")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(run)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
     rows = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     return [row[kind] for row in rows if row["type"] == kind]
 

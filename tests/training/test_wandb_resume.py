@@ -3,13 +3,12 @@
 import csv
 import json
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from cgan.training.history import History, first_missing, images_seen_in
-from helpers.runs import TINY, ended, start, wait_for
+from helpers.runs import TINY, ended, killed_in_training, start
 
 pytest.importorskip("wandb")
 
@@ -52,10 +51,7 @@ def lines_of(run: Path) -> list[int]:
 @pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["wandb writes on", "wandb dies too"])
 def test_a_run_that_was_killed_has_a_history_without_gap_and_repetition(kill, tmp_path):
     run = tmp_path / "run"
-    process = start(*LOGGED, cwd=tmp_path)
-    wait_for(run, "samples/images_000000640.png", process)
-    kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    killed_in_training(640, 0.1, *LOGGED, cwd=tmp_path, kill=kill)
     status, _, errors = ended(start("--resume", "run", cwd=tmp_path))
     assert status == 0, errors
     assert len({path.name.rpartition("-")[2] for path in run.glob("wandb/offline-run-*")}) == 1  # the same run

@@ -12,10 +12,11 @@ import pytest
 
 from cgan.config import RunConfig, TrainerConfig
 from cgan.training import loggers as logs
+from helpers.ports import free_port
 
 pytest.importorskip("wandb")
 
-MOST_SECONDS = 10  # of which the goodbye of W&B may take 4; the rest is room for a busy machine
+MOST_SECONDS = 60  # W&B alone would wait for longer; a quiet machine needs about 5, of which 4 are a goodbye
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -80,17 +81,11 @@ def seconds_of(run_dir: Path, kill=lambda: None) -> float:
     return seconds
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_no_server_costs_next_to_nothing(logged_in, monkeypatch, tmp_path, capsys):
     at(monkeypatch, free_port())
     assert seconds_of(tmp_path) < MOST_SECONDS
-    assert "logging offline" in capsys.readouterr().out
+    assert "can't be reached: logging offline" in capsys.readouterr().out  # before wandb tries for longer
 
 
 @pytest.mark.slow
@@ -100,11 +95,16 @@ def test_a_server_that_hangs_costs_next_to_nothing(logged_in, monkeypatch, tmp_p
         silent.listen(50)
         at(monkeypatch, silent.getsockname()[1])
         assert seconds_of(tmp_path) < MOST_SECONDS
-    assert "logging offline" in capsys.readouterr().out
+    assert "can't be reached: logging offline" in capsys.readouterr().out and logs.PATIENCE <= 2
 
 
 @pytest.mark.slow
 def test_a_server_that_dies_costs_next_to_nothing(logged_in, monkeypatch, tmp_path, capsys):
+    import wandb
+
+    settings = wandb.Settings  # a busy machine may start W&B's service later than within ten seconds
+    monkeypatch.setattr(wandb, "Settings", lambda **given: settings(**given | {"init_timeout": 120}))
+    monkeypatch.setattr(logs, "PATIENCE", 60)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     at(monkeypatch, server.server_port)
