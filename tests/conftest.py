@@ -1,4 +1,7 @@
-"""Tests run in two processes, so each takes one thread; it is set before torch is imported."""
+"""Tests run in two processes, so each takes one thread; it is set before torch is imported.
+
+The dearest files begin first, so that no process has one left when the other has nothing more to do.
+"""
 
 import os
 from pathlib import Path
@@ -9,8 +12,17 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+DEAREST = """test_docs_run test_inductor test_recovery test_race test_quality test_compiled test_distributed test_cli
+    test_wheel test_wandb_resume test_notebook test_docs test_emoji_example test_images
+    test_evaluation_callback test_stress_data test_stress test_host_work test_two_objects test_three_objects
+    test_demo test_sample test_joint test_run test_networks test_resume test_tracking test_pipeline
+    test_posterior_fit test_shards""".split()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that are marked cuda are skipped where there is no GPU."""
+    """The dearest files come first, and tests that are marked cuda are skipped where there is no GPU."""
+    places = {name: place for place, name in enumerate(DEAREST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
     marked = [item for item in items if item.get_closest_marker("cuda")]
     if not marked:
         return
@@ -50,3 +62,13 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         torch.save(module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).state_dict(), file)
     return file
+
+
+@pytest.fixture
+def quick_drawers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that draw for a scene classifier are forks of one that has imported torch, which spawned ones do."""
+    from helpers.forked import ITS_PATH, SERVER
+
+    monkeypatch.setattr("cgan.evaluation.scene_classifier_training.get_context", lambda _: SERVER)
+    for name, value in ITS_PATH.items():
+        monkeypatch.setenv(name, value)

@@ -20,7 +20,8 @@ from helpers.pictures import pixels
 
 PAGE = (ROOT / "docs/sampling.md").read_text(encoding="utf-8")
 NEW = ("negative", "guidance")  # in files, since 2026-11-25
-HEAVY = ("pytorch_lightning", "lightning_fabric", "transformers", "torchvision", "wandb", "torchmetrics", "omegaconf")
+HEAVY = """pytorch_lightning lightning_fabric transformers torchvision wandb torchmetrics omegaconf
+    cgan.data""".split()
 
 
 @pytest.fixture(autouse=True)
@@ -384,9 +385,11 @@ def seconds(*command: str) -> float:
 
 @pytest.mark.slow
 def test_a_picture_costs_little_more_than_importing_torch():
-    commands = (["-c", "import torch"], [str(ROOT / "sample.py"), "a dog on grass"])
-    of_torch, of_picture = (min(seconds(*command) for _ in range(2)) for command in commands)
-    assert of_picture < 1.5 * of_torch + 1
+    def costs_little() -> bool:
+        of_torch = seconds("-c", "import torch")
+        return seconds(str(ROOT / "sample.py"), "a dog on grass") < 1.5 * of_torch + 1
+
+    assert costs_little() or costs_little()  # once more where a cold disk has made one of them dear
 
 
 @pytest.mark.slow

@@ -286,7 +286,7 @@ def test_the_scene_classifier_of_trios_reads_real_scenes_and_rejects_spoilt_ones
 
 
 @pytest.mark.slow
-def test_a_scene_classifier_of_trios_is_trained_and_says_what_it_rejects(tmp_path):
+def test_a_scene_classifier_of_trios_is_trained_and_says_what_it_rejects(quick_drawers, tmp_path):
     sizes = ["--num-images", "16", "--images", "256", "--test-images", "16"]
     train_classifier(["--level", "three", *sizes, "--out", str(tmp_path / "judge.safetensors")])
     table = json.loads((tmp_path / "judge.json").read_text())

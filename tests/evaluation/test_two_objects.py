@@ -280,7 +280,7 @@ def test_a_mistake_in_measuring_two_objects_is_one_line(arguments, said, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_scene_classifier_of_pairs_is_trained_and_says_what_it_rejects(tmp_path):
+def test_a_scene_classifier_of_pairs_is_trained_and_says_what_it_rejects(quick_drawers, tmp_path):
     sizes = ["--num-images", "16", "--images", "256", "--test-images", "16"]
     train_classifier(["--level", "two", *sizes, "--out", str(tmp_path / "judge.safetensors")])
     table = json.loads((tmp_path / "judge.json").read_text())

@@ -55,6 +55,7 @@ def call(rank: int, function: Callable, environment: dict[str, str], arguments: 
     """What one of several processes does, in the environment of now, not that of the server's start."""
     os.environ.clear()
     os.environ.update(environment)
+    multiprocessing.set_start_method(None, force=True)  # otherwise its own workers would start another fork server
     function(rank, *arguments)
 
 

@@ -1,6 +1,6 @@
 """Every metric, measured by one of several processes.
 
-Of four processes the last one gets no picture, as happens where there are fewer pictures than processes.
+Of three processes the last one gets no picture, as happens where there are fewer pictures than processes.
 """
 
 import json
@@ -30,6 +30,7 @@ from cgan.models.generators.modulated import ModulatedGenerator
 from cgan.models.joint import JointEncoder
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
 from cgan.resources import STARTER_JOINT
+from helpers.forked import meet
 
 COUNT = 53
 
@@ -84,20 +85,19 @@ def on_scenes() -> dict[str, float]:
     return {f"scenes/{name}": value for name, value in evaluator(AnyScene().eval(), text).metrics().items()}
 
 
-def shares_of_three(count: int, batch: int = 64):
-    """As the shares of cgan.evaluation.loop, but only the first three processes have any."""
+def shares_of_two(count: int, batch: int = 64):
+    """As the shares of cgan.evaluation.loop, but only the first two processes have any."""
     rank = distributed.get_rank()
-    return iter((torch.arange(rank, count, 3) if rank < 3 else torch.arange(0)).split(batch))
+    return iter((torch.arange(rank, count, 2) if rank < 2 else torch.arange(0)).split(batch))
 
 
 def measured(rank: int, world: int, inception: Path, clip: str, folder: Path) -> None:
     """Writes what the process of this rank found into folder."""
     os.environ |= {"CGAN_CACHE": str(folder / f"cache{world}"), "CUDA_VISIBLE_DEVICES": ""}
     if world > 1:
-        meeting = f"file://{folder}/meet{world}"
-        distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-    if world == 4:
-        loop.shares = scenes.shares = shares_of_three
+        meet(rank, world, folder)
+    if world == 3:
+        loop.shares = scenes.shares = shares_of_two
     values = on_pictures(inception, clip) | recalls() | on_scenes()
     (folder / f"{world}-{rank}.json").write_text(json.dumps(values))
     if distributed.is_initialized():

@@ -1,9 +1,10 @@
 """Distances of pictures: against torch-fidelity, against loops over all pairs, and between processes."""
 
 import json
-import time
+import shutil
 import urllib.request
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.image.mifid import MemorizationInformedFrechetInceptionDistance
 
 from cgan.interfaces import UserError
-from cgan.metrics import distances, neighbours
+from cgan.metrics import distances, neighbours, required_weights
 from cgan.metrics.distances import frechet_distance, inception_score, kernel_distance, memorization
 from cgan.metrics.features import GivenFeatures, Inception, MatchingNetwork, resized_clean
 from cgan.metrics.matching import CaptionScore, GeneratedRPrecision
@@ -228,13 +229,13 @@ def test_all_of_inception_s_blocks_give_the_features_of_torch_fidelity(random_in
 
 
 @pytest.mark.slow
-def test_inception_score_and_mifid_come_from_the_same_pass(random_inception):
+def test_inception_score_and_kid_come_from_the_same_pass(random_inception):
     network = Inception(random_inception)
-    metric = PictureQuality(network, network(some_pictures(8, 1)), ("inception_score", "mifid"))
+    metric = PictureQuality(network, network(some_pictures(8, 1)), ("inception_score", "kid"))
     images = some_pictures(9, 0)
     metric.update(images, torch.arange(9))
     values = metric.compute()
-    assert set(values) == {"inception_score", "mifid", "memorization_distance"}
+    assert set(values) == {"inception_score", "kid"}
     assert float(values["inception_score"]) == pytest.approx(float(inception_score(network.logits(network(images)))))
     with pytest.raises(ValueError, match="inception_score needs Inception"):
         PictureQuality(GivenFeatures(3), torch.rand(9, 3), ("inception_score",))
@@ -307,6 +308,13 @@ def test_the_kernel_distance_is_the_unbiased_estimate_over_all_pairs():
     assert float(kernel_distance(fake, real)) == pytest.approx(expected)
 
 
+def test_mifid_stands_beside_the_distance_that_divides_it():
+    metric = PictureQuality(GivenFeatures(3), torch.rand(20, 3), ("mifid",))
+    metric.update(torch.rand(20, 3), torch.arange(20))
+    values = metric.compute()
+    assert set(values) == {"mifid", "memorization_distance"} and min(values.values()) > 0
+
+
 def test_only_inception_s_distance_is_called_fid(random_inception):
     metric = PictureQuality(GivenFeatures(3, "joint"), torch.randn(20, 3), ("fid",))
     metric.update(torch.randn(20, 3), torch.arange(20))
@@ -320,18 +328,18 @@ def test_too_few_pictures_are_an_error():
         metric.compute()
 
 
-def unanswered(*_, **__) -> None:
-    """A name server that is silent."""
-    time.sleep(5)
-    raise OSError
-
-
-def test_missing_weights_are_a_line_in_less_than_two_seconds(monkeypatch, tmp_path):
+def test_missing_weights_are_a_line_before_a_silent_name_server_answers(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    end, answers = Event(), []
+
+    def unanswered(*_, **__) -> None:
+        answers.append(end.wait(600))
+        raise OSError
+
     monkeypatch.setattr(urllib.request, "urlopen", unanswered)
-    start = time.monotonic()
     missing = missing_weights(("fid", "kid", "r_precision", "scenes"), fetch=True)
-    assert time.monotonic() - start < 2
+    assert required_weights.PATIENCE < 2 and not answers
+    end.set()
     assert set(missing) == {"fid", "kid"} and len(in_lines(missing)) == 1
     assert "weights-inception-2015-12-05-6726825d.pth" in in_lines(missing)[0] and "--inception" in in_lines(missing)[0]
 
@@ -352,16 +360,20 @@ def test_a_file_that_is_not_inception_s_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_several_processes_find_what_one_finds(random_inception, tmp_path):
-    """A set of 53 pictures: the shares of two are 27 and 26; of four processes one has none."""
+    """A set of 53 pictures: the shares of two are 27 and 26; of three processes one has none."""
     found, clip = {}, tmp_path / "clip"
     clip.mkdir()
     save_clip(clip)
-    for world in (1, 2, 4):
+    for world in (1, 2, 3):
+        if world > 1:  # scenes are drawn once, before there are threads of gloo; features are measured by all
+            shutil.copytree(
+                tmp_path / "cache1", tmp_path / f"cache{world}", ignore=shutil.ignore_patterns("features-*")
+            )
         in_processes(world, measured, world, random_inception, str(clip), tmp_path)
         found[world] = [json.loads((tmp_path / f"{world}-{rank}.json").read_text()) for rank in range(world)]
     (one,), (first, second) = found[1], found[2]
-    assert first == second and all(values == found[4][0] for values in found[4]) and set(first) == set(one)
-    assert first == pytest.approx(one, rel=1e-6) and found[4][0] == pytest.approx(one, rel=1e-6)
+    assert first == second and all(values == found[3][0] for values in found[3]) and set(first) == set(one)
+    assert first == pytest.approx(one, rel=1e-6) and found[3][0] == pytest.approx(one, rel=1e-6)
     names = {"fid", "kid", "mifid", "density", "clip_score", "r_precision", "scene_accuracy", "scenes/diversity"}
     assert names <= set(one)
     assert one["floor/frechet_distance"] > 0

@@ -9,7 +9,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cgan.config import GANConfig, load_config
+from cgan.config import GANConfig
 from cgan.models.coattention import CoAttention
 from cgan.models.encoders.resnet import SmallResNet
 from cgan.models.text.lstm import LSTMConfig, LSTMTextEncoder, Vocabulary
@@ -17,24 +17,8 @@ from cgan.training import step
 from cgan.training.compiled import StepFunctions, with_scalars_cloned
 from cgan.training.gan import TextToImageGAN
 from cgan.training.gan_run import compile_losses
-from helpers import ROOT
 from helpers.gan import LONGER, fit, some_batch, tiny_gan, uneven_batches, weights_after
-
-TINY = """gan.generator.noise_dim=8 gan.generator.style_dim=16 gan.generator.width=4 gan.generator.max_channels=16
-    gan.generator.latent_prior_dim=8 gan.discriminator.width=4 gan.discriminator.max_channels=16
-    gan.discriminator.head_dim=8""".split()
-
-
-def small_configs() -> dict[str, GANConfig]:
-    """The GAN of each shipped configuration in small, without those that are equal then."""
-    found: dict[str, GANConfig] = {}
-    scenes = str(ROOT / "configs/gan/scenes.yaml")
-    for path in sorted([*ROOT.glob("configs/gan/*.yaml"), *ROOT.glob("configs/race/recipes/*.yaml")]):
-        config = load_config([scenes, str(path), *TINY, "gan.adversarial_from=0"]).gan
-        if config not in found.values():
-            found[path.stem] = config
-    return found
-
+from helpers.recipes import small_configs
 
 CONFIGS = small_configs()
 

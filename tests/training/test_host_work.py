@@ -1,13 +1,14 @@
 """A training step needs nothing of the host: no value of a tensor, and no tensor that is made there."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from cgan.config import GANConfig, load_config
+from cgan.config import GANConfig
 from cgan.data.caption_table import CaptionTable
 from cgan.data.loading import Reading, endless_loader
 from cgan.data.scenes.dataset import Scenes
@@ -20,26 +21,11 @@ from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.seeding import SeededSteps
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
-from helpers import ROOT
 from helpers.host_work import HostWork
+from helpers.recipes import on_joint_features
 
-SHIPPED = [*sorted((ROOT / "configs/gan").glob("*.yaml")), *sorted((ROOT / "configs/race/recipes").glob("*.yaml"))]
-TINY = """gan.generator.noise_dim=8 gan.generator.style_dim=16 gan.generator.width=4 gan.generator.max_channels=16
-    gan.generator.latent_prior_dim=8 gan.discriminator.width=4 gan.discriminator.max_channels=16
-    gan.discriminator.head_dim=8 gan.adversarial_from=0 gan.discriminator.features=joint""".split()
-
-
-def small_configs() -> dict[str, GANConfig]:
-    """The GAN of each shipped configuration in small, without those that are equal then."""
-    found: dict[str, GANConfig] = {}
-    for path in SHIPPED:
-        config = load_config([str(path), *TINY]).gan
-        if config not in found.values():
-            found[path.stem] = config
-    return found
-
-
-CONFIGS = small_configs()
+CONFIGS = on_joint_features()
+FIRST = next(iter(CONFIGS.values()))
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +68,15 @@ def test_a_step_of_a_shipped_recipe_needs_nothing_of_the_host(name, scenes, tmp_
 
 
 def test_neither_does_it_where_captions_are_too_many_to_keep(scenes, tmp_path, monkeypatch):
-    gan = gan_of(load_config([str(SHIPPED[0]), *TINY]).gan, scenes)
+    gan = gan_of(FIRST, scenes)
     loader = endless_loader(scenes, 4, 0, reading=Reading(None, gan.text_encoder.make_tokenizer()))
     assert work_of_steps(gan, loader, tmp_path, [], monkeypatch) == []
 
 
 def test_neither_does_adaptive_augmentation_nor_do_changed_pictures(scenes, tmp_path, monkeypatch):
-    settings = ["gan.adaptive_augmentation=true", "gan.augmentation=[colour,translation,cutout]"]
-    config = load_config([str(SHIPPED[0]), *TINY, *settings, "gan.picture_augmentation=[flip,translation,crop,colour]"])
-    gan = gan_of(config.gan, scenes)
+    scores, pictures = ["colour", "translation", "cutout"], ["flip", "translation", "crop", "colour"]
+    config = replace(FIRST, adaptive_augmentation=True, augmentation=scores, picture_augmentation=pictures)
+    gan = gan_of(config, scenes)
     images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
     gan.adaptive.held_out, gan.adaptive.num_steps = HeldOut(images, torch.randn(6, 16)), EVERY - 2
     loader = endless_loader(scenes, 4, 0, reading=Reading(None, gan.text_encoder.make_tokenizer()))
