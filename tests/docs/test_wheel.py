@@ -86,9 +86,10 @@ def test_an_installed_wheel_trains_a_scene_classifier_outside_of_the_checkout(in
 
 
 def test_an_installed_wheel_finds_its_weights_by_their_name_in_any_folder(installed, tmp_path):
-    names = "assets/scenes-two-64.safetensors", "scenes-two-64.safetensors"
-    code = f"from cgan.cli.sample import main; [main(['a red dog', '--checkpoint', name]) for name in {names}]"
-    paths = set(run(installed, tmp_path, "-c", code).splitlines())
+    asked = [[caption, "--checkpoint", name] for caption, name in (
+        ("a red dog", "assets/scenes-two-64.safetensors"), ("a red car", "scenes-two-64.safetensors")
+    )]  # fmt: skip
+    paths = set(run(installed, tmp_path, "-c", f"from cgan.cli.sample import main; [*map(main, {asked})]").splitlines())
     assert len(paths) == 2
     for path in paths:
         with Image.open(tmp_path / path) as picture:
