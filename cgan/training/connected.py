@@ -83,9 +83,9 @@ def record(trainer: Trainer | None, values: Mapping[str, Tensor | float]) -> Non
         cast(StepMetrics, loop._results).latest[name] = kept
 
 
-def keep_recorded(trainer: Trainer | None, prefix: str, names: Collection[str]) -> None:
+def keep_recorded(trainer: Trainer, prefix: str, names: Collection[str]) -> None:
     """Drops the recorded metrics whose names start with prefix and are not among names: nothing updates them now."""
-    if trainer is None or not isinstance(results := trainer.fit_loop.epoch_loop._results, StepMetrics):
+    if not isinstance(results := trainer.fit_loop.epoch_loop._results, StepMetrics):
         return
     for name in [name for name in results.latest if name.startswith(prefix) and name not in names]:
         del results.latest[name]

@@ -27,7 +27,7 @@ from cgan.training import step
 from cgan.training.adaptive import AdaptiveAugmentation
 from cgan.training.average import GeneratorAverage
 from cgan.training.compiled import StepFunctions, functions_to_compile
-from cgan.training.connected import keep_recorded, profiler_of, record
+from cgan.training.connected import is_logging_step, keep_recorded, profiler_of, record
 from cgan.training.known_text import KnownText, text_of
 from cgan.training.microbatch import (
     MicroBatch,
@@ -134,7 +134,8 @@ class TextToImageGAN(pl.LightningModule):
         self.exclude_from_global_step(discriminator_optimizer)
         microbatches = self.prepare(batch)
         if self.trains_prior_alone():
-            keep_recorded(self._trainer, "loss/", {"loss/prior"})
+            if is_logging_step(self.trainer, self.trainer.global_step):  # the last values of the others are logged once
+                keep_recorded(self.trainer, "loss/", {"loss/prior"})
             self.update(generator_optimizer, self.latent_prior_loss, microbatches, None)
         else:
             self.update_both(generator_optimizer, discriminator_optimizer, microbatches)

@@ -5,6 +5,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from cgan.benchmarks.step_cost import BareLoop
+from cgan.machine import cpu_has_bfloat16
 from cgan.models.spectral_norm import add_spectral_norm, normalised_once
 from helpers.gan import some_batch, tiny_gan
 
@@ -16,8 +17,10 @@ def num_operations(action) -> int:
     return sum(event.name.startswith("aten::") for event in seen.events())
 
 
-@pytest.mark.parametrize(("precision", "most"), [("32-true", 6400), ("bf16-mixed", 7200)])
+@pytest.mark.parametrize(("precision", "most"), [("32-true", 6450), ("bf16-mixed", 7200)])
 def test_an_eager_step_dispatches_few_operations(precision, most):
+    if precision == "bf16-mixed" and not cpu_has_bfloat16():
+        pytest.skip("convolutions in bfloat16 are other operations on this processor")
     gan, batch = tiny_gan(matrix_learning_rate=0.003), some_batch()
     text = gan.text_encoder(batch.captions)
     gan.text_encoder.forward = lambda captions: text  # not counted here

@@ -63,6 +63,13 @@ def test_the_rate_of_the_prior_falls_then_and_those_of_all_else_before(tmp_path)
     assert prior == pytest.approx([0.02] * 5 + [0.01525, 0.0105, 0.00575])
 
 
+def test_the_last_losses_of_all_else_are_logged_even_if_the_next_row_comes_after_them(tmp_path):
+    gan, logger = tiny_gan(latent_prior_alone_from=0.5), MetricsFile(tmp_path / "metrics.csv")
+    fit(gan, tmp_path, max_steps=8, logger=logger, log_every_n_steps=3)  # after step 3, and 6 of which 5 is the prior's
+    first, second = csv.DictReader(open(tmp_path / "metrics.csv"))
+    assert first["loss/generator"] and second["loss/generator"] != first["loss/generator"]
+
+
 def test_only_the_loss_of_the_prior_is_logged_and_shown_then(tmp_path):
     gan, logger, shown = tiny_gan(latent_prior_alone_from=0.5), MetricsFile(tmp_path / "metrics.csv"), []
 
