@@ -86,6 +86,8 @@ class GANConfig:
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the matrices inside the generator; 0 takes Adam
     latent_prior_learning_rate: float = 3e-3  # learning rate of Adam for the latent prior
     discriminator_learning_rate: float = 1e-3  # learning rate of Adam for the discriminator
+    discriminator_matrix_learning_rate: float = 0.0  # learning rate of Muon for the convolutions inside the
+    # discriminator; 0 takes Adam
     ema_half_life: float = 10_000  # half-life of the averaged generator, in images
     ema_ramp_up: float = 0.05  # largest half-life of the averaged generator as a share of the images seen so far
     accumulate: int = 1  # micro-batches that a batch is split into, to save memory; contrastive losses compare within a

@@ -83,7 +83,7 @@ GAN = {
     **dict.fromkeys(("reconstructed_fraction", "decay_from", "adaptive_target"), SHARE),
     **dict.fromkeys(("first_beta", "second_beta", "last_second_beta"), BETA),
     **dict.fromkeys(("ema_half_life", "ema_ramp_up", "adaptive_images"), POSITIVE),
-    "discriminator_learning_rate": NOT_NEGATIVE,
+    **dict.fromkeys(("discriminator_learning_rate", "discriminator_matrix_learning_rate"), NOT_NEGATIVE),
     "generator.latent_prior_guidance": NOT_NEGATIVE,
     "generator.low_pass": Range(0, 0.25),
 }

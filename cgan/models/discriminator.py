@@ -21,6 +21,8 @@ from cgan.models.layers import Downsample, average_pool, channels_at, pooled
 from cgan.models.spectral_norm import SpectralNorms, add_spectral_norm, normalised_once, rename_vectors
 from cgan.renamed import weights_renamed
 
+COLOURS = 3  # channels of an image
+
 
 @dataclass
 class DiscriminatorConfig:
@@ -189,6 +191,11 @@ class Discriminator(nn.Module):
     def normalised(self) -> AbstractContextManager[None]:
         """Returns a context in which spectral norms are computed once, and take one step in training mode."""
         return normalised_once(cast("Sequence[SpectralNorms]", self.spectral_norms))
+
+    def inner_matrices(self) -> list[Tensor]:
+        """Returns the weights of the convolutions between feature maps, which Muon may train."""
+        weights = [weight for weight in self.parameters() if weight.dim() == 4]
+        return [weight for weight in weights if min(weight.shape[:2]) > COLOURS]
 
     def features(self, images: Tensor, maps: list[Tensor]) -> list[Tensor]:
         """Returns the features of each head, a list of (B, ...), of images (B, 3, H, W) and their frozen feature maps.

@@ -349,8 +349,8 @@ class TextToImageGAN(pl.LightningModule):
     def configure_optimizers(self) -> list[dict]:
         """Returns an optimizer and a schedule for the generator, and the same for the discriminator.
 
-        All weights are trained by Adam, except the generator's inner matrices, which Muon trains where
-        gan.matrix_learning_rate is above 0.
+        All weights are trained by Adam, except the inner matrices of both networks, which Muon trains where
+        gan.matrix_learning_rate and gan.discriminator_matrix_learning_rate are above 0.
         """
         config, self.average.weights = self.config, None  # the optimizers hold the weights of today's device as well
         prior = list(self.generator.latent_prior.parameters())
@@ -363,7 +363,13 @@ class TextToImageGAN(pl.LightningModule):
             {"params": prior, "lr": config.latent_prior_learning_rate},
             {"params": inner, "lr": config.matrix_learning_rate, "orthogonal": True},
         ]
-        discriminator = [{"params": self.discriminator.parameters(), "lr": config.discriminator_learning_rate}]
+        inner = self.discriminator.inner_matrices() if config.discriminator_matrix_learning_rate > 0 else []
+        apart = {id(weight) for weight in inner}
+        judging = [weight for weight in self.discriminator.parameters() if id(weight) not in apart]
+        discriminator = [{"params": judging, "lr": config.discriminator_learning_rate}]
+        if inner:
+            matrices = {"params": inner, "lr": config.discriminator_matrix_learning_rate, "orthogonal": True}
+            discriminator.append(matrices)
         optimizers = [Muon(groups, self.betas()) for groups in (generator, discriminator)]
         rates = [[self.rate, self.prior_rate, self.rate], self.rate]
         return [{"optimizer": o, "lr_scheduler": LambdaLR(o, rate)} for o, rate in zip(optimizers, rates, strict=True)]

@@ -16,6 +16,7 @@ from cgan.data.scenes.dataset import Scenes
 from cgan.models.joint import JointConfig, JointEncoder
 from cgan.models.text.lstm import Vocabulary
 from cgan.training import step
+from cgan.training.callbacks.throughput import GAN_PARTS, Stopwatch, Throughput
 from cgan.training.gan import TextToImageGAN
 from cgan.training.joint import JointTraining
 from cgan.training.losses import exact_gradient_penalty
@@ -208,6 +209,27 @@ def test_muon_moves_the_matrices_inside_the_generator_by_steps_of_its_rate(tmp_p
     for old, new in zip(before.inner_matrices(), gan.generator.inner_matrices(), strict=True):
         assert 0.2 < (new - old).square().mean().sqrt() / (0.2 * 0.05) < 1.3  # a gradient of 4 pictures is of low rank
     assert (gan.generator.style[0].weight - before.style[0].weight).abs().max() < 2e-3  # by Adam, at another rate
+
+
+def test_muon_moves_the_matrices_inside_the_discriminator_by_steps_of_its_rate(tmp_path):
+    gan = tiny_gan(discriminator_matrix_learning_rate=0.05)
+    before = copy.deepcopy(gan.discriminator)
+    fit(gan, tmp_path, max_steps=1)
+    pairs = list(zip(before.inner_matrices(), gan.discriminator.inner_matrices(), strict=True))
+    assert len(pairs) > len(gan.discriminator.heads)
+    for old, new in pairs:
+        assert 0.1 < (new - old).square().mean().sqrt() / (0.2 * 0.05) < 1.3
+    everything = zip(before.parameters(), gan.discriminator.parameters(), strict=True)
+    by_adam = [(old, new) for old, new in everything if old.dim() == 2]
+    assert by_adam and all(0 < (new - old).abs().max() < 2e-3 for old, new in by_adam)
+
+
+def test_the_rates_of_all_groups_of_both_players_are_logged(tmp_path):
+    callback = Throughput(GAN_PARTS, Stopwatch())
+    trainer = fit(tiny_gan(discriminator_matrix_learning_rate=0.05), tmp_path, max_steps=1)
+    rates = callback.learning_rates(trainer)
+    assert rates["learning_rate/discriminator_matrices"] == pytest.approx(0.05 * 0.05)  # at the end of the training
+    assert "learning_rate/discriminator_matrices" not in callback.learning_rates(fit(tiny_gan(), tmp_path, max_steps=1))
 
 
 class Rates(pl.Callback):

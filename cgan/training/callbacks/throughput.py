@@ -10,7 +10,10 @@ from pytorch_lightning.profilers import Profiler
 from cgan.interfaces import Batch
 from cgan.training.connected import is_logging_step, record
 
-GAN_PARTS = {"generator": ("generator", "prior", "matrices"), "discriminator": ("discriminator",)}
+GAN_PARTS = {
+    "generator": ("generator", "prior", "matrices"),
+    "discriminator": ("discriminator", "discriminator_matrices"),
+}
 JOINT_PARTS = {"joint": ("joint", "joint_matrices")}
 FETCHING = "[_TrainingEpochLoop].train_dataloader_next"
 UNTIMED = nullcontext()
@@ -100,6 +103,6 @@ class Throughput(pl.Callback):
         return {
             f"learning_rate/{name}": group["lr"]
             for names, optimizer in zip(self.parts.values(), trainer.optimizers, strict=True)
-            for name, group in zip(names, optimizer.param_groups, strict=True)
+            for name, group in zip(names, optimizer.param_groups, strict=False)  # the last group may be left out
             if group["params"]
         }
