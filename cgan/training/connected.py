@@ -70,8 +70,7 @@ def record(trainer: Trainer | None, values: Mapping[str, Tensor | float]) -> Non
     """Makes scalars metrics of the present step, as self.log does: for loggers and for trainer.callback_metrics.
 
     A metric stays until it is recorded again, or until `keep_recorded` drops it. Tensors may be on any device; none
-    is copied, moved or waited for.
-    Without a trainer, for a module that is called by itself, it does nothing.
+    is copied, moved or waited for. Without a trainer, for a module that is called by itself, it does nothing.
     """
     if trainer is None:
         return

@@ -41,7 +41,8 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
 class SubsampledConv2d(nn.Conv2d):
     """A convolution of 1 x 1 with stride 2 that takes every second row and column before it convolves them.
 
-    With 4 channels oneDNN's strided kernel for AVX2 writes beyond its memory, which ends the process (torch 2.14).
+    With 2, 4 or 6 channels oneDNN's strided kernel for AVX2 writes beyond its memory, which ends the process (torch
+    2.14, 2026-11-27).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

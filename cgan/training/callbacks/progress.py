@@ -109,7 +109,7 @@ def losses_of(trainer: pl.Trainer) -> str:
     Where none of them is computed any more, the latent prior is trained alone, and its loss is returned.
     """
     metrics = trainer.callback_metrics
-    names = [name for name in SHOWN if f"loss/{name}" in metrics] or [n for n in ("prior",) if f"loss/{n}" in metrics]
-    values = {name: metrics[f"loss/{name}"] for name in names}
+    found = {name: metrics[f"loss/{name}"] for name in (*SHOWN, "prior") if f"loss/{name}" in metrics}
+    values = {name: value for name, value in found.items() if name in SHOWN} or found
     numbers = torch.stack(list(values.values())).tolist() if values else []
     return "".join(f", {name} {number:.3f}" for name, number in zip(values, numbers, strict=True))
