@@ -137,10 +137,10 @@ def opened(config: RunConfig, dataset: ImageTextDataset | None, run_dir: Path, r
 
 
 def preparing(config: RunConfig) -> str:
-    """Returns the message before pictures are rendered or decoded, which may take minutes."""
-    scenes = config.data.source == "scenes"
-    what = f"rendering {config.data.num_images:,} scenes" if scenes else f"reading the pictures in {config.data.root}"
-    return f"{what} (cached for later runs)"
+    """Returns the message before pictures are read, which may take minutes where they are not in the cache yet."""
+    if config.data.source == "scenes":
+        return f"preparing {config.data.num_images:,} scenes (rendered once, then cached)"
+    return f"preparing the pictures in {config.data.root} (decoded once, then cached)"
 
 
 def report_skipped(dataset: ImageTextDataset, report: Report) -> None:
