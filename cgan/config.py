@@ -24,12 +24,9 @@ from cgan.models.joint import JointConfig
 from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text import TextConfig
 from cgan.ranges import check_ranges
-from cgan.renamed import OLDER_GAN, OLDER_GENERATOR, OLDER_IMAGE_ENCODER, SETTINGS, rename_settings
+from cgan.renamed import OLDER, SETTINGS, rename_settings
 from cgan.resources import shipped
 from cgan.sizes import Size, derived_defaults, origin_of_derived
-
-# the settings of runs that are older than their keys, by section
-OLDER = {"gan": OLDER_GAN, "gan.generator": OLDER_GENERATOR, "joint.image": OLDER_IMAGE_ENCODER}
 
 # the adversarial losses of cgan.training.losses
 Adversarial = Literal["hinge", "nonsaturating", "relativistic"]
@@ -54,9 +51,11 @@ class GANConfig:
     # loss; 0 switches them off
     mismatched: Literal["random", "soft", "hard"] = "random"  # how these captions are chosen; soft: rather near
     # captions, hard: the nearest ones
-    matching: Literal["contrastive", "spherical", "attention"] = "contrastive"  # the loss by which fakes match their
-    # captions; attention: of words and regions too
+    matching: Literal["relational", "contrastive", "spherical", "attention"] = "relational"  # the loss by which
+    # fakes match their captions; relational: as well as their real pictures do; attention: of words and regions too
     matching_weight: float = 0.3  # weight of the matching term, which is by the joint encoder; 0 without one
+    matching_from: float = 0.4  # share of the training before the matching term joins, where there is a reconstruction
+    # path to learn from
     reconstruction_weight: float = 5.0  # weight of reconstructing real pictures from latents of the posterior; 0
     # switches the posterior off
     reconstructed_fraction: float = 1.0  # share of the fakes that are made from latents of the posterior; the others
@@ -86,7 +85,7 @@ class GANConfig:
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the matrices inside the generator; 0 takes Adam
     latent_prior_learning_rate: float = 3e-3  # learning rate of Adam for the latent prior
     discriminator_learning_rate: float = 1e-3  # learning rate of Adam for the discriminator
-    discriminator_matrix_learning_rate: float = 0.0  # learning rate of Muon for the convolutions inside the
+    discriminator_matrix_learning_rate: float = 2e-3  # learning rate of Muon for the convolutions inside the
     # discriminator; 0 takes Adam
     ema_half_life: float = 10_000  # half-life of the averaged generator, in images
     ema_ramp_up: float = 0.05  # largest half-life of the averaged generator as a share of the images seen so far

@@ -76,7 +76,7 @@ GAN = {
     **dict.fromkeys(("discriminator.width", "discriminator.max_channels", "accumulate"), COUNT),
     **dict.fromkeys(("generator.patch", "discriminator.patch"), Choice((1, 2, 4, 8, 16))),
     **dict.fromkeys(("adversarial_weight", "adversarial_from", "mismatched_weight", "matching_weight"), NOT_NEGATIVE),
-    **dict.fromkeys(("latent_prior_alone_from", "fake_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("latent_prior_alone_from", "fake_weight", "matching_from"), NOT_NEGATIVE),
     **dict.fromkeys(("reconstruction_weight", "feature_weight", "kl_weight", "last_rate"), NOT_NEGATIVE),
     **dict.fromkeys(("penalty_weight", "last_penalty_weight", "generator.latent_prior_layers"), NOT_NEGATIVE),
     **dict.fromkeys(("learning_rate", "matrix_learning_rate", "latent_prior_learning_rate"), NOT_NEGATIVE),

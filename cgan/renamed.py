@@ -20,8 +20,13 @@ OLDER_GENERATOR = {  # settings of generators that are older than these keys
     "latent_prior_guidance": 1.0,
     "low_pass": 0.0,
 }
-OLDER_GAN = {"latent_prior_alone_from": 1.0}  # the same of the GAN
 OLDER_IMAGE_ENCODER = {"antialias": False}  # the same of a joint encoder's image half
+OLDER = {  # all settings of runs that are older than their keys, by section
+    "gan": {"latent_prior_alone_from": 1.0, "discriminator_matrix_learning_rate": 0.0, "matching_from": 0.0},
+    "gan.generator": OLDER_GENERATOR,
+    "gan.discriminator": {"stem": "strided"},
+    "joint.image": OLDER_IMAGE_ENCODER,
+}
 
 
 def rename_settings(settings: Mapping, section: str = "", report: Callable[[str], None] = lambda hint: None) -> dict:

@@ -1,8 +1,11 @@
+from dataclasses import asdict
+
 import pytest
 from omegaconf import OmegaConf
 
 from cgan.config import load_config
 from cgan.interfaces import UserError
+from cgan.renamed import OLDER
 from helpers import ROOT
 
 CONFIGS = [path for path in ROOT.glob("configs/**/*.yaml") if path.parent.name not in ("race", "sweeps")]
@@ -78,13 +81,13 @@ def test_an_old_key_is_read_with_a_hint_of_its_new_name(tmp_path):
         assert messages == [f"{arguments[0]}: trainer.examiner is now called trainer.eval_joint_encoder"]
 
 
-def test_a_resumed_run_keeps_the_networks_that_it_had_before_there_were_keys(tmp_path):
-    config = OmegaConf.structured(load_config([]))
-    del config.gan.generator.low_pass, config.gan.generator.latent_prior_guidance, config.joint.image.antialias
-    del config.gan.latent_prior_alone_from
+def test_a_resumed_run_keeps_what_it_did_before_there_were_keys(tmp_path):
+    config = OmegaConf.create(asdict(load_config([])))
+    for section, older in OLDER.items():
+        for key in older:
+            del OmegaConf.select(config, section)[key]
     OmegaConf.save(config, tmp_path / "config.yaml")
-    resumed = load_config([f"resume={tmp_path}"])
-    generator = resumed.gan.generator
-    assert not resumed.joint.image.antialias and resumed.gan.latent_prior_alone_from == 1
-    assert (generator.low_pass, generator.latent_prior_guidance) == (0.0, 1.0)
-    assert generator.equal_gain and generator.latent_prior == "flow_matching"  # which the file has
+    resumed = OmegaConf.structured(load_config([f"resume={tmp_path}"]))
+    for section, older in OLDER.items():
+        assert {key: OmegaConf.select(resumed, section)[key] for key in older} == older
+    assert resumed.gan.generator.style_dim == config.gan.generator.style_dim  # which the file has

@@ -40,7 +40,7 @@ class DiscriminatorConfig:
     # projection, or concatenated; separate: also logits without the caption
     width: int = 8  # channels of the pixel trunk at full resolution, doubled with each halving
     max_channels: int = 64  # largest number of channels in a layer of the pixel trunk
-    stem: Literal["strided", "full"] = "strided"  # the first layer of trunk pooled: with a stride of two pixels, or at
+    stem: Literal["strided", "full"] = "full"  # the first layer of trunk pooled: with a stride of two pixels, or at
     # full resolution
     patch: int = 1  # width and height in pixels that a paper's trunk takes at once in its first layer: 2 is far cheaper
     head_dim: int = 64  # channels inside a head

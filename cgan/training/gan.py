@@ -211,10 +211,10 @@ class TextToImageGAN(pl.LightningModule):
 
         What gathers from several processes can't be compiled, so that the matching term is added here then.
         """
-        networks, adversarial = self.networks, self.is_adversarial()
+        networks, adversarial, matching = self.networks, self.is_adversarial(), self.is_matching()
         noise = draw_generator_noise(self.config, batch.noise, adversarial, self.probability)
-        apart = bool(self.functions.compiled) and num_processes() > 1 and networks.matching
-        more = noise, adversarial, not apart
+        apart = bool(self.functions.compiled) and num_processes() > 1 and networks.matching and matching
+        more = noise, adversarial, matching and not apart
         if fakes is None:
             keep = apart or bool(self.extra_losses)
             loss, scalars, fakes = self.functions(
@@ -254,6 +254,10 @@ class TextToImageGAN(pl.LightningModule):
         """Returns whether the discriminator takes part yet: at once where the generator has no other loss."""
         alone = not self.matching and self.posterior is None
         return alone or self.progress >= self.config.adversarial_from
+
+    def is_matching(self) -> bool:
+        """Returns whether the matching term takes part yet, if there is one: at once without reconstruction."""
+        return self.posterior is None or self.progress >= self.config.matching_from
 
     @property
     def prior_alone_from(self) -> float:

@@ -106,6 +106,17 @@ def info_nce(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor) -> Tensor
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
+def relational_loss(scores: Tensor, wanted: Tensor) -> Tensor:
+    """Returns the Kullback-Leibler divergence of rows' distributions over candidates from wanted ones, their mean.
+
+    Both are scores (B, N) over a temperature. Where a row's wanted distribution is all on its own candidate, this is
+    InfoNCE; where several candidates fit, they stay so (contrastive relational distillation in CLIP-KD, Yang et al.
+    2024).
+    """
+    found, wanted = scores.float().log_softmax(dim=1), wanted.float().log_softmax(dim=1)
+    return F.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
+
 def hardest_negative(
     scores: Tensor, image_ids: Tensor, candidate_ids: Tensor, margin: float, hardness: float = 1.0
 ) -> Tensor:

@@ -52,7 +52,9 @@ class Networks:
 
     @property
     def uses_real_maps(self) -> bool:
-        """Whether a step uses frozen feature maps of real images without augmentation."""
+        """Whether a step uses frozen features of real images without augmentation."""
+        if self.matching and self.config.matching == "relational":
+            return True
         return (self.on_features and not self.config.augmentation) or self.posterior is not None
 
 
@@ -65,12 +67,14 @@ class Fakes(NamedTuple):
     num_reconstructed: int
     moments: tuple[Tensor, Tensor] | None  # mean and log variance of the posterior, each (B, Z)
     real_maps: list[Tensor]  # frozen feature maps of the real images, each (B, C, H, W); empty where none are used
+    real_embedding: Tensor | None  # (B, E) of the real images, by the frozen image encoder where it is used
 
     def detached(self) -> "Fakes":
         """Returns the same without a way for gradients back to the networks that computed them."""
         maps, embedding = [x.detach() for x in self.maps], self.embedding
         embedding = None if embedding is None else embedding.detach()
-        return Fakes(self.images.detach(), maps, embedding, self.num_reconstructed, None, self.real_maps)
+        real = self.real_maps, self.real_embedding
+        return Fakes(self.images.detach(), maps, embedding, self.num_reconstructed, None, *real)
 
 
 def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
@@ -89,22 +93,22 @@ def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], T
 
 def generate_fakes(networks: Networks, batch: MicroBatch) -> Fakes:
     """Returns an image for each caption; the first ones are of latents that the posterior finds in the real images."""
-    real_maps: list[Tensor] = []
+    real: tuple[list[Tensor], Tensor | None] = [], None
     if networks.uses_real_maps:
         with torch.no_grad():
-            real_maps = frozen_features(networks, batch.images)[0]
+            real = frozen_features(networks, batch.images)
     with converted_together(networks.converted, batch.images.device):
         if networks.posterior is None:
             images, num_reconstructed, moments = networks.generator(batch.noise, batch.text), 0, None
         else:
             fraction, size = networks.config.reconstructed_fraction, len(batch.noise)
             num_reconstructed = min(max(1, round(fraction * size)), size)
-            moments = networks.posterior(batch.images, real_maps, batch.text.sentence)
+            moments = networks.posterior(batch.images, real[0], batch.text.sentence)
             latent = latents_of(networks.generator, batch, moments, num_reconstructed)
             images = networks.generator.synthesize(latent, batch.text)
     used = networks.matching or networks.uses_real_maps
     maps, embedding = frozen_features(networks, images) if used else ([], None)
-    return Fakes(images, maps, embedding, num_reconstructed, moments, real_maps)
+    return Fakes(images, maps, embedding, num_reconstructed, moments, *real)
 
 
 def latents_of(generator: Generator, batch: MicroBatch, moments: tuple[Tensor, Tensor], count: int) -> Tensor:
@@ -340,6 +344,9 @@ def matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes) -> Tensor
     embedding, coattention = fakes.embedding, networks.coattention
     assert embedding is not None  # matching needs an image encoder
     match networks.config.matching:
+        case "relational":
+            assert fakes.real_embedding is not None  # Networks.uses_real_maps sees to it
+            return relational_loss(batch, embedding, fakes.real_embedding)
         case "contrastive":
             return contrastive_loss(batch, embedding)
         case "spherical":
@@ -352,12 +359,27 @@ def matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes) -> Tensor
             assert_never(unknown)
 
 
+def relational_loss(batch: MicroBatch, embedding: Tensor, real_embedding: Tensor) -> Tensor:
+    """Returns how far fakes (B, E) are from being as near to each caption of all processes as their real images are.
+
+    The captions are compared with the images of all processes likewise.
+    """
+    of_all = [scores_of_all(batch, x) for x in (embedding, real_embedding)]
+    return sum((losses.relational_loss(*pair) for pair in zip(*of_all, strict=True)), embedding.new_zeros(())) / 2
+
+
+def scores_of_all(batch: MicroBatch, embedding: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the scores (B, N) of images (B, E) by the captions of all processes, and of captions by their images."""
+    images, captions = (F.normalize(x.float(), dim=1) / TEMPERATURE**0.5 for x in (embedding, batch.text.sentence))
+    of_images = inner_products(images, all_gather_local_first(captions))
+    return of_images, inner_products(captions, all_gather_local_first(images))
+
+
 def contrastive_loss(batch: MicroBatch, embedding: Tensor) -> Tensor:
     """Returns InfoNCE of fakes' embeddings (B, E) and their captions among those of all processes, both ways."""
-    images, captions = (F.normalize(x.float(), dim=1) / TEMPERATURE**0.5 for x in (embedding, batch.text.sentence))
     ids = batch.image_ids, all_gather_local_first(batch.image_ids)
-    found = losses.info_nce(inner_products(images, all_gather_local_first(captions)), *ids)
-    return (found + losses.info_nce(inner_products(captions, all_gather_local_first(images)), *ids)) / 2
+    of_images, of_captions = scores_of_all(batch, embedding)
+    return (losses.info_nce(of_images, *ids) + losses.info_nce(of_captions, *ids)) / 2
 
 
 def attention_loss(coattention: CoAttention, batch: MicroBatch, last_map: Tensor) -> Tensor:

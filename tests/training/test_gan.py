@@ -260,6 +260,35 @@ def test_the_adversary_joins_when_its_share_of_the_training_has_come(tmp_path):
     assert plays == [False, False, False, True, True, True]
 
 
+class Terms:
+    """The names of the terms that the generator's loss had in each step."""
+
+    def __init__(self, gan) -> None:
+        self.seen, loss_of = [], gan.generator_loss
+        gan.generator_loss = lambda *arguments: self.noted(loss_of(*arguments))
+
+    def noted(self, found):
+        self.seen.append(set(found[1]))
+        return found
+
+
+@pytest.mark.parametrize(("changes", "joins"), [({}, 3), ({"reconstruction_weight": 0.0}, 0)])
+def test_the_matching_term_joins_when_its_share_has_come_or_at_once_without_reconstruction(changes, joins, tmp_path):
+    gan = tiny_gan(matching_from=0.5, adversarial_from=1.0, **changes)
+    terms = Terms(gan)
+    fit(gan, tmp_path, max_steps=6)
+    assert ["loss/matching" in names for names in terms.seen] == [False] * joins + [True] * (6 - joins)
+
+
+def test_the_relational_matching_term_is_nothing_for_the_real_pictures_themselves():
+    gan = tiny_gan()
+    (part,) = gan.prepare(some_batch())
+    fakes = step.generate_fakes(gan.networks, part)
+    assert step.matching_loss(gan.networks, part, fakes) > 1e-4
+    perfect = fakes._replace(embedding=fakes.real_embedding)
+    assert step.matching_loss(gan.networks, part, perfect).item() == pytest.approx(0, abs=1e-6)
+
+
 @pytest.mark.parametrize(("step", "progress"), [(0, 0.25), (10, 0.25), (40, 0.4), (100, 1.0)])
 def test_progress_follows_whichever_of_steps_and_time_is_nearer_to_its_end(step, progress):
     timer = Timer({"minutes": 10})
