@@ -54,8 +54,8 @@ class GANConfig:
     matching: Literal["relational", "contrastive", "spherical", "attention"] = "relational"  # the loss by which
     # fakes match their captions; relational: as well as their real pictures do; attention: of words and regions too
     matching_weight: float = 0.3  # weight of the matching term, which is by the joint encoder; 0 without one
-    matching_from: float = 0.4  # share of the training before the matching term joins, where there is a reconstruction
-    # path to learn from
+    matching_from: float | None = None  # share of the training before the matching term joins, unless it alone teaches
+    # some fakes; absent: with the discriminator
     reconstruction_weight: float = 5.0  # weight of reconstructing real pictures from latents of the posterior; 0
     # switches the posterior off
     reconstructed_fraction: float = 1.0  # share of the fakes that are made from latents of the posterior; the others
@@ -89,7 +89,7 @@ class GANConfig:
     # discriminator; 0 takes Adam
     ema_half_life: float = 10_000  # half-life of the averaged generator, in images
     ema_ramp_up: float = 0.05  # largest half-life of the averaged generator as a share of the images seen so far
-    accumulate: int = 1  # micro-batches that a batch is split into, to save memory; contrastive losses compare within a
+    accumulate: int = 1  # micro-batches that a batch is split into, to save memory; the matching term compares within a
     # micro-batch
     recompute: bool = False  # compute activations of generator and frozen features again in the backward pass, to save
     # memory

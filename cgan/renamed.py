@@ -1,4 +1,7 @@
-"""Maps names of settings and weights in earlier versions to their present ones, for old files and commands."""
+"""Maps names of settings and weights in earlier versions to their present ones, for old files and commands.
+
+It also has the settings that older files do not state.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,7 +16,7 @@ SETTINGS = {  # dotted keys of RunConfig: the earlier name, and the present one
     "gan.generator.prior_dim": "gan.generator.latent_prior_dim",
     "gan.discriminator.head_places": "gan.discriminator.head_resolution",
 }
-OLDER_GENERATOR = {  # settings of generators that are older than these keys
+OLDER_GENERATOR = {  # settings of generators from before there were these keys
     "latent_prior": "couplings",
     "positional_bias": False,
     "equal_gain": False,
@@ -21,8 +24,13 @@ OLDER_GENERATOR = {  # settings of generators that are older than these keys
     "low_pass": 0.0,
 }
 OLDER_IMAGE_ENCODER = {"antialias": False}  # the same of a joint encoder's image half
-OLDER = {  # all settings of runs that are older than their keys, by section
-    "gan": {"latent_prior_alone_from": 1.0, "discriminator_matrix_learning_rate": 0.0, "matching_from": 0.0},
+OLDER = {  # the same of whole runs, by section
+    "gan": {
+        "latent_prior_alone_from": 1.0,
+        "discriminator_matrix_learning_rate": 0.0,
+        "matching": "contrastive",
+        "matching_from": 0.0,
+    },
     "gan.generator": OLDER_GENERATOR,
     "gan.discriminator": {"stem": "strided"},
     "joint.image": OLDER_IMAGE_ENCODER,

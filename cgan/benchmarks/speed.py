@@ -76,7 +76,7 @@ def random_gan(config: RunConfig, device: torch.device) -> TextToImageGAN:
     needed = uses_joint_encoder(config)
     joint = build_joint(config, vocabulary).eval() if needed else None
     gan = build_gan(config, joint)
-    gan.config = replace(gan.config, adversarial_from=0.0, matching_from=0.0, latent_prior_alone_from=1.0)
+    gan.config = replace(gan.config, adversarial_from=0.0, matching_from=None, latent_prior_alone_from=1.0)
     return gan.to(device)
 
 
@@ -199,7 +199,7 @@ def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silen
     report("sampling")
     found = sampling_of(gan, bare, step, rounds)
     if config.gan.adversarial_from > 0:
-        gan.config = replace(gan.config, adversarial_from=2.0, matching_from=2.0)
+        gan.config = replace(gan.config, adversarial_from=2.0, matching_from=config.gan.matching_from)
         step["images_per_second_before_adversary"] = batch_size / seconds_of_steps(bare, batch, rounds)
     result = {"parameters": parameters(gan), "step": step, "memory": {"peak": peak} | memory_of(cost)}
     return circumstances(config) | result | found

@@ -81,7 +81,7 @@ class FullStem(nn.Module):
 class Trunk(nn.Module):
     """Pictures (B, 3, H, W) to a feature map (B, C, 4, 4)."""
 
-    def __init__(self, resolution: int, width: int, max_channels: int, stem: str = "strided") -> None:
+    def __init__(self, resolution: int, width: int, max_channels: int, stem: Literal["strided", "full"]) -> None:
         super().__init__()
         sizes = [2**i for i in range(resolution.bit_length() - 1, 1, -1)]  # resolution, ..., 8, 4
         channels = [channels_at(size, resolution, width, max_channels) for size in sizes]

@@ -49,7 +49,7 @@ class Posterior(nn.Module):
         super().__init__()
         self.trunk = None
         if not maps:
-            self.trunk = Trunk(resolution, 16, 128)
+            self.trunk = Trunk(resolution, 16, 128, "strided")
             maps = [(self.trunk.channels, 4)]
         self.reduce = nn.ModuleList(nn.Conv2d(channels, map_channels, 1) for channels, _ in maps)
         positions = sum(min(size, MAP_SIZE) ** 2 for _, size in maps)

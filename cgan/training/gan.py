@@ -213,7 +213,7 @@ class TextToImageGAN(pl.LightningModule):
         """
         networks, adversarial, matching = self.networks, self.is_adversarial(), self.is_matching()
         noise = draw_generator_noise(self.config, batch.noise, adversarial, self.probability)
-        apart = bool(self.functions.compiled) and num_processes() > 1 and networks.matching and matching
+        apart = bool(self.functions.compiled) and num_processes() > 1 and matching
         more = noise, adversarial, matching and not apart
         if fakes is None:
             keep = apart or bool(self.extra_losses)
@@ -256,8 +256,10 @@ class TextToImageGAN(pl.LightningModule):
         return alone or self.progress >= self.config.adversarial_from
 
     def is_matching(self) -> bool:
-        """Returns whether the matching term takes part yet, if there is one: at once without reconstruction."""
-        return self.posterior is None or self.progress >= self.config.matching_from
+        """Returns whether the matching term takes part yet: at once where some fakes are not reconstructions."""
+        config, start = self.config, self.config.matching_from
+        at_once = self.posterior is None or config.reconstructed_fraction < 1
+        return self.matching and (at_once or self.progress >= (config.adversarial_from if start is None else start))
 
     @property
     def prior_alone_from(self) -> float:

@@ -106,12 +106,12 @@ def info_nce(scores: Tensor, image_ids: Tensor, candidate_ids: Tensor) -> Tensor
     return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 
-def relational_loss(scores: Tensor, wanted: Tensor) -> Tensor:
-    """Returns the Kullback-Leibler divergence of rows' distributions over candidates from wanted ones, their mean.
+def divergence_of_scores(scores: Tensor, wanted: Tensor) -> Tensor:
+    """Returns KL(wanted || found) of each row's distribution over candidates, averaged over rows.
 
     Both are scores (B, N) over a temperature. Where a row's wanted distribution is all on its own candidate, this is
-    InfoNCE; where several candidates fit, they stay so (contrastive relational distillation in CLIP-KD, Yang et al.
-    2024).
+    InfoNCE; where several candidates fit equally well, none of them is pushed away (contrastive relational distillation
+    in CLIP-KD, Yang et al. 2024).
     """
     found, wanted = scores.float().log_softmax(dim=1), wanted.float().log_softmax(dim=1)
     return F.kl_div(found, wanted, reduction="batchmean", log_target=True)

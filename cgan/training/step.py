@@ -51,7 +51,7 @@ class Networks:
         return self.config.discriminator.form == "features"
 
     @property
-    def uses_real_maps(self) -> bool:
+    def uses_real_features(self) -> bool:
         """Whether a step uses frozen features of real images without augmentation."""
         if self.matching and self.config.matching == "relational":
             return True
@@ -94,7 +94,7 @@ def frozen_features(networks: Networks, images: Tensor) -> tuple[list[Tensor], T
 def generate_fakes(networks: Networks, batch: MicroBatch) -> Fakes:
     """Returns an image for each caption; the first ones are of latents that the posterior finds in the real images."""
     real: tuple[list[Tensor], Tensor | None] = [], None
-    if networks.uses_real_maps:
+    if networks.uses_real_features:
         with torch.no_grad():
             real = frozen_features(networks, batch.images)
     with converted_together(networks.converted, batch.images.device):
@@ -106,7 +106,7 @@ def generate_fakes(networks: Networks, batch: MicroBatch) -> Fakes:
             moments = networks.posterior(batch.images, real[0], batch.text.sentence)
             latent = latents_of(networks.generator, batch, moments, num_reconstructed)
             images = networks.generator.synthesize(latent, batch.text)
-    used = networks.matching or networks.uses_real_maps
+    used = networks.matching or networks.uses_real_features
     maps, embedding = frozen_features(networks, images) if used else ([], None)
     return Fakes(images, maps, embedding, num_reconstructed, moments, *real)
 
@@ -340,12 +340,12 @@ def with_matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes, loss
 
 
 def matching_loss(networks: Networks, batch: MicroBatch, fakes: Fakes) -> Tensor:
-    """Returns how far fakes are from their captions by the joint encoder."""
+    """Returns how badly fakes match their captions by the joint encoder."""
     embedding, coattention = fakes.embedding, networks.coattention
     assert embedding is not None  # matching needs an image encoder
     match networks.config.matching:
         case "relational":
-            assert fakes.real_embedding is not None  # Networks.uses_real_maps sees to it
+            assert fakes.real_embedding is not None  # Networks.uses_real_features sees to it
             return relational_loss(batch, embedding, fakes.real_embedding)
         case "contrastive":
             return contrastive_loss(batch, embedding)
@@ -364,8 +364,10 @@ def relational_loss(batch: MicroBatch, embedding: Tensor, real_embedding: Tensor
 
     The captions are compared with the images of all processes likewise.
     """
-    of_all = [scores_of_all(batch, x) for x in (embedding, real_embedding)]
-    return sum((losses.relational_loss(*pair) for pair in zip(*of_all, strict=True)), embedding.new_zeros(())) / 2
+    of_fakes, of_captions = scores_of_all(batch, embedding)
+    of_real, wanted_of_captions = scores_of_all(batch, real_embedding)
+    found = losses.divergence_of_scores(of_fakes, of_real)
+    return (found + losses.divergence_of_scores(of_captions, wanted_of_captions)) / 2
 
 
 def scores_of_all(batch: MicroBatch, embedding: Tensor) -> tuple[Tensor, Tensor]:

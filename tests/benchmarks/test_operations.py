@@ -21,7 +21,7 @@ def num_operations(action) -> int:
 def test_an_eager_step_dispatches_few_operations(precision, most):
     if precision == "bf16-mixed" and not cpu_has_bfloat16():
         pytest.skip("convolutions in bfloat16 are other operations on this processor")
-    gan, batch = tiny_gan(matrix_learning_rate=0.003), some_batch()
+    gan, batch = tiny_gan(matrix_learning_rate=0.003, discriminator_matrix_learning_rate=0.002), some_batch()
     text = gan.text_encoder(batch.captions)
     gan.text_encoder.forward = lambda captions: text  # not counted here
     bare = BareLoop.of(gan, precision)

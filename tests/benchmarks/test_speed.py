@@ -164,7 +164,8 @@ def test_planned_memory_and_operations_hold_for_a_larger_batch():
 def test_the_optimizers_states_are_one_number_a_weight_of_muon_and_two_of_adam():
     bare = bare_loop()
     found = cost_of_step(bare, random_batch(4, 32)).optimizers
-    matrices = sum(w.numel() for w in bare.gan.generator.inner_matrices())
+    by_muon = bare.gan.generator.inner_matrices() + bare.gan.discriminator.inner_matrices()
+    matrices = sum(w.numel() for w in by_muon)
     moving = sum(p.numel() for p in bare.gan.parameters() if p.requires_grad)
     steps = 4 * (len(bare.optimizers[0].state) + len(bare.optimizers[1].state))  # of Adam, a number a tensor
     assert 4 * (2 * moving - matrices) <= found <= 4 * (2 * moving - matrices) + steps

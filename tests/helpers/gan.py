@@ -34,8 +34,7 @@ def tiny_gan(seed: int = 0, **changes) -> TextToImageGAN:
     """A GAN of 32 px that has learned nothing; changes are settings of GANConfig."""
     torch.manual_seed(seed)
     rates = {"matrix_learning_rate": 0.0, "discriminator_matrix_learning_rate": 0.0}
-    shares = {"adversarial_from": 0.0, "matching_from": 0.0, "latent_prior_alone_from": 1.0}
-    changes = shares | rates | changes
+    changes = {"adversarial_from": 0.0, "latent_prior_alone_from": 1.0} | rates | changes
     config = GANConfig(
         generator=GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
         discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),

@@ -166,19 +166,19 @@ def test_info_nce_of_equal_scores_is_the_logarithm_of_their_number():
     assert loss.item() == pytest.approx(math.log(9), rel=1e-6)
 
 
-def test_the_relational_loss_of_a_certain_teacher_is_info_nce():
+def test_the_divergence_from_certain_scores_is_info_nce():
     scores, rows = some_scores(), torch.arange(4)
     certain = torch.full_like(scores, -100.0)
     certain[rows, rows] = 0.0
     expected = nn.functional.cross_entropy(scores, rows)
-    assert losses.relational_loss(scores, certain).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses.divergence_of_scores(scores, certain).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_the_relational_loss_leaves_captions_alone_that_fit_the_real_picture_equally_well():
+def test_the_divergence_pushes_no_candidate_away_that_is_wanted_equally():
     scores = torch.tensor([[2.0, 2.0, -3.0]], requires_grad=True)
-    losses.relational_loss(scores, torch.tensor([[5.0, 5.0, -10.0]])).backward()
+    losses.divergence_of_scores(scores, torch.tensor([[5.0, 5.0, -10.0]])).backward()
     assert scores.grad[0, 0] == scores.grad[0, 1] < 0 < scores.grad[0, 2]
-    assert losses.relational_loss(scores, scores.detach()).item() == pytest.approx(0, abs=1e-6)
+    assert losses.divergence_of_scores(scores, scores.detach()).item() == pytest.approx(0, abs=1e-6)
 
 
 def vse_plus_plus(scores: torch.Tensor, margin: float, max_violation: bool) -> torch.Tensor:

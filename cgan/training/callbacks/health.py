@@ -145,7 +145,8 @@ class CollapseSigns(pl.Callback):
         """Warn of a discriminator loss near 0 in 20 logged steps in a row: the generator can't learn from it."""
         self.recent = [*self.recent[-19:], loss / self.chance]
         if len(self.recent) == 20 and max(self.recent) < self.least_loss:
-            advice = "a lower gan.discriminator_learning_rate, gan.penalty_weight=1 or gan.augmentation may help"
+            rates = "gan.discriminator_learning_rate and gan.discriminator_matrix_learning_rate"
+            advice = f"lower {rates}, gan.penalty_weight=1 or gan.augmentation may help"
             self.warn(trainer, "saturated", f"the discriminator's loss is near 0, 20 times in a row: {advice}")
 
     def check_diversity(self, trainer: pl.Trainer, module: TextToImageGAN, batch: Batch) -> None:
