@@ -17,7 +17,7 @@ def num_operations(action) -> int:
     return sum(event.name.startswith("aten::") for event in seen.events())
 
 
-@pytest.mark.parametrize(("precision", "most"), [("32-true", 6450), ("bf16-mixed", 7200)])
+@pytest.mark.parametrize(("precision", "most"), [("32-true", 7200), ("bf16-mixed", 8050)])
 def test_an_eager_step_dispatches_few_operations(precision, most):
     if precision == "bf16-mixed" and not cpu_has_bfloat16():
         pytest.skip("convolutions in bfloat16 are other operations on this processor")
@@ -26,8 +26,8 @@ def test_an_eager_step_dispatches_few_operations(precision, most):
     gan.text_encoder.forward = lambda captions: text  # not counted here
     bare = BareLoop.of(gan, precision)
     bare(batch)
-    # 9632 in float32 with each spectral norm, logit and matrix of Muon by itself; 7219 in bfloat16 with each weight
-    # converted by itself
+    # of which Muon in the discriminator takes 647; with each spectral norm, logit and matrix of Muon by itself there were
+    # some 3200 more
     assert num_operations(lambda: bare(batch)) < most
 
 
