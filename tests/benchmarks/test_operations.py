@@ -26,7 +26,7 @@ def test_an_eager_step_dispatches_few_operations(precision, most):
     gan.text_encoder.forward = lambda captions: text  # not counted here
     bare = BareLoop.of(gan, precision)
     bare(batch)
-    # of which Muon in the discriminator takes 647; with each spectral norm, logit and matrix of Muon by itself, and each
+    # Muon in the discriminator takes 647 of them; with each spectral norm, logit and matrix of Muon by itself, and each
     # weight converted by itself, there were some 3,000 more
     assert num_operations(lambda: bare(batch)) < most
 
