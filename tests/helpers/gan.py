@@ -35,11 +35,11 @@ def tiny_gan(seed: int = 0, **changes) -> TextToImageGAN:
     torch.manual_seed(seed)
     rates = {"matrix_learning_rate": 0.0, "discriminator_matrix_learning_rate": 0.0}
     changes = {"adversarial_from": 0.0, "latent_prior_alone_from": 1.0} | rates | changes
-    config = GANConfig(
-        generator=GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
-        discriminator=DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
-        **changes,
-    )
+    networks = {
+        "generator": GeneratorConfig(noise_dim=8, style_dim=16, width=4, max_channels=16),
+        "discriminator": DiscriminatorConfig(width=4, max_channels=16, head_dim=8),
+    }
+    config = GANConfig(**networks | changes)
     text = LSTMTextEncoder(LSTMConfig(dim=16, embedding_dim=8), Vocabulary.of(CAPTIONS))
     return TextToImageGAN(config, text, SmallResNet(width=4, embedding_dim=16), 32)
 
