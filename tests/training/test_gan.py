@@ -272,9 +272,17 @@ class Terms:
         return found
 
 
-@pytest.mark.parametrize(("changes", "joins"), [({}, 3), ({"reconstruction_weight": 0.0}, 0)])
-def test_the_matching_term_joins_when_its_share_has_come_or_at_once_without_reconstruction(changes, joins, tmp_path):
-    gan = tiny_gan(matching_from=0.5, adversarial_from=1.0, **changes)
+@pytest.mark.parametrize(
+    ("changes", "joins"),
+    [
+        ({"matching_from": 0.5, "adversarial_from": 1.0}, 3),
+        ({"adversarial_from": 0.5}, 3),  # with the discriminator
+        ({"adversarial_from": 0.5, "reconstruction_weight": 0.0}, 0),
+        ({"adversarial_from": 0.5, "reconstructed_fraction": 0.5}, 0),
+    ],
+)
+def test_the_matching_term_joins_in_time_or_at_once_where_it_alone_teaches_some_fakes(changes, joins, tmp_path):
+    gan = tiny_gan(**changes)
     terms = Terms(gan)
     fit(gan, tmp_path, max_steps=6)
     assert ["loss/matching" in names for names in terms.seen] == [False] * joins + [True] * (6 - joins)
