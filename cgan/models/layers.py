@@ -165,12 +165,38 @@ def recomputed(network: nn.Module, *inputs: Tensor) -> Any:
     return checkpoint(network, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
-def edge_repeated(x: Tensor, dim: int) -> Tensor:
-    """Returns a map with its first and last places along a dimension repeated once.
+class EdgeRepeated(torch.autograd.Function):
+    """The autograd function of edge_repeated."""
 
-    The gradient of padding mode "replicate" is added atomically on GPUs, where its rounding varies.
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, border: int) -> Tensor:
+        """Returns the map with its edge repeated."""
+        ctx.border = border
+        return F.pad(x, (border,) * 4, mode="replicate")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Returns the gradient of the map, to whose edge the gradients of the border are added in a fixed order."""
+        return folded(folded(gradient, 2, ctx.border), 3, ctx.border), None
+
+
+def folded(x: Tensor, dim: int, border: int) -> Tensor:
+    """Returns a map without its border along a dimension, which is added to the first and last places inside."""
+    size = x.shape[dim] - 2 * border
+    inner = x.narrow(dim, border, size).clone()
+    inner.narrow(dim, 0, 1).add_(x.narrow(dim, 0, border).sum(dim, keepdim=True))
+    inner.narrow(dim, size - 1, 1).add_(x.narrow(dim, border + size, border).sum(dim, keepdim=True))
+    return inner
+
+
+def edge_repeated(x: Tensor, border: int) -> Tensor:
+    """Returns a map (B, C, H + 2 border, W + 2 border) of a map (B, C, H, W), whose edge is repeated around it.
+
+    The gradient of padding mode "replicate" is added atomically on GPUs, where its rounding varies; this one's is not.
     """
-    return torch.cat([x.narrow(dim, 0, 1), x, x.narrow(dim, x.shape[dim] - 1, 1)], dim)
+    if x.requires_grad:
+        return cast(Tensor, EdgeRepeated.apply(x, border))
+    return F.pad(x, (border,) * 4, mode="replicate")
 
 
 class EqualGainConv2d(nn.Conv2d):
@@ -194,8 +220,8 @@ class EqualGainConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, 3 patch^2, H, W) of a map (B, C, H, W), whose edge is repeated beyond its border."""
         assert self.bias is not None
-        for _ in range(self.border):
-            x = edge_repeated(edge_repeated(x, dim=2), dim=3)  # (B, C, H + k - 1, W + k - 1)
+        if self.border:
+            x = edge_repeated(x, self.border)  # (B, C, H + k - 1, W + k - 1)
         return F.conv2d(x, self.equalized(self.weight), self.equalized(self.bias))
 
 
@@ -211,7 +237,7 @@ class LowPass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns images (B, 3, H, W) of images (B, 3, H, W), whose edge is repeated beyond their border."""
-        x = edge_repeated(edge_repeated(x, dim=2), dim=3)  # (B, 3, H + 2, W + 2)
+        x = edge_repeated(x, 1)  # (B, 3, H + 2, W + 2)
         return F.conv2d(x, self.kernel.to(x.dtype), groups=3)
 
 

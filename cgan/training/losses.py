@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cgan.config import Adversarial
+from cgan.models.layers import average_pool
 
 
 def discriminator_loss(kind: Adversarial, real: Tensor, fake: Tensor, fake_weight: float = 1.0) -> Tensor:
@@ -179,11 +180,15 @@ def negatives(image_ids: Tensor, candidate_ids: Tensor, keep_own: bool = False) 
 
 
 def multiscale_l1(images: Tensor, target: Tensor, levels: int = 3) -> Tensor:
-    """Returns the L1 distance of images (B, 3, H, W), averaged over scales, so that coarse structure counts."""
-    loss = (images - target).abs().mean()
+    """Returns the L1 distance of images (B, 3, H, W), averaged over scales, so that coarse structure counts.
+
+    Each level halves H and W, which must be even for all but the last.
+    """
+    difference = images - target  # whose means over patches are the differences of means
+    loss = difference.abs().mean()
     for _ in range(levels - 1):
-        images, target = F.avg_pool2d(images, 2), F.avg_pool2d(target, 2)
-        loss = loss + (images - target).abs().mean()
+        difference = average_pool(difference, 2)
+        loss = loss + difference.abs().mean()
     return loss / levels
 
 

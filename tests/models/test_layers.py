@@ -127,6 +127,20 @@ def test_a_head_ends_with_a_low_pass_where_it_draws_patches():
     assert not any(isinstance(layer, LowPass) for layer in to_pixels(8, patch=1, low_pass=0.2))
 
 
-def test_a_repeated_edge_is_the_padding_of_torch():
-    x = some_map(2, 3, 4, 4)
-    assert torch.equal(edge_repeated(edge_repeated(x, 2), 3), F.pad(x, (1, 1, 1, 1), mode="replicate"))
+@pytest.mark.parametrize("border", [1, 2])
+@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+def test_a_repeated_edge_is_the_padding_of_torch_and_so_is_its_gradient(border, format):
+    x = some_map(2, 3, 4, 5).contiguous(memory_format=format)
+    ours, theirs = (x.detach().clone().requires_grad_() for _ in range(2))
+    padded = edge_repeated(ours, border)
+    wanted = F.pad(theirs, (border,) * 4, mode="replicate")
+    assert torch.equal(padded, wanted) and torch.equal(edge_repeated(x, border), wanted)
+    weights = torch.randn_like(wanted)
+    (padded * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_the_gradient_of_a_repeated_edge_has_a_gradient_itself():
+    x = some_map(1, 2, 3, 3).double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: edge_repeated(x, 1) ** 2, x)

@@ -24,7 +24,7 @@ class Upsample(nn.Module):
         """Returns a map (B, C', 2H, 2W) of a map (B, C, H, W) and styles (B, style_dim)."""
         shortcut = doubled(self.shortcut(x))  # (B, C', 2H, 2W)
         x = doubled(self.first(F.relu(self.first_norm(x, style))))
-        return shortcut + self.second(F.relu(self.second_norm(x, style)))
+        return self.second(F.relu(self.second_norm(x, style))).add_(shortcut)  # in place, as all else is kept
 
 
 class ModulatedGenerator(Generator):
@@ -60,7 +60,8 @@ class ModulatedGenerator(Generator):
         for i, block in enumerate(self.blocks):
             x = self.through(block, x, style)  # (B, C', 2H, 2W)
             if self.positional_bias:
-                x = x + self.positional_bias[i].to(x.dtype)
+                bias = self.positional_bias[i].to(x.dtype)[None]
+                x = x.add_(bias.contiguous(memory_format=torch.channels_last))  # as the map lies in memory: faster
             if str(x.shape[-1]) in self.attention:
                 x = self.attention[str(x.shape[-1])](x, text.words, text.mask)
         return torch.tanh(self.to_image(F.relu(self.last_norm(x, style))).float())
