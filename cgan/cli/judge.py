@@ -11,9 +11,9 @@ from cgan.files import check_writable_file
 from cgan.ranges import Range, check_number, check_seed
 
 DEFAULT_FILES = {  # by level
-    "one": Path("assets/judge.safetensors"),
-    "two": Path("assets/judge-two.safetensors"),
-    "three": Path("assets/judge-three.safetensors"),
+    "one": Path("judge.safetensors"),
+    "two": Path("judge-two.safetensors"),
+    "three": Path("judge-three.safetensors"),
 }
 
 
@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--young-images", type=int, default=1500, help="pictures of each young checkpoint")
     result.add_argument("--test-images", type=int, default=3600, help="per kind, for the table of errors")
     result.add_argument("--seed", type=int, default=0)
-    result.add_argument("--out", type=Path, help="default: assets/judge.safetensors, or assets/judge-LEVEL.safetensors")
+    result.add_argument(
+        "--out", type=Path, help="default: judge.safetensors, or judge-LEVEL.safetensors, in this folder"
+    )
     return result
 
 

@@ -24,6 +24,9 @@ LARGEST = 0.8  # probability; up to it augmentations do not leak into generated 
 MOST_HELD_OUT = 512  # pictures, which lie on the device
 FEWEST_HELD_OUT = 16  # pictures, below which the mean logit of held-out ones says nothing
 OBSERVED = ("logits/real", "logits/fake", "logits/sign")
+WITHOUT_HELD_OUT = ("warning: gan.adaptive_augmentation=true: without held-out pictures it follows the sign of the "
+                    "discriminator's logits, which can stay below 0 all along; set data.test_images=160 or so"
+                    )  # fmt: skip
 
 
 class HeldOut(NamedTuple):

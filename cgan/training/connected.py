@@ -82,10 +82,10 @@ def record(trainer: Trainer | None, values: Mapping[str, Tensor | float]) -> Non
         cast(StepMetrics, loop._results).latest[name] = kept
 
 
-def keep_recorded(trainer: Trainer, prefix: str, names: Collection[str]) -> None:
-    """Drops the recorded metrics whose names start with prefix and are not among names: nothing updates them now."""
+def keep_recorded(trainer: Trainer, prefixes: tuple[str, ...], names: Collection[str]) -> None:
+    """Drops recorded metrics whose names start with a prefix and are not among names: nothing updates them now."""
     if not isinstance(results := trainer.fit_loop.epoch_loop._results, StepMetrics):
         return
-    for name in [name for name in results.latest if name.startswith(prefix) and name not in names]:
+    for name in [name for name in results.latest if name.startswith(prefixes) and name not in names]:
         del results.latest[name]
         trainer.callback_metrics.pop(name, None)  # where Lightning keeps what has been logged

@@ -42,6 +42,7 @@ from cgan.training.schedule import by_cosine, late_decay, progress_of
 from cgan.training.turns import only_updated
 
 ExtraLoss = Callable[[Tensor, Tensor, TextFeatures], Tensor]  # (fakes, real, text) -> a scalar; images in [-1, 1]
+MEASURED_IN_STEPS = "loss/", "logits/", "augmentation/", "gradient_norm/"  # prefixes of metrics
 
 
 class TextToImageGAN(pl.LightningModule):
@@ -135,7 +136,7 @@ class TextToImageGAN(pl.LightningModule):
         microbatches = self.prepare(batch)
         if self.trains_prior_alone():
             if is_logging_step(self.trainer, self.trainer.global_step):  # the last values of the others are logged once
-                keep_recorded(self.trainer, "loss/", {"loss/prior"})
+                keep_recorded(self.trainer, MEASURED_IN_STEPS, {"loss/prior", "gradient_norm/generator"})
             self.update(generator_optimizer, self.latent_prior_loss, microbatches, None)
         else:
             self.update_both(generator_optimizer, discriminator_optimizer, microbatches)

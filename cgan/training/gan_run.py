@@ -13,7 +13,7 @@ from cgan.data.loading import Reading
 from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.interfaces import ImageTextDataset, Report
-from cgan.training.adaptive import held_out_pictures
+from cgan.training.adaptive import WITHOUT_HELD_OUT, held_out_pictures
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
@@ -74,6 +74,8 @@ def fit_gan(
     compile_losses(gan, settings.compile, session.report)
     if gan.adaptive is not None:
         gan.adaptive.held_out = held_out_pictures(config, gan.text_encoder)
+        if gan.adaptive.held_out is None:
+            session.report(WITHOUT_HELD_OUT)
     rows, seen = (found.content.get("rows", 0), found.content["images_seen"]) if found else (0, 0)
     chosen, status = loggers(config, run_dir, rows, seen, session.report), 1
     try:

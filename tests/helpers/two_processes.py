@@ -43,12 +43,14 @@ class Chance(pl.Callback):
         self.words = torch.nn.functional.pad(self.words, (0, 5 - self.words.shape[1]))
 
 
-def main(num_processes: int, folder: Path, compiled: bool = False) -> None:
+def main(num_processes: int, folder: Path, compiled: bool = False, contrastive: bool = False) -> None:
     # with some seeds a pixel or a ReLU lies on its kink, where rounding decides on a gradient
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(256, (24, 3, 32, 32), dtype=torch.uint8, generator=generator)
     dataset = [Sample(image, [CAPTIONS[i % 5]], i // 2) for i, image in enumerate(images)]
-    gan, gradients, chance = tiny_gan(penalty_weight=0.01, latent_prior_alone_from=0.75), Gradients(), Chance()
+    matching = "contrastive" if contrastive else "relational"
+    gan = tiny_gan(penalty_weight=0.01, latent_prior_alone_from=0.75, matching=matching)
+    gradients, chance = Gradients(), Chance()
     if compiled:
         gan.compile_losses("eager")
     strategy = SharedGradients() if num_processes > 1 else "auto"
@@ -64,4 +66,4 @@ def main(num_processes: int, folder: Path, compiled: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), compiled="compiled" in sys.argv)
+    main(int(sys.argv[1]), Path(sys.argv[2]), "compiled" in sys.argv, "contrastive" in sys.argv)

@@ -26,6 +26,14 @@ def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([value.flatten() for value in tensors.values() if value.is_floating_point()])
 
 
+def assert_equal_gradients(alone: dict, first: dict) -> None:
+    """One process found in each step what the first of two did."""
+    assert len(alone["gradients"]) == len(first["gradients"]) == 7  # three steps of both players, one of the prior
+    for one, two in zip(alone["gradients"], first["gradients"], strict=True):
+        assert one.keys() == two.keys() and len(one) > 20
+        assert (flat(one) - flat(two)).norm() < 1e-5 * flat(one).norm()
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[list[dict], list[dict]]:
     """Of one process, and of two."""
@@ -36,13 +44,16 @@ def found(tmp_path_factory) -> tuple[list[dict], list[dict]]:
 @pytest.mark.slow
 def test_two_processes_give_the_gradients_and_the_weights_of_one(found):
     (alone,), (first, second) = found
-    assert len(alone["gradients"]) == len(first["gradients"]) == 7  # three steps of both players, one of the prior
-    for one, two in zip(alone["gradients"], first["gradients"], strict=True):
-        assert one.keys() == two.keys() and len(one) > 20
-        assert (flat(one) - flat(two)).norm() < 1e-5 * flat(one).norm()
+    assert_equal_gradients(alone, first)
     away = (flat(alone["weights"]) - flat(first["weights"])).abs()
     assert (away > 1e-5).float().mean() < 1e-4 and away.max() < 1e-3  # Adam makes a step of any gradient's rounding
     assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+
+
+@pytest.mark.slow
+def test_contrastive_matching_compares_with_the_captions_of_both_processes(tmp_path):
+    (alone,), (first, _) = (train_in(number, tmp_path, "contrastive") for number in (1, 2))
+    assert_equal_gradients(alone, first)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from cgan.config import GANConfig
+from cgan.training.adaptive import EVERY
 from cgan.training.average import GeneratorAverage
 from cgan.training.callbacks.progress import losses_of
 from cgan.training.callbacks.seeding import SeededSteps
@@ -84,6 +85,16 @@ def test_only_the_loss_of_the_prior_is_logged_and_shown_then(tmp_path):
     assert filled[2:] == [{"loss/prior"}] * 2
     assert [", reconstruction " in line for line in shown] == [True, True, False, False]
     assert all(line.startswith(", prior ") for line in shown[2:])
+
+
+def test_neither_is_the_augmentation_of_a_discriminator_that_no_longer_learns(tmp_path):
+    ada = {"augmentation": ["translation"], "adaptive_augmentation": True}
+    gan, logger = tiny_gan(latent_prior_alone_from=0.5, **ada), MetricsFile(tmp_path / "metrics.csv")
+    fit(gan, tmp_path, max_steps=2 * EVERY, logger=logger, log_every_n_steps=1)
+    rows = list(csv.DictReader(open(tmp_path / "metrics.csv")))
+    of_discriminator = {"augmentation/probability", "augmentation/overfitting", "logits/real", "logits/fake"}
+    assert all(rows[EVERY - 1][name] for name in of_discriminator)
+    assert not any(row[name] for row in rows[EVERY:] for name in of_discriminator)
 
 
 @pytest.mark.parametrize("changes", [{"reconstruction_weight": 0.0}, {"latent_prior_alone_from": 1.0}])
