@@ -234,7 +234,7 @@ def test_a_mistake_is_one_line(arguments, word):
 def test_two_configurations_are_compared_in_turns(tmp_path, capsys, monkeypatch, own_seconds):
     """On the CPU: a GPU is busy with starting kernels, however small or wide they are."""
     monkeypatch.setattr("cgan.benchmarks.speed.present_device", lambda: torch.device("cpu"))
-    sizes = "width: 32, max_channels: 128, noise_dim: 8, style_dim: 16"
+    sizes = "width: 48, max_channels: 192, noise_dim: 8, style_dim: 16"
     wide = f"gan.generator={{{sizes}, latent_prior_dim: 8, latent_prior_layers: 2}}"
     measured = ["--against", wide, "--steps", "3", "--json", str(tmp_path / "both.json")]
     main(["speed", *TINY, "trainer.compile=false", *measured])
