@@ -23,7 +23,7 @@ OLDER_GENERATOR = {  # settings of generators from before there were these keys
     "latent_prior_guidance": 1.0,
     "low_pass": 0.0,
 }
-OLDER_IMAGE_ENCODER = {"antialias": False}  # the same of a joint encoder's image half
+OLDER_IMAGE_ENCODER = {"antialias": False, "antialias_stages": False}  # the same of a joint encoder's image half
 OLDER = {  # the same of whole runs, by section
     "gan": {
         "latent_prior_alone_from": 1.0,

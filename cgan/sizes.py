@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from cgan.training.auto_precision import chosen_precision
 from cgan.workers import num_cores
 
 Size = Literal["auto", "tiny", "small", "base", "large"]
@@ -47,7 +48,9 @@ SIZES: dict[str, dict[str, int]] = {  # parameters at 64 px, generator and discr
         "trainer.batch_size": 256, "trainer.joint_batch_size": 512,
     },
 }  # fmt: skip
+FAST_BATCH = 64  # of size tiny in bfloat16: on two cores it takes 1.4 times as long as a batch of 32
 DERIVED = {  # keys whose default follows from other settings than gan.size, and how
+    "trainer.batch_size": "by gan.size, and 64 for size tiny in bfloat16",
     "gan.learning_rate": "less for wider generators, more for batches above 32",
     "gan.discriminator_learning_rate": "less for wider discriminators, more for batches above 32",
     "gan.ema_half_life": "more for batches above 32",
@@ -88,7 +91,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (several_objects, guidance, rates, joint_rates, decoders, augmentation, mirrored):
+    for rule in (batch, several_objects, guidance, rates, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -98,6 +101,16 @@ def origin_of_derived(key: str, value: object, size: str) -> str:
     if key == "gan.size":
         return "by the hardware"
     return f"gan.size={size}" if SIZES[size].get(key) == value else DERIVED[key]
+
+
+def batch(value_of: Lookup) -> Mapping[str, int]:
+    """Returns a larger batch for size tiny in bfloat16, which then sees far more pictures in the same time.
+
+    In float32 a processor hardly gains by it, and small batches learn more by each picture at first.
+    """
+    if value_of("gan.size") != "tiny" or chosen_precision(value_of("trainer.precision")) != "bf16-mixed":
+        return {}
+    return {"trainer.batch_size": FAST_BATCH}
 
 
 def several_objects(value_of: Lookup) -> Mapping[str, int | str]:

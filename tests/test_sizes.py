@@ -9,6 +9,7 @@ import yaml
 from cgan import sizes
 from cgan.config import keys_of, layer_of_file, load_config
 from cgan.interfaces import UserError
+from cgan.training import auto_precision
 from helpers import ROOT
 
 DATA_SETS = sorted((ROOT / "configs").glob("gan/*.yaml")) + sorted((ROOT / "configs").glob("joint/*.yaml"))
@@ -41,6 +42,29 @@ def test_what_is_given_is_never_changed():
 def test_a_section_in_a_file_counts_as_given(tmp_path):
     (tmp_path / "own.yaml").write_text("gan: {size: base, generator: {width: 20}}\n")
     assert load_config([str(tmp_path / "own.yaml")]).gan.generator.width == 20
+
+
+@pytest.mark.parametrize(
+    "arguments, batch",
+    [
+        ([], 64),
+        (["trainer.precision=32-true"], 32),
+        (["gan.size=small"], 32),
+        (["gan.size=base"], 128),
+        (["trainer.batch_size=16"], 16),
+    ],
+)
+def test_batches_of_size_tiny_are_larger_in_bfloat16(arguments, batch, monkeypatch):
+    monkeypatch.setattr(auto_precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(sizes, "size_of_machine", lambda: "tiny")
+    assert load_config(arguments).trainer.batch_size == batch
+
+
+def test_batches_of_size_tiny_stay_where_the_processor_has_no_bfloat16(monkeypatch):
+    monkeypatch.setattr(auto_precision, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(sizes, "size_of_machine", lambda: "tiny")
+    config = load_config([])
+    assert (config.trainer.batch_size, config.gan.learning_rate) == (32, 1e-3)
 
 
 def test_rates_fall_with_the_width_and_rise_with_the_batch():

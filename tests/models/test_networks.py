@@ -371,6 +371,21 @@ def test_the_gradient_of_antialiased_features_has_no_pattern_of_two_pixels():
     assert nyquist(True) < 0.02 < 0.2 < nyquist(False)
 
 
+def test_the_gradient_of_features_with_antialiased_stages_has_no_pattern_of_four_pixels():
+    """The second stride does to four pixels what the first does to two."""
+
+    def quarter(antialias_stages: bool) -> float:
+        torch.manual_seed(0)
+        encoder, images = SmallResNet(8, 16, True, antialias_stages).eval(), torch.randn(16, 3, 64, 64).requires_grad_()
+        loss = torch.stack([x.abs().mean() for x in encoder(images).maps]).sum()
+        gradient = torch.autograd.grad(loss, images)[0][..., 8:-8, 8:-8]
+        power = torch.fft.fft(gradient).abs().square().mean(dim=(0, 1, 2))
+        place = len(power) // 4
+        return float(2 * power[place] / (power[place - 2] + power[place + 2]))
+
+    assert quarter(True) < 1.5 < 3 < quarter(False)
+
+
 def test_every_second_place_taken_first_gives_what_a_strided_convolution_gives():
     torch.manual_seed(0)
     ours = SubsampledConv2d(4, 8).to(memory_format=torch.channels_last)

@@ -10,6 +10,7 @@ from torchvision.models.resnet import BasicBlock
 
 from cgan.interfaces import ImageEncoder, ImageFeatures
 from cgan.models.encoders.imagenet import Normalise, resnet, resnet_maps
+from cgan.models.layers import average_pool
 
 FEWEST_STRIDED = 16  # channels with which a strided convolution of 1 x 1 is used as it is
 
@@ -23,6 +24,7 @@ class ImageEncoderConfig:
     embedding_dim: int = 128  # numbers in a picture's embedding (E); must equal joint.text.dim
     antialias: bool = True  # blur pictures before the small network's first stride, so that its gradients have no
     # pattern of two pixels, which generators take up
+    antialias_stages: bool = True  # blur its maps before its other strides as well, against patterns of four pixels
     weights: str | None = None  # first weights of resnet50: imagenet downloads them, else a file of torchvision's;
     # absent: random
 
@@ -31,7 +33,7 @@ def build_image_encoder(config: ImageEncoderConfig) -> ImageEncoder:
     """Returns the image encoder of a configuration. Raises UserError where given weights can't be loaded."""
     match config.network:
         case "small":
-            return SmallResNet(config.width, config.embedding_dim, config.antialias)
+            return SmallResNet(config.width, config.embedding_dim, config.antialias, config.antialias_stages)
         case "resnet50":
             return ResNet50(config.embedding_dim, config.weights)
         case unknown:
@@ -50,17 +52,33 @@ class SubsampledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
-        return F.conv2d(x[:, :, ::2, ::2], self.weight)
+        return F.conv2d(x[:, :, ::2, ::2], self.weight, self.bias)
 
 
-def stage(in_channels: int, out_channels: int) -> nn.Module:
-    """Returns a residual block that halves the resolution."""
-    if in_channels < FEWEST_STRIDED:
+class PooledConv2d(nn.Conv2d):
+    """A convolution of 1 x 1 on the means of 2 x 2 neighbours, which halves the resolution (He et al. 2018, ResNet-D)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
+        return F.conv2d(average_pool(x, 2), self.weight, self.bias)
+
+
+def stage(in_channels: int, out_channels: int, antialias: bool = False) -> nn.Module:
+    """Returns a residual block that halves the resolution, of means of 2 x 2 neighbours with `antialias`."""
+    if antialias:
+        halved = PooledConv2d(in_channels, out_channels)
+    elif in_channels < FEWEST_STRIDED:
         halved = SubsampledConv2d(in_channels, out_channels)
     else:
         halved = nn.Conv2d(in_channels, out_channels, 1, 2, bias=False)
     shortcut = nn.Sequential(halved, nn.BatchNorm2d(out_channels))
-    return BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
+    block = BasicBlock(in_channels, out_channels, stride=2, downsample=shortcut)
+    if antialias:
+        block.conv1 = BlurredConv2d(in_channels, out_channels)
+    return block
 
 
 class BlurredConv2d(nn.Conv2d):
@@ -78,21 +96,32 @@ class BlurredConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
-        kernels = F.conv2d(self.weight.flatten(0, 1)[:, None], self.blur, padding=1)  # (C' C, 1, 4, 4)
-        return F.conv2d(x, kernels.view(*self.weight.shape[:2], 4, 4), stride=2, padding=1)
+        return F.conv2d(x, self.kernels(), stride=2, padding=1)
+
+    def kernels(self) -> Tensor:
+        """Returns the weight of the convolution of 4 x 4, (C', C, 4, 4)."""
+        found = F.conv2d(self.weight.flatten(0, 1)[:, None], self.blur, padding=1)  # (C' C, 1, 4, 4)
+        return found.view(*self.weight.shape[:2], 4, 4)
+
+    def as_plain(self) -> nn.Conv2d:
+        """Returns the same as a convolution of 4 x 4, for which no kernels are computed at each use."""
+        plain = nn.Conv2d(self.in_channels, self.out_channels, 4, stride=2, padding=1, bias=False)
+        plain.weight = nn.Parameter(self.kernels().detach(), requires_grad=False)
+        return plain.eval()
 
 
 class SmallResNet(ImageEncoder):
     """A small ResNet for scenes; its embedding keeps the positions of objects, as captions tell left from right."""
 
-    def __init__(self, width: int, embedding_dim: int, antialias: bool = False) -> None:
+    def __init__(self, width: int, embedding_dim: int, antialias: bool = False, antialias_stages: bool = False) -> None:
         super().__init__()
-        self.embedding_dim, self.antialias = embedding_dim, antialias
+        self.embedding_dim, self.antialias, self.antialias_stages = embedding_dim, antialias, antialias_stages
         self.map_channels = [width, 2 * width, 4 * width]
         first = BlurredConv2d(3, width // 2) if antialias else nn.Conv2d(3, width // 2, 3, 2, 1, bias=False)
         self.stem = nn.Sequential(first, nn.BatchNorm2d(width // 2), nn.ReLU())
         channels = [width // 2, *self.map_channels]
-        self.stages = nn.ModuleList(stage(a, b) for a, b in zip(channels[:-1], channels[1:], strict=True))
+        pairs = zip(channels[:-1], channels[1:], strict=True)
+        self.stages = nn.ModuleList(stage(before, after, antialias_stages) for before, after in pairs)
         self.embedding = nn.Linear(channels[-1] * 16, embedding_dim)
 
     def forward(self, images: Tensor) -> ImageFeatures:

@@ -10,7 +10,12 @@ def image_encoder_spec(encoder: ImageEncoder) -> dict | None:
     match encoder:
         case SmallResNet():
             sizes = {"width": encoder.map_channels[0], "embedding_dim": encoder.embedding_dim}
-            return {"encoder": "small", **sizes, "antialias": encoder.antialias}
+            return {
+                "encoder": "small",
+                **sizes,
+                "antialias": encoder.antialias,
+                "antialias_stages": encoder.antialias_stages,
+            }
         case ResNet50():
             return {"encoder": "resnet50", "embedding_dim": encoder.embedding_dim}
         case CLIPImageEncoder():
@@ -22,7 +27,9 @@ def restore_image_encoder(spec: dict) -> ImageEncoder:
     """Returns the encoder that image_encoder_spec describes, without its weights; raises UserError for other kinds."""
     match spec["encoder"]:
         case "small":
-            return SmallResNet(spec["width"], spec["embedding_dim"], spec.get("antialias", False))
+            return SmallResNet(
+                spec["width"], spec["embedding_dim"], spec.get("antialias", False), spec.get("antialias_stages", False)
+            )
         case "resnet50":
             return ResNet50(spec["embedding_dim"])
         case "clip":
