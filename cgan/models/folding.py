@@ -26,7 +26,7 @@ def folded(network: nn.Module) -> nn.Module:
             convolution, norm = children.get(first), children.get(second)
             if isinstance(convolution, BlurredConv2d):
                 convolution = convolution.as_plain()
-            if type(convolution) in FOLDED and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(convolution, nn.Conv2d) and type(convolution) in FOLDED and isinstance(norm, nn.BatchNorm2d):
                 children[first], children[second] = fuse_conv_bn_eval(convolution, norm), nn.Identity()
     return found.requires_grad_(False)
 

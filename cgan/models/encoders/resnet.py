@@ -56,7 +56,7 @@ class SubsampledConv2d(nn.Conv2d):
 
 
 class PooledConv2d(nn.Conv2d):
-    """A convolution of 1 x 1 on the means of 2 x 2 neighbours, which halves the resolution (He et al. 2018, ResNet-D)."""
+    """A convolution of 1 x 1 on means of 2 x 2 neighbours, which halves the resolution (ResNet-D, He et al. 2018)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 1, bias=False)
