@@ -62,7 +62,7 @@ def trained(joint: JointEncoder, batch: Batch, max_steps: int, **settings) -> pl
 def test_training_makes_pictures_find_their_captions(batch, coattention_weight):
     settings = {"coattention_weight": coattention_weight, "picture_weight": 0.0, "caption_weight": 0.0}
     joint = tiny_joint(batch, width=8, dim=64, learning_rate=3e-3, **settings)
-    trained(joint, batch, 40)
+    trained(joint, batch, 60)
     found = joint.eval().scores(batch.images, batch.captions).argmax(dim=1) == torch.arange(32)
     assert found.float().mean() > 0.8
 
