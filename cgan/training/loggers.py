@@ -27,6 +27,7 @@ from cgan.training.tensorboard_logger import ImagesSeenTensorBoard, check_tensor
 from cgan.training.wandb_logger import PatientWandb
 
 DATA_FOLDERS: list[str] = []  # that earlier runs of this process have set
+MODES = "online", "offline", "shared", "disabled", "dryrun", "run"  # that wandb takes from WANDB_MODE
 PATIENCE = 2  # seconds for the first answer of the server
 
 
@@ -47,6 +48,7 @@ def loggers(
     mode = wandb_mode(config.trainer.wandb)
     if mode == "disabled" or not is_first_process():
         return files
+    check_environment()
     os.environ.setdefault("WANDB_SILENT", "true")
     set_data_folder(run_dir / "wandb")
     online = mode != "offline" and may_be_online(report)
@@ -103,6 +105,17 @@ def wandb_mode(asked: str) -> str:
     if asked != "auto":
         raise UserError(f"trainer.wandb={asked}: wandb is not installed; pip install wandb, or trainer.wandb=disabled")
     return "disabled"
+
+
+def check_environment() -> None:
+    """Makes WANDB_MODE one that wandb can read: an empty one is none; raises UserError for one that it does not know."""
+    given = os.environ.get("WANDB_MODE")
+    if given == "":
+        del os.environ["WANDB_MODE"]
+    elif given is not None:
+        if given.lower() not in MODES:
+            raise UserError(f"WANDB_MODE={given}: not one of {', '.join(MODES)}; correct or unset the variable")
+        os.environ["WANDB_MODE"] = given.lower()
 
 
 def is_installed() -> bool:

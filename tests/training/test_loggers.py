@@ -58,6 +58,19 @@ def test_a_mode_of_the_environment_asks_no_server(mode, made, monkeypatch, tmp_p
     assert modes == made
 
 
+def test_a_mode_that_wandb_does_not_know_is_one_line_and_an_empty_one_is_none(monkeypatch, tmp_path):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setattr(logs, "answers", lambda url: False)
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(UserError, match="^WANDB_MODE=ofline: not one of online, offline"):
+        loggers(RunConfig(), tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "")
+    lines = []
+    finish(loggers(RunConfig(), tmp_path, report=lines.append), 0)
+    assert any("can't be reached: logging offline" in line for line in lines)
+    wandb.teardown()
+
+
 def test_an_offline_run_leaves_nothing_that_a_later_run_of_the_process_would_heed(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     for name in ("WANDB_MODE", "WANDB_DATA_DIR"):
