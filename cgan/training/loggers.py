@@ -108,7 +108,7 @@ def wandb_mode(asked: str) -> str:
 
 
 def check_environment() -> None:
-    """Makes WANDB_MODE one that wandb can read: an empty one is none; raises UserError for one that it does not know."""
+    """Has wandb take an empty WANDB_MODE for none; raises UserError for one that it does not know."""
     given = os.environ.get("WANDB_MODE")
     if given == "":
         del os.environ["WANDB_MODE"]
