@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from cgan.training.auto_precision import chosen_precision
+from cgan.auto_precision import chosen_precision
 from cgan.workers import num_cores
 
 Size = Literal["auto", "tiny", "small", "base", "large"]

@@ -15,7 +15,7 @@ FLOORS = (  # from the ground up: what stands in a row imports from the rows abo
     {"files", "renamed", "resources", "ranges", "damage", "workers"},
     {"interfaces", "machine", "pixels", "sharding"},
     {"data"},
-    {"models"},
+    {"models", "auto_precision"},
     {"sizes", "metrics", "figures"},
     {"config"},
     {"config_reference"},

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cgan import sizes
+from cgan import auto_precision, sizes
 from cgan.config import keys_of, layer_of_file, load_config
 from cgan.interfaces import UserError
-from cgan.training import auto_precision
 from helpers import ROOT
 
 DATA_SETS = sorted((ROOT / "configs").glob("gan/*.yaml")) + sorted((ROOT / "configs").glob("joint/*.yaml"))

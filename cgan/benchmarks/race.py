@@ -157,7 +157,7 @@ def prepare_data(runs: list[Run], report: Report = silent) -> None:
 
 def with_precision(race: Race, runs: list[Run]) -> Race:
     """Returns a race in which trainer.precision=auto is replaced by one precision for all runs."""
-    from cgan.training.auto_precision import chosen_precision
+    from cgan.auto_precision import chosen_precision
 
     if all(run.config.trainer.precision != "auto" for run in runs):
         return race

@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from cgan.auto_precision import chosen_precision
 from cgan.benchmarks.counts import CountedSteps, counted, counts_report, graphs_of
 from cgan.benchmarks.meters import Parts, clock, seconds_side_by_side
 from cgan.benchmarks.step_cost import (
@@ -37,7 +38,6 @@ from cgan.figures.sheets import CAPTIONS
 from cgan.interfaces import Batch, Report, UserError, silent
 from cgan.machine import processor
 from cgan.models.text.lstm import Vocabulary
-from cgan.training.auto_precision import chosen_precision
 from cgan.training.build import build_gan, build_joint
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
 from cgan.training.callbacks.progress import ProgressLine

@@ -36,10 +36,10 @@ class FrozenCopy:
             return None
         return self.copy(torch.get_autocast_dtype(device_type))
 
-    def in_float32(self, device_type: str) -> nn.Module:
+    def in_float32(self) -> nn.Module:
         """Returns the copy for use without autocast; the network itself where there is nothing to fold."""
         folds = any(isinstance(layer, nn.BatchNorm2d) for layer in self.network.modules())
-        return self.copy(torch.float32) if folds and device_type != "meta" else self.network
+        return self.copy(torch.float32) if folds else self.network
 
     def copy(self, dtype: torch.dtype) -> nn.Module:
         """Returns the copy whose convolutions and linear layers have weights of a type."""

@@ -104,7 +104,7 @@ class TextToImageGAN(pl.LightningModule):
         device, encoder, lowered = self.device.type, None, None
         if self.frozen_copy is not None:
             lowered = self.frozen_copy.under_autocast(device)
-            encoder = self.frozen_copy.in_float32(device) if lowered is None else self.image_encoder
+            encoder = self.frozen_copy.in_float32() if lowered is None else self.image_encoder
         trained = self.generator, self.discriminator, self.posterior
         frozen = cast(ImageEncoder | None, encoder), self.coattention
         one_by_one = num_processes() > 1 or self.config.recompute or self.functions.compiled  # see converted_together

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import pytorch_lightning as pl
 from rich.console import Console
 
+from cgan.auto_precision import chosen_precision
 from cgan.config import RunConfig
 from cgan.data.sources import build_dataset
 from cgan.errors import CTRL_C, REQUEUE
 from cgan.interfaces import ImageTextDataset, Report, TextEncoder, silent
-from cgan.training.auto_precision import chosen_precision
 from cgan.training.checks import check_batches, check_before_training, check_labels
 from cgan.training.gan import ExtraLoss
 from cgan.training.gan_run import planned_evaluation, train_gan

@@ -11,11 +11,11 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import Strategy
 from torch.utils.data import DataLoader
 
+from cgan.auto_precision import chosen_precision
 from cgan.config import RunConfig, TrainerConfig
 from cgan.data.loading import DeviceLoader, Reading, endless_loader, num_bytes_of
 from cgan.files import CannotWrite
 from cgan.interfaces import ImageTextDataset, Report, UserError, silent
-from cgan.training.auto_precision import chosen_precision
 from cgan.training.callbacks.checkpointing import Checkpoints
 from cgan.training.callbacks.interrupts import EvaluationInterrupted, StopOnSignal, Stopped
 from cgan.training.callbacks.seeding import SeededSteps

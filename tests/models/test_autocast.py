@@ -11,13 +11,15 @@ from helpers.gan import tiny_gan
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_features_and_gradients_are_those_of_the_network_under_autocast_but_for_rounding(dtype):
-    network, images = with_statistics(SmallResNet(width=8, embedding_dim=16, antialias=True)), torch.randn(2, 3, 32, 32)
+    torch.manual_seed(0)
+    network, images = with_statistics(SmallResNet(8, 16, antialias=True)), torch.randn(8, 3, 32, 32)
     exact = features_and_gradient(network, images)
     with torch.autocast("cpu", dtype):
-        copy = FrozenCopy(network).under_autocast("cpu")
-        found, expected = (features_and_gradient(encoder, images) for encoder in (copy, network))
-    for mine, theirs, right in zip(found, expected, exact, strict=True):  # no further from float32 than the network is
-        assert (mine - right).norm() < 1.5 * (theirs - right).norm() + 1e-6 * right.norm()
+        found = features_and_gradient(FrozenCopy(network).under_autocast("cpu"), images)
+    *features, gradient = ((mine - right).norm() / right.norm() for mine, right in zip(found, exact, strict=True))
+    assert (
+        max(features) < 0.02 and gradient < 0.2
+    )  # of rectified units near zero some are on one side, some on the other
 
 
 def test_without_autocast_there_is_no_copy():
@@ -38,16 +40,16 @@ def test_the_copy_is_made_once_and_again_when_weights_change():
 def test_the_copy_follows_the_statistics_of_batch_normalisations():
     network, images = with_statistics(SmallResNet(width=4, embedding_dim=8)), torch.randn(2, 3, 32, 32)
     keeper = FrozenCopy(network)
-    before = keeper.in_float32("cpu")(images).embedding
+    before = keeper.in_float32()(images).embedding
     network.train()(5 * images)
     network.eval()
-    torch.testing.assert_close(keeper.in_float32("cpu")(images).embedding, network(images).embedding)
+    torch.testing.assert_close(keeper.in_float32()(images).embedding, network(images).embedding)
     assert not torch.allclose(before, network(images).embedding)
 
 
 def test_a_network_with_nothing_to_fold_is_used_as_it_is_without_autocast():
     network = torch.nn.Conv2d(3, 4, 3)
-    assert FrozenCopy(network).in_float32("cpu") is network
+    assert FrozenCopy(network).in_float32() is network
 
 
 def test_checkpoints_hold_the_network_once_in_float32():

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from cgan.training.auto_precision import chosen_precision
+from cgan.auto_precision import chosen_precision
 
 
 @pytest.fixture
