@@ -8,48 +8,36 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cgan.models.folding import folded
 from cgan.sharding import num_processes
 
 CONVERTED = nn.Conv2d, nn.Linear  # exactly these: a subclass may compute with its weight before autocast converts it
 
 
-class FrozenCopy:
-    """Keeps faster copies of a frozen network: with folded batch normalisations, and with weights in autocast's type.
+class AutocastCopy:
+    """Keeps a copy of a frozen network whose convolutions and linear layers have weights in autocast's type.
 
     Autocast keeps converted weights only where they are trained, and converts those of a frozen network at each use.
-    The copies give the same results but for rounding. They are no part of the module that holds them, so that
-    checkpoints have the network once, in float32.
+    The copy gives the same results bit for bit. It is no part of the module that holds it, so that checkpoints have the
+    network once, in float32.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         # going through these takes far less time than through network.parameters()
-        tables = [table for layer in network.modules() for table in (layer._parameters, layer._buffers)]
-        self.tables = [table for table in tables if table]
-        self.copies: dict[torch.dtype, nn.Module] = {}
-        self.made_of: tuple | None = None  # what the copies depend on, as it was then
+        self.tables = [layer._parameters for layer in network.modules() if layer._parameters]
+        self.copy: nn.Module | None = None
+        self.made_of: tuple | None = None  # what the copy depends on, as it was then
 
     def under_autocast(self, device_type: str) -> nn.Module | None:
         """Returns the copy for the autocast that is on for a device type, such as "cuda"; None where it is off."""
         if device_type == "meta" or not torch.is_autocast_enabled(device_type):
             return None
-        return self.copy(torch.get_autocast_dtype(device_type))
-
-    def in_float32(self) -> nn.Module:
-        """Returns the copy for use without autocast; the network itself where there is nothing to fold."""
-        folds = any(isinstance(layer, nn.BatchNorm2d) for layer in self.network.modules())
-        return self.copy(torch.float32) if folds else self.network
-
-    def copy(self, dtype: torch.dtype) -> nn.Module:
-        """Returns the copy whose convolutions and linear layers have weights of a type."""
+        dtype = torch.get_autocast_dtype(device_type)
         weights = (weight for table in self.tables for weight in table.values() if weight is not None)
-        now = tuple((id(weight), weight.device, weight._version) for weight in weights)
-        if self.made_of != now:
-            self.copies, self.made_of = {}, now
-        if dtype not in self.copies:
-            self.copies[dtype] = converted(folded(self.network), dtype)
-        return self.copies[dtype]
+        now = dtype, *((id(weight), weight.device, weight._version) for weight in weights)
+        if self.copy is None or self.made_of != now:
+            self.copy, self.made_of = converted(self.network, dtype), now
+        return self.copy
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cgan.config import GANConfig
 from cgan.interfaces import Batch, ImageEncoder, Report, TextEncoder, TextFeatures, silent
-from cgan.models.autocast import FrozenCopy, layers_converted
+from cgan.models.autocast import AutocastCopy, layers_converted
 from cgan.models.coattention import CoAttention, frozen_coattention
 from cgan.models.discriminator import Discriminator
 from cgan.models.float32 import in_float32
@@ -92,7 +92,7 @@ class TextToImageGAN(pl.LightningModule):
         self.extra_losses: Mapping[str, ExtraLoss] = {}  # a user's own terms of the generator's loss, by name
         self.generator.recompute = config.recompute
         self.functions = StepFunctions()
-        self.frozen_copy = FrozenCopy(self.image_encoder) if self.image_encoder is not None else None
+        self.autocast_encoder = AutocastCopy(self.image_encoder) if self.image_encoder is not None else None
         apart = {id(layer) for layer in self.generator.latent_prior.modules()}  # it computes in float32
         drawing = [layer for layer in layers_converted(self.generator) if id(layer) not in apart]
         self.converted = tuple(drawing + layers_converted(self.posterior)) if self.posterior else tuple(drawing)
@@ -101,17 +101,12 @@ class TextToImageGAN(pl.LightningModule):
     @property
     def networks(self) -> step.Networks:
         """The networks that a step uses."""
-        device, encoder, lowered = self.device.type, None, None
-        if self.frozen_copy is not None:
-            lowered = self.frozen_copy.under_autocast(device)
-            encoder = self.frozen_copy.in_float32() if lowered is None else self.image_encoder
+        copy = self.autocast_encoder and self.autocast_encoder.under_autocast(self.device.type)
         trained = self.generator, self.discriminator, self.posterior
-        frozen = cast(ImageEncoder | None, encoder), self.coattention
+        frozen = self.image_encoder, self.coattention
         one_by_one = num_processes() > 1 or self.config.recompute or self.functions.compiled  # see converted_together
         converted = () if one_by_one else self.converted
-        return step.Networks(
-            self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, lowered), converted
-        )
+        return step.Networks(self.config, *trained, *frozen, self.matching, cast(ImageEncoder | None, copy), converted)
 
     @property
     def shares_fakes(self) -> bool:

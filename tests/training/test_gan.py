@@ -174,7 +174,7 @@ def test_a_penalty_runs_the_frozen_encoder_only_for_a_discriminator_that_looks_a
     (part,) = gan.prepare(some_batch())
     fakes, calls = step.generate_fakes(gan.networks, part), []
     noise = draw_discriminator_noise(gan.config, part.images)
-    gan.networks.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
     assert step.gradient_penalty(gan.networks, part, fakes, noise).isfinite()
     assert len(calls) == expected  # real and fake images together
 
@@ -182,7 +182,7 @@ def test_a_penalty_runs_the_frozen_encoder_only_for_a_discriminator_that_looks_a
 def test_fakes_have_no_frozen_maps_where_nothing_asks_for_them():
     settings = {"reconstruction_weight": 0.0, "matching_weight": 0.0, "augmentation": ["cutout"]}
     gan, calls = tiny_gan(**settings), []  # the discriminator looks at the maps of changed pictures
-    gan.networks.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    gan.image_encoder.register_forward_hook(lambda *_: calls.append(1))
     fakes = step.generate_fakes(gan.networks, gan.prepare(some_batch())[0])
     assert fakes.maps == [] and fakes.embedding is None and not calls
 

@@ -103,12 +103,6 @@ class BlurredConv2d(nn.Conv2d):
         found = F.conv2d(self.weight.flatten(0, 1)[:, None], self.blur, padding=1)  # (C' C, 1, 4, 4)
         return found.view(*self.weight.shape[:2], 4, 4)
 
-    def as_plain(self) -> nn.Conv2d:
-        """Returns the same as a convolution of 4 x 4, for which no kernels are computed at each use."""
-        plain = nn.Conv2d(self.in_channels, self.out_channels, 4, stride=2, padding=1, bias=False)
-        plain.weight = nn.Parameter(self.kernels().detach(), requires_grad=False)
-        return plain.eval()
-
 
 class SmallResNet(ImageEncoder):
     """A small ResNet for scenes; its embedding keeps the positions of objects, as captions tell left from right."""
