@@ -52,7 +52,7 @@ class SubsampledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
-        return F.conv2d(x[:, :, ::2, ::2], self.weight, self.bias)
+        return F.conv2d(x[:, :, ::2, ::2], self.weight)
 
 
 class PooledConv2d(nn.Conv2d):
@@ -63,7 +63,7 @@ class PooledConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
-        return F.conv2d(average_pool(x, 2), self.weight, self.bias)
+        return F.conv2d(average_pool(x, 2), self.weight)
 
 
 def stage(in_channels: int, out_channels: int, antialias: bool = False) -> nn.Module:
@@ -96,12 +96,8 @@ class BlurredConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map (B, C', H/2, W/2) of a map (B, C, H, W)."""
-        return F.conv2d(x, self.kernels(), stride=2, padding=1)
-
-    def kernels(self) -> Tensor:
-        """Returns the weight of the convolution of 4 x 4, (C', C, 4, 4)."""
-        found = F.conv2d(self.weight.flatten(0, 1)[:, None], self.blur, padding=1)  # (C' C, 1, 4, 4)
-        return found.view(*self.weight.shape[:2], 4, 4)
+        kernels = F.conv2d(self.weight.flatten(0, 1)[:, None], self.blur, padding=1)  # (C' C, 1, 4, 4)
+        return F.conv2d(x, kernels.view(*self.weight.shape[:2], 4, 4), stride=2, padding=1)
 
 
 class SmallResNet(ImageEncoder):
