@@ -172,7 +172,8 @@ class EdgeRepeated(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, border: int) -> Tensor:
         """Returns the map with its edge repeated."""
         ctx.border = border
-        return F.pad(x, (border,) * 4, mode="replicate")
+        with in_float32(x):  # in its own type: on CPUs autocast would widen it
+            return F.pad(x, (border,) * 4, mode="replicate")
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -196,7 +197,8 @@ def edge_repeated(x: Tensor, border: int) -> Tensor:
     """
     if x.requires_grad:
         return cast(Tensor, EdgeRepeated.apply(x, border))
-    return F.pad(x, (border,) * 4, mode="replicate")
+    with in_float32(x):
+        return F.pad(x, (border,) * 4, mode="replicate")
 
 
 class EqualGainConv2d(nn.Conv2d):
