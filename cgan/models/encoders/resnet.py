@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
