@@ -141,6 +141,12 @@ def test_a_repeated_edge_is_the_padding_of_torch_and_so_is_its_gradient(border, 
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
+def test_a_repeated_edge_keeps_the_type_of_the_map_under_autocast():
+    for x in (some_map(2, 3, 4, 5).bfloat16(), some_map(2, 3, 4, 5).bfloat16().requires_grad_()):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert edge_repeated(x, 1).dtype == torch.bfloat16
+
+
 def test_the_gradient_of_a_repeated_edge_has_a_gradient_itself():
     x = some_map(1, 2, 3, 3).double().requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: edge_repeated(x, 1) ** 2, x)

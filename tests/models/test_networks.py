@@ -11,6 +11,7 @@ from cgan.models.decoders import CaptionDecoder, DecoderConfig, PictureDecoder
 from cgan.models.discriminator import Discriminator, DiscriminatorConfig, Head
 from cgan.models.encoders.imagenet import ImageNetEncoder
 from cgan.models.encoders.resnet import (
+    BlurredConv2d,
     ImageEncoderConfig,
     ResNet50,
     SmallResNet,
@@ -356,6 +357,12 @@ def test_a_head_may_pool_before_or_after_its_pointwise_convolution(channels, siz
     mixed = F.leaky_relu(head.mix(F.leaky_relu(after, 0.2)), 0.2)
     rows = F.adaptive_avg_pool2d(mixed, 4).flatten(1)
     assert torch.allclose(head(x), F.leaky_relu(head.positions(rows), 0.2), atol=1e-5)
+
+
+def test_a_blurred_convolution_is_a_strided_one_on_means_of_neighbours():
+    layer, x = BlurredConv2d(5, 7), torch.randn(2, 5, 16, 16)
+    means = F.avg_pool2d(F.pad(x, (1,) * 4), 2, stride=1)
+    torch.testing.assert_close(layer(x), F.conv2d(means, layer.weight, stride=2))
 
 
 def test_the_gradient_of_antialiased_features_has_no_pattern_of_two_pixels():
