@@ -42,7 +42,7 @@ class GANConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: Adversarial = "hinge"  # the adversarial loss; relativistic compares each fake with a real picture
     adversarial_weight: float = 0.2  # weight of the adversarial term in the generator's loss
-    adversarial_from: float = 0.4  # share of the training before the discriminator joins
+    adversarial_from: float = 0.75  # share of the training before the discriminator joins
     latent_prior_alone_from: float = 0.9  # share of the training after which the latent prior alone is trained, on
     # latents that no longer move; 1: never
     fake_weight: float = 1.0  # weight of fakes in the discriminator's loss, where that of real pictures is 1; the
@@ -55,7 +55,7 @@ class GANConfig:
     # fakes match their captions; relational: as well as their real pictures do; attention: of words and regions too
     matching_weight: float = 0.3  # weight of the matching term, which is by the joint encoder; 0 without one
     matching_from: float | None = None  # share of the training before the matching term joins, unless it alone teaches
-    # some fakes; absent: with the discriminator
+    # some fakes; null: with the discriminator
     reconstruction_weight: float = 5.0  # weight of reconstructing real pictures from latents of the posterior; 0
     # switches the posterior off
     reconstructed_fraction: float = 1.0  # share of the fakes that are made from latents of the posterior; the others

@@ -54,6 +54,7 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "gan.learning_rate": "less for wider generators, more for batches above 32",
     "gan.discriminator_learning_rate": "less for wider discriminators, more for batches above 32",
     "gan.ema_half_life": "more for batches above 32",
+    "gan.matching_from": "half of gan.adversarial_from",
     "gan.augmentation": "none for scenes, translation and cutout for other data",
     "gan.picture_augmentation": "flip with data.flip, but for shards, which are mirrored as they are read",
     "joint.learning_rate": "less where pretrained weights are finetuned",
@@ -91,7 +92,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (batch, several_objects, guidance, rates, joint_rates, decoders, augmentation, mirrored):
+    for rule in (batch, several_objects, guidance, rates, matching, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -146,6 +147,11 @@ def rates(value_of: Lookup) -> Mapping[str, float]:
         )
     }
     return rates | {"gan.ema_half_life": float(max(EMA, batch * EMA // TUNED_BATCH))}
+
+
+def matching(value_of: Lookup) -> Mapping[str, float]:
+    """Returns when the matching term joins: half-way to the discriminator, when shapes are there for it to name."""
+    return {"gan.matching_from": value_of("gan.adversarial_from") / 2}
 
 
 def joint_rates(value_of: Lookup) -> Mapping[str, float]:
