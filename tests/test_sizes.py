@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from cgan import auto_precision, sizes
-from cgan.config import keys_of, layer_of_file, load_config
+from cgan.config import keys_of, layer_of_file, load_config, resolve_config
+from cgan.config_reference import config_yaml
 from cgan.interfaces import UserError
 from helpers import ROOT
 
@@ -96,6 +97,16 @@ def test_pretrained_encoders_are_finetuned_gently():
 def test_pictures_are_augmented_and_scenes_are_not():
     assert load_config([]).gan.augmentation == []
     assert load_config(["data.source=folder", "data.root=x"]).gan.augmentation == ["translation", "cutout"]
+
+
+@pytest.mark.parametrize(
+    "given, start", [([], 0.375), (["gan.adversarial_from=0"], 0), (["gan.matching_from=null"], None)]
+)
+def test_the_matching_term_joins_half_way_to_the_discriminator_unless_told_otherwise(given, start, tmp_path):
+    config = load_config(given)
+    assert config.gan.matching_from == start
+    (tmp_path / "config.yaml").write_text(config_yaml(resolve_config(given)), encoding="utf-8")
+    assert load_config([str(tmp_path / "config.yaml")]).gan.matching_from == start  # as of a run that is resumed
 
 
 def test_an_earlier_run_keeps_its_settings(tmp_path):
