@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     """Fits a posterior, writes it and prints where; raises UserError for a mistake in the arguments."""
     options = parser().parse_intermixed_args(arguments)
     check(options)
-    from cgan.config import GANConfig, load_config
+    from cgan.config import load_config
     from cgan.data.sources import build_dataset
     from cgan.models.joint import JointEncoder
     from cgan.retrieval import joint_checkpoint_of
@@ -36,8 +36,6 @@ def main(arguments: list[str]) -> None:
     joint = joint_encoder_for(checkpoint) if options.joint is None else joint_checkpoint_of(options.joint)
     data = load_config([*options.data, f"data.resolution={pipe.generator.resolution}"]).data
     config = PosteriorFitConfig(seed=options.seed, **{name: getattr(options, name) for name in SIZES})
-    if options.prior is not None:
-        config.kl_weight = GANConfig().kl_weight  # the prior learns latents like those of a GAN's own posterior
     image_encoder = JointEncoder.load(joint).image
     start = None if options.init is None else pipe.inverter(options.init)
     dataset, report = build_dataset(data), lambda message: print(message, flush=True)

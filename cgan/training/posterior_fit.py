@@ -26,7 +26,7 @@ from cgan.models.layers import pooled
 from cgan.models.posterior import MAP_SIZE
 from cgan.pixels import as_floats
 from cgan.sampling.pipeline import TextToImage
-from cgan.training.losses import feature_matching_loss, kl_to_normal, multiscale_l1
+from cgan.training.losses import feature_matching_loss, multiscale_l1
 
 
 @dataclass
@@ -48,9 +48,6 @@ class PosteriorFitConfig:
     pixel_weight: float = 5.0  # of L1 at several scales
     feature_weight: float = 3.0  # of the joint encoder's feature maps
     latent_weight: float = 1.0  # of the known latents of generated pictures
-    kl_weight: float = 0.0  # of the divergence from a normal distribution; 0: real pictures are redrawn from the mean
-    # of their latents and by captions of all that is in them, else as in a step of the GAN, from any of their latents
-    # and by any of their captions, which is what a prior learns from
     seed: int = 0
 
 
@@ -119,6 +116,10 @@ class PosteriorFit:
         """Returns the features of captions."""
         return self.pipe.text_encoder(captions)
 
+    def drawn(self, images: Tensor, text: TextFeatures) -> Tensor:
+        """Returns the pictures (B, 3, H, W) that latents found in images draw, with the same or with other captions."""
+        return self.generator.synthesize(self.inverter.moments(images, text.sentence)[0], text)
+
     def distance(self, images: Tensor, target: Tensor) -> Tensor:
         """Returns how far pictures (B, 3, H, W) are from others, by pixels and by frozen feature maps."""
         with torch.no_grad():
@@ -178,15 +179,8 @@ class PosteriorFit:
 
     def redrawing_loss(self, images: Tensor, captions: list[str]) -> tuple[Tensor, Terms]:
         """Returns how badly real images (B, 3, H, W) in [-1, 1] are redrawn by their captions, and the terms of it."""
-        text, weight = self.text(captions), self.config.kl_weight
-        mean, log_variance = self.inverter.moments(images, text.sentence)
-        latent = mean if weight == 0 else mean + torch.randn_like(mean) * (log_variance / 2).exp()
-        distance = self.distance(self.generator.synthesize(latent, text), images)
-        if weight == 0:
-            return distance, {"redrawing": float(distance.detach())}
-        divergence = kl_to_normal(mean, log_variance)
-        terms = {"redrawing": float(distance.detach()), "divergence": float(divergence.detach())}
-        return distance + weight * divergence, terms
+        distance = self.distance(self.drawn(images, self.text(captions)), images)
+        return distance, {"redrawing": float(distance.detach())}
 
 
 def negative_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -278,9 +272,6 @@ def find_latents(fit: PosteriorFit, draws: Draws, report: Report) -> None:
     steps = Steps(weights, config.images // size, config.learning_rate / 2, report)
     for _ in range(steps.total):
         indices = draws.indices(size)
-        if config.kl_weight > 0:
-            steps.take(*fit.redrawing_loss(draws.images(indices), draws.captions(indices)))
-            continue
         redrawing, terms = fit.redrawing_loss(draws.images(indices), draws.whole_captions(indices))
         latent, more = latent_loss()
         steps.take(redrawing + latent, terms | more)
