@@ -42,7 +42,7 @@ class GANConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial: Adversarial = "hinge"  # the adversarial loss; relativistic compares each fake with a real picture
     adversarial_weight: float = 0.2  # weight of the adversarial term in the generator's loss
-    adversarial_from: float = 0.75  # share of the training before the discriminator joins
+    adversarial_from: float = 0.5  # share of the training before the discriminator joins
     latent_prior_alone_from: float = 0.9  # share of the training after which the latent prior alone is trained, on
     # latents that no longer move; 1: never
     fake_weight: float = 1.0  # weight of fakes in the discriminator's loss, where that of real pictures is 1; the

@@ -54,6 +54,7 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "gan.learning_rate": "less for wider generators, more for batches above 32",
     "gan.discriminator_learning_rate": "less for wider discriminators, more for batches above 32",
     "gan.ema_half_life": "more for batches above 32",
+    "gan.adversarial_from": "0.75 for scenes, 0.5 for other data",
     "gan.matching_from": "half of gan.adversarial_from",
     "gan.augmentation": "none for scenes, translation and cutout for other data",
     "gan.picture_augmentation": "flip with data.flip, but for shards, which are mirrored as they are read",
@@ -92,7 +93,8 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
     def final(key: str) -> Any:
         return found[key] if key in found else value_of(key)
 
-    for rule in (batch, several_objects, guidance, rates, matching, joint_rates, decoders, augmentation, mirrored):
+    of_gan = (batch, several_objects, guidance, rates, adversary, matching)
+    for rule in (*of_gan, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -147,6 +149,11 @@ def rates(value_of: Lookup) -> Mapping[str, float]:
         )
     }
     return rates | {"gan.ema_half_life": float(max(EMA, batch * EMA // TUNED_BATCH))}
+
+
+def adversary(value_of: Lookup) -> Mapping[str, float]:
+    """Returns when the discriminator joins: late for scenes, where it soon adds more to edges than it should."""
+    return {"gan.adversarial_from": 0.75 if value_of("data.source") == "scenes" else 0.5}
 
 
 def matching(value_of: Lookup) -> Mapping[str, float]:

@@ -100,7 +100,13 @@ def test_pictures_are_augmented_and_scenes_are_not():
 
 
 @pytest.mark.parametrize(
-    "given, start", [([], 0.375), (["gan.adversarial_from=0"], 0), (["gan.matching_from=null"], None)]
+    "given, start",
+    [
+        ([], 0.375),
+        (["data.source=folder", "data.root=x"], 0.25),
+        (["gan.adversarial_from=0"], 0),
+        (["gan.matching_from=null"], None),
+    ],
 )
 def test_the_matching_term_joins_half_way_to_the_discriminator_unless_told_otherwise(given, start, tmp_path):
     config = load_config(given)
