@@ -26,7 +26,7 @@ class GeneratorConfig:
     patch: int = 2  # width and height in pixels that a position of the last feature map draws: 2 is far cheaper than 1
     equal_gain: bool = True  # one gain for all pixels of a patch, so that smooth areas have no lattice of its size; of
     # form modulated
-    low_pass: float = 0.1  # share of each neighbour in a fixed filter of a patch's pixels, against a lattice of two
+    low_pass: float = 0.2  # share of each neighbour in a fixed filter of a patch's pixels, against a lattice of two
     # pixels; 0: none; of form modulated
     positional_bias: bool = True  # learned constants for each position, which a style may show; of form modulated
     word_attention: bool = False  # attention from the feature map of 16 x 16 to the caption's words
