@@ -199,7 +199,7 @@ def measure_speed(config: RunConfig, num_steps: int = 60, report: Report = silen
     report("sampling")
     found = sampling_of(gan, bare, step, rounds)
     if config.gan.adversarial_from > 0:
-        gan.config = replace(gan.config, adversarial_from=2.0, matching_from=config.gan.matching_from)
+        gan.config = replace(gan.config, adversarial_from=2.0, matching_from=None)
         step["images_per_second_before_adversary"] = batch_size / seconds_of_steps(bare, batch, rounds)
     result = {"parameters": parameters(gan), "step": step, "memory": {"peak": peak} | memory_of(cost)}
     return circumstances(config) | result | found

@@ -10,7 +10,7 @@ from typing import cast
 
 from omegaconf import OmegaConf
 
-from cgan.config import RunConfig, load_config
+from cgan.config import RunConfig, left_out, load_config
 from cgan.files import write_json
 from cgan.interfaces import Report, UserError, silent
 from cgan.training.checkpoint_files import Found, checkpoints_in, newest_intact
@@ -140,7 +140,8 @@ def join_first(config: RunConfig) -> None:
 def stored_settings(run_dir: Path) -> RunConfig:
     """Returns the settings of a run; raises UserError if its config.yaml is not whole, or not one of cgan's."""
     settings_in(run_dir)
-    return load_config([str(run_dir / "config.yaml")], silent)  # load_config has reported old names before
+    file = run_dir / "config.yaml"
+    return load_config([*left_out(file), str(file)], silent)  # load_config has reported old names before
 
 
 def changes(stored: RunConfig, wanted: RunConfig) -> dict[str, tuple]:

@@ -60,6 +60,12 @@ def test_the_time_before_the_adversary_takes_one_compilation_more(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_matching_term_that_joins_before_the_adversary_takes_another_one(tmp_path):
+    gan = tiny_gan(adversarial_from=0.6, matching_from=0.3)
+    assert graphs_of(gan, tmp_path, steps=8) == [2, 2, 2, 3, 3, 5, 5, 5]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"accumulate": 2}, {"recompute": True}, {"adversarial": "relativistic"}])
 def test_settings_that_save_memory_and_other_losses_compile_whole(settings, tmp_path):
     expected = 2 if "accumulate" in settings else 3  # a loss that makes its own fakes is one function

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from cgan.config import load_config
 from cgan.interfaces import UserError
+from cgan.renamed import OLDER
 from cgan.training.resume import budget, chosen_run, note_done
 
 
@@ -42,6 +43,17 @@ def test_a_finished_run_goes_on_when_more_is_asked_of_it(runs):
 
 def test_without_resume_a_new_run_begins(runs):
     assert chosen() == Path("runs/scenes-20261125-120000")
+
+
+def test_a_run_from_before_there_were_keys_is_resumed(runs):
+    file = runs / "scenes-2" / "config.yaml"
+    settings = OmegaConf.load(file)
+    for section, older in OLDER.items():
+        for key in older:
+            del OmegaConf.select(settings, section)[key]
+    OmegaConf.save(settings, file)
+    config, run_dir = chosen_run(load_config([f"resume={file.parent}"]), "20261125-120000")
+    assert run_dir == file.parent and config.gan.matching == OLDER["gan"]["matching"]
 
 
 def test_a_folder_that_is_no_run_is_one_line(runs):
