@@ -79,9 +79,8 @@ class GANConfig:
     adaptive_target: float = 0.6  # overfitting at which this probability stays, see cgan/training/adaptive.py
     adaptive_images: float = 20_000  # images of the discriminator's training in which this probability can go from 0 to
     # 1
-    picture_augmentation: list[PictureAugmentation] | None = None  # augmentations of the training pictures, for
-    # posterior and discriminator alike; the generator learns to draw them; absent: translation for up to 2,000 pictures
-    # that are no scenes, and flip with data.flip
+    picture_augmentation: list[PictureAugmentation] = field(default_factory=list)  # augmentations of the training
+    # pictures, for posterior and discriminator alike; the generator learns to draw them
     learning_rate: float = 1e-3  # learning rate of Adam for the generator and the posterior
     matrix_learning_rate: float = 3e-3  # learning rate of Muon for the matrices inside the generator; 0 takes Adam
     latent_prior_learning_rate: float = 3e-3  # learning rate of Adam for the latent prior

@@ -57,6 +57,7 @@ DERIVED = {  # keys whose default follows from other settings than gan.size, and
     "gan.adversarial_from": "0.75 for scenes, 0.5 for other data",
     "gan.matching_from": "half of gan.adversarial_from",
     "gan.augmentation": "none for scenes, translation and cutout for other data",
+    "gan.picture_augmentation": "flip with data.flip, but for shards, which are mirrored as they are read",
     "joint.learning_rate": "less where pretrained weights are finetuned",
     "joint.matrix_learning_rate": "0 where pretrained weights are finetuned",
     "joint.temperature": "0.01 for a pretrained CLIP",
@@ -93,7 +94,7 @@ def derived_defaults(value_of: Lookup, given: set[str]) -> dict[str, Any]:
         return found[key] if key in found else value_of(key)
 
     of_gan = (batch, several_objects, guidance, rates, adversary, matching)
-    for rule in (*of_gan, joint_rates, decoders, augmentation):
+    for rule in (*of_gan, joint_rates, decoders, augmentation, mirrored):
         found |= {key: value for key, value in rule(final).items() if key not in given}
     return found
 
@@ -178,6 +179,13 @@ def decoders(value_of: Lookup) -> Mapping[str, float]:
 def augmentation(value_of: Lookup) -> Mapping[str, list[str]]:
     """Returns the augmentation of what the discriminator sees: none for scenes, of which there are plenty."""
     return {"gan.augmentation": [] if value_of("data.source") == "scenes" else ["translation", "cutout"]}
+
+
+def mirrored(value_of: Lookup) -> Mapping[str, list[str]]:
+    """Returns the change of the GAN's pictures that data.flip asks for; shards are mirrored when they are read."""
+    return (
+        {"gan.picture_augmentation": ["flip"]} if value_of("data.flip") and value_of("data.source") != "shards" else {}
+    )
 
 
 def rounded(rate: float) -> float:

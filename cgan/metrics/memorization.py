@@ -137,4 +137,4 @@ def copying(values: dict[str, float]) -> str | None:
         return None
     return (f"warning: the model copies training pictures: {100 * share:.0f} % of its pictures are nearer to one than "
             f"{100 - 100 * RARE:.0f} % of other real pictures are ({100 * RARE:.0f} % would be right); "
-            "gan.picture_augmentation and more pictures work against it")  # fmt: skip
+            "gan.picture_augmentation=[translation] trains against it")  # fmt: skip

@@ -169,7 +169,7 @@ class TextToImageGAN(pl.LightningModule):
         if self.functions.compiled and self.uses_words and self.known_text is None:
             text = fixed_length(text, self.text_encoder.max_words)  # another length would compile all anew
         noise = sharded_randn(len(batch.images), self.config.generator.noise_dim, device=self.device)
-        images = augment_pictures(batch.images, self.config.picture_augmentation or [])
+        images = augment_pictures(batch.images, self.config.picture_augmentation)
         images = images.contiguous(memory_format=torch.channels_last)
         mismatched = mismatched_sentences(self.config, batch, text.sentence)
         whole = MicroBatch(images, batch.image_ids, text, noise, *mismatched)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from cgan.errors import REQUEUE
 from cgan.figures.sheets import CAPTIONS, CHINESE_CAPTIONS
 from cgan.interfaces import ImageTextDataset, Report
 from cgan.training.adaptive import WITHOUT_HELD_OUT, held_out_pictures
-from cgan.training.augmentation import SHIFTED, gan_augmentation
 from cgan.training.build import build_gan, start_from
 from cgan.training.callbacks.captions import EncodeCaptions
 from cgan.training.callbacks.fault_tolerance import fault_tolerance_callbacks
@@ -43,13 +41,9 @@ def train_gan(session: Session, plan: Plan | None) -> tuple[int, dict[str, float
     Returns the images seen, the last metrics, and 0 or the exit status that a signal asks for. Raises TrainingStopped
     where a signal ends the joint encoder's stage.
     """
-    config, run_dir, size = session.config, session.run_dir, len(session.dataset)
+    config, run_dir = session.config, session.run_dir
     joint = joint_encoder(session) if uses_joint_encoder(config) else None
-    kinds = gan_augmentation(config, size)
-    if config.gan.picture_augmentation is None and "translation" in kinds:
-        session.report(SHIFTED.format(count=size))
-    changed = replace(config, gan=replace(config.gan, picture_augmentation=kinds))
-    gan = build_gan(changed, joint, session.text_encoder, session.extra_losses)
+    gan = build_gan(config, joint, session.text_encoder, session.extra_losses)
     found = checkpoint_of(config, run_dir, session.report)
     if found is None and config.init is not None:
         start_from(gan, config.init)

@@ -13,8 +13,8 @@ from cgan.errors import CTRL_C
 from cgan.files import write_json
 from cgan.interfaces import ImageTextDataset
 from cgan.models.joint import JointEncoder
+from cgan.models.picture_augment import PictureAugmentation
 from cgan.models.text.lstm import Vocabulary
-from cgan.training.augmentation import joint_augmentation
 from cgan.training.build import build_joint
 from cgan.training.callbacks.health import FiniteLosses, SteppingRules
 from cgan.training.callbacks.interrupts import Signals, StopOnSignal
@@ -30,6 +30,9 @@ from cgan.training.resume import has_joint, note_done
 from cgan.training.schedule import minutes_of
 from cgan.training.session import Session, TrainingStopped
 from cgan.training.trainer import fit, trainer_of
+
+FEW_PICTURES = 20_000  # up to which a joint encoder learns them by heart in the time that it trains
+OF_FEW: list[PictureAugmentation] = ["crop", "colour"]
 
 
 def train_joint(session: Session) -> tuple[int, dict[str, float], int]:
@@ -82,7 +85,7 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
     labels = LabelTable.of(session.dataset) if config.joint.labels_weight > 0 else None
     table = caption_table(session.dataset, settings.joint_images)
     reading = Reading(table, joint.text.make_tokenizer(), words, labels)
-    module = JointTraining(joint, joint_augmentation(config, size), 0 if labels is None else len(labels))
+    module = JointTraining(joint, augmentation_of(config, size), 0 if labels is None else len(labels))
     status = fit(trainer, module, session.dataset, batch_size, config, reading=reading, report=session.report)
     if is_first_process() and status in (0, CTRL_C):
         joint.save(path)
@@ -95,6 +98,18 @@ def fitted(session: Session, chosen: list[Logger], callbacks: list[pl.Callback])
     trainer.strategy.barrier()
     trained = joint.eval() if is_first_process() else JointEncoder.load(path)  # statistics of batches differ
     return trained, images_seen
+
+
+def augmentation_of(config: RunConfig, num_pictures: int) -> list[PictureAugmentation]:
+    """Returns how the pictures of a joint encoder's training are changed: a few of them by small crops and colours.
+
+    Captions may name sides, so that pictures are mirrored only where data.flip says so; shards do that by themselves.
+    """
+    source, kinds = config.data.source, config.joint.augmentation
+    if kinds is None:
+        kinds = OF_FEW if source != "scenes" and num_pictures <= FEW_PICTURES else []
+    mirrored = config.data.flip and source != "shards" and "flip" not in kinds
+    return [*kinds, "flip"] if mirrored else [*kinds]
 
 
 def untrained(session: Session) -> JointEncoder:

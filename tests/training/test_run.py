@@ -16,12 +16,10 @@ from cgan.errors import UserError
 from cgan.interfaces import Sample, TextEncoder, TextFeatures
 from cgan.resources import STARTER_JOINT
 from cgan.sampling.pipeline import TextToImage
-from cgan.training import gan
 from cgan.training.build import build_gan
 from cgan.training.resume import budget, note_done
 from cgan.training.run import TrainResult, train
 from cgan.training.run_directory import write_settings
-from helpers.pictures import some_pictures
 
 COLOURS = {"red": (220, 20, 20), "blue": (20, 20, 220)}
 TINY = """data.num_images=32 data.resolution=32 gan.generator.width=4 gan.generator.max_channels=16
@@ -96,25 +94,6 @@ def own(tmp_path_factory) -> tuple[TrainResult, Hashed, CountSteps, list[str], d
     result = train(config, Cards(), encoder, [counter], extra_losses=losses, report=messages.append)
     assert repr(config) == before
     return result, encoder, counter, messages, handlers, before
-
-
-def test_few_pictures_are_shifted_unless_told_otherwise_and_a_line_says_so(tmp_path, monkeypatch):
-    seen, lines = [], []
-    monkeypatch.setattr(gan, "augment_pictures", lambda images, kinds: seen.append([*kinds]) or images)
-    settings = [*TINY, "data.source=folder", f"data.root={some_pictures(tmp_path / 'cards')}"]
-    for more in ([], ["gan.picture_augmentation=[]"]):
-        lines.append([])
-        run = [
-            "trainer.images=4",
-            "trainer.batch_size=4",
-            f"run_dir={tmp_path / str(len(lines))}",
-            "joint.checkpoint=null",
-            *more,
-        ]
-        config = load_config([*settings, *run])
-        train(config, text_encoder=Hashed(), report=lines[-1].append)
-    assert seen == [["translation"], []]
-    assert ["6 pictures are few" in " ".join(each) for each in lines] == [True, False]
 
 
 def test_own_parts_train_without_a_change_of_the_package(own):
